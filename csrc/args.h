@@ -1,0 +1,89 @@
+// What one call hands to the kernels: plain data, known to every room. No Python, no instruction set, no device.
+//
+// Sizes: T time steps, N batch rows, I input size, H hidden size, G gates, S states (state 0 is h).
+// Arrays are row-major and belong to the caller. Weights are PyTorch's: weight_ih (G*H, I), weight_hh (G*H, H).
+#pragma once
+#include <cstdint>
+
+namespace fusedrnn {
+
+constexpr int kMaxStates = 2;
+
+struct Sizes {
+  long T, N, I, H;
+};
+
+// How the threads share the work; see plan.cpp for the rules.
+struct Plan {
+  int threads;
+  bool by_rows;      // each thread scans its own batch rows (no barrier), else its own units (one barrier a step)
+  long chunk_steps;  // the input part and the weight gradients are done for so many steps at a time
+};
+
+// Same shapes for the weights and for their gradients. Biases may be null.
+template <class Real> struct Weights {
+  Real *weight_ih, *weight_hh, *bias_ih, *bias_hh;
+};
+
+template <class Real> struct ForwardArgs {
+  Sizes size;
+  Plan plan;
+  bool reverse;                      // true: time runs from T-1 to 0
+  const Real* x;                     // (T, N, I), or null:
+  const std::int64_t* tokens;        // (T, N) indices below I, the same as one-hot rows of x
+  Weights<const Real> weights;
+  const Real* state_0[kMaxStates];   // (N, H) each; null is zeros
+  Real* y;                           // (T, N, H), rows y_row apart
+  long y_row;
+  Real* state_n[kMaxStates];         // (N, H) each
+  Real* tape;                        // tape_size() values for backward; null: inference
+  Real* workspace;                   // forward_size() values
+};
+
+template <class Real> struct BackwardArgs {
+  Sizes size;
+  Plan plan;
+  bool reverse;
+  const Real* x;
+  const std::int64_t* tokens;
+  Weights<const Real> weights;
+  bool has_state[kMaxStates];        // whether forward was given state_0; the tape has it
+  const Real* y;
+  long y_row;
+  const Real* tape;
+  const Real* dy;                    // (T, N, H), rows dy_row apart
+  long dy_row;
+  const Real* dstate_n[kMaxStates];  // null is zeros
+  Real* dx;                          // (T, N, I) or null
+  bool dx_add;                       // add into dx, else overwrite
+  Weights<Real> dweights;
+  bool add;                          // add into dweights, else overwrite
+  Real* dstate_0[kMaxStates];
+  Real* workspace;                   // backward_size() values
+};
+
+// y = x weightᵀ + bias over M rows, and its gradients
+template <class Real> struct LinearArgs {
+  long M, I, O;
+  int threads;
+  const Real *x, *weight, *bias;     // (M, I), (O, I), (O,) or null
+  Real* y;                           // (M, O); forward only
+  const Real* dy;                    // (M, O); backward only, as all below
+  Real *dx, *dweight, *dbias;        // dx and dbias may be null
+  bool add;                          // add into dweight and dbias, else overwrite
+  Real* workspace;
+};
+
+// One pass over M rows of V logits: per-row losses and dlogits = (softmax - onehot) * scale
+template <class Real> struct LossArgs {
+  long M, V;
+  int threads;
+  const Real* logits;                // (M, V)
+  const std::int64_t* targets;       // (M,)
+  std::int64_t ignore_index;         // rows with this target: loss 0, gradient 0
+  Real scale;
+  Real* dlogits;                     // (M, V); may be logits itself
+  double* losses;                    // (M,)
+};
+
+}  // namespace fusedrnn

@@ -1,0 +1,79 @@
+// NumPy arrays in, checked pointers out. Nothing is cast or copied: an array that does not fit is refused. The Python side
+// has checked already, with better words; these checks keep a direct call on _core from harm.
+#pragma once
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <initializer_list>
+#include <stdexcept>
+#include <string>
+
+namespace fusedrnn {
+
+namespace py = pybind11;
+
+template <class Range> std::string shape_text(const Range& shape) {
+  std::string text = "(";
+  for (const auto n : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(n);
+  return text + (std::size(shape) == 1 ? ",)" : ")");
+}
+
+template <class T> const char* type_name() {
+  if constexpr (std::is_same_v<T, float>) return "float32";
+  else if constexpr (std::is_same_v<T, double>) return "float64";
+  else return "int64";
+}
+
+// An array of T, any shape and strides.
+template <class T> py::array array_of(py::handle object, const std::string& name) {
+  if (!py::isinstance<py::array>(object))
+    throw py::type_error(name + ": expected numpy.ndarray, got " + Py_TYPE(object.ptr())->tp_name);
+  auto array = py::reinterpret_borrow<py::array>(object);
+  if (!py::isinstance<py::array_t<T>>(object))
+    throw py::type_error(name + ": expected " + type_name<T>() + ", got " + py::cast<std::string>(py::str(array.dtype())));
+  return array;
+}
+
+inline void check_shape(const py::array& array, const std::string& name, std::initializer_list<long> shape) {
+  const std::vector<py::ssize_t> got(array.shape(), array.shape() + array.ndim());
+  if (!std::equal(shape.begin(), shape.end(), got.begin(), got.end()))
+    throw std::invalid_argument(name + ": expected shape " + shape_text(shape) + ", got " + shape_text(got));
+}
+
+inline void check_layout(const py::array& array, const std::string& name, bool writes) {
+  if (!(array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) throw std::invalid_argument(name + ": expected aligned data");
+  if (writes && !array.writeable()) throw std::invalid_argument(name + ": expected a writeable array, got a read-only one");
+}
+
+// Const T for inputs, T for outputs.
+template <class T> T* pointer(py::handle object, const std::string& name, std::initializer_list<long> shape) {
+  using Value = std::remove_const_t<T>;
+  const py::array array = array_of<Value>(object, name);
+  check_shape(array, name, shape);
+  check_layout(array, name, !std::is_const_v<T>);
+  if (!(array.flags() & py::array::c_style)) throw std::invalid_argument(name + ": expected C-contiguous, got strided data");
+  if constexpr (std::is_const_v<T>) return static_cast<T*>(array.data());
+  else return static_cast<T*>(const_cast<void*>(array.data()));
+}
+template <class T> T* optional_pointer(py::handle object, const std::string& name, std::initializer_list<long> shape) {
+  return object.is_none() ? nullptr : pointer<T>(object, name, shape);
+}
+
+// (T, N, H) whose T*N rows are contiguous and evenly apart, e.g. one direction's half of (T, N, 2*H).
+template <class T> struct Rows {
+  T* data;
+  long row;  // values from one row to the next
+};
+template <class T> Rows<T> row_pointer(py::handle object, const std::string& name, std::initializer_list<long> shape) {
+  const py::array array = array_of<std::remove_const_t<T>>(object, name);
+  check_shape(array, name, shape);
+  check_layout(array, name, !std::is_const_v<T>);
+  const long item = sizeof(T), steps = array.shape(0), batch = array.shape(1), width = array.shape(2);
+  const long row = batch > 1 ? array.strides(1) : steps > 1 ? array.strides(0) : width * item;
+  const bool even = batch == 1 || steps == 1 || array.strides(0) == batch * row;
+  if ((width > 1 && array.strides(2) != item) || row % item || row < width * item || !even)
+    throw std::invalid_argument(name + ": expected contiguous rows evenly apart");
+  return {static_cast<T*>(const_cast<void*>(array.data())), row / item};
+}
+
+}  // namespace fusedrnn

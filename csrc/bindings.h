@@ -1,0 +1,10 @@
+// The parts of the module _core; module.cpp puts them together.
+#pragma once
+#include <pybind11/pybind11.h>
+
+namespace fusedrnn {
+
+void bind_recurrent(pybind11::module_& m);
+void bind_head(pybind11::module_& m);
+
+}  // namespace fusedrnn

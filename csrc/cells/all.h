@@ -1,0 +1,17 @@
+// The one list of cells; their names are those of Python. A new cell is a header beside this one and a line here.
+#pragma once
+#include "gru.h"
+#include "lstm.h"
+#include "rnn.h"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+template <class F> constexpr void for_each_cell(F&& f) {
+  f.template operator()<Rnn<Tanh>>();
+  f.template operator()<Rnn<Relu>>();
+  f.template operator()<Lstm>();
+  f.template operator()<Gru<true>>();
+  f.template operator()<Gru<false>>();
+}
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

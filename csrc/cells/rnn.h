@@ -1,0 +1,34 @@
+// Vanilla RNN (Elman 1990):  h = φ(x + h'),  φ = tanh or relu. PyTorch's nn.RNN.
+#pragma once
+#include "cell.h"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+struct Tanh {
+  static constexpr const char* kName = "rnn_tanh";
+  template <class V> INLINE static V apply(V a) { return tanh(a); }
+  template <class V> INLINE static V slope(V h) { return 1 - h * h; }
+};
+
+// The derivative at 0 is 0, as in PyTorch.
+struct Relu {
+  static constexpr const char* kName = "rnn_relu";
+  template <class V> INLINE static V apply(V a) { return relu(a); }
+  template <class V> INLINE static V slope(V h) { return step(h); }
+};
+
+template <class Activation> struct Rnn {
+  static constexpr const char* kName = Activation::kName;
+  static constexpr int kGates = 1, kStates = 1, kSaved = 1, kLate = 0, kGrads = 1;
+  static constexpr int kX[] = {0}, kH[] = {0};
+
+  template <class V> INLINE static void forward(const V* xg, const V* hg, const V*, V* s_new, V* saved) {
+    saved[0] = s_new[0] = Activation::apply(xg[0] + hg[0]);
+  }
+  template <class V> INLINE static void backward(const V* saved, const V*, V* ds, V* d) {
+    d[0] = ds[0] * Activation::slope(saved[0]);
+    ds[0] = V{};
+  }
+};
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

@@ -1,0 +1,227 @@
+// The forward scan of one layer in one direction, as one thread runs it.
+//
+// The input part of all gates is computed for a chunk of time; then, step by step, a register tile multiplies h by the
+// panels of all gates of the same units, and the cell finishes while the sums are in registers.
+#pragma once
+#include "scan.h"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+// Rows and blocks of a step's tile, for `gates` gates: measured; all gates of a unit stay in one tile.
+constexpr int step_rows(int gates) { return kRegisters == 32 ? (gates == 3 ? 8 : 6) : (gates % 2 ? 4 : 3); }
+constexpr int step_blocks(int gates, long rows) {
+  const int most = rows == 1 ? kSums * 2 / 3 : kSums / int(rows), cap = rows == 1 ? 8 : 4;
+  const int blocks = most / gates;
+  return blocks < 1 ? 1 : blocks < cap ? blocks : cap;
+}
+
+template <class Cell, class Real> class Forward : Scan<Cell, Real> {
+  using Base = Scan<Cell, Real>;
+  using V = Vec<Real>;
+  using Base::W, Base::G, Base::S, Base::kLate, Base::kEarly, Base::kTaped;
+  static constexpr int kStages = kLate ? 2 : 1;
+  static constexpr int first_gate(int stage) { return stage * kEarly; }
+  static constexpr int gates(int stage) { return stage == 0 ? kEarly : kLate; }
+
+ public:
+  static long size(const Sizes& z, const Plan& plan) { return Layout(nullptr, z, plan, false).size; }
+
+  Forward(const ForwardArgs<Real>& args, Team& team, int me)
+      : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse},
+        blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)),
+        at(a.workspace, z, a.plan, a.tape != nullptr) {
+    if (a.tape) {
+      const typename Base::Tape tape(a.tape, z);
+      at.taped = tape.taped;
+      at.u = tape.u;
+      at.kept_state = tape.state_0;
+      taped_rows = z.T * z.N;
+    } else {
+      taped_rows = z.N;  // late gates hand over within a step
+    }
+    const long rows = mine.n1 - mine.n0;
+    for (int stage = 0; stage < kStages; stage++) {
+      const int most = step_rows(gates(stage)), tiles = (rows + most - 1) / most;
+      group[stage] = step_blocks(gates(stage), tiles ? (rows + tiles - 1) / tiles : 1);
+    }
+  }
+
+  void run() {
+    pack();
+    load_state();
+    for (long first = 0; first < z.T; first += a.plan.chunk_steps) {
+      const Chunk chunk = clock.chunk(first, a.plan.chunk_steps);
+      if (a.tokens) gather_input(chunk);
+      else input_part(chunk);
+      for (long step = chunk.first_step; step < chunk.last_step; step++) take_step(chunk, step);
+    }
+    store_state();
+  }
+
+ private:
+  struct Layout {
+    Real *w_ih, *w_hh[2], *b_ih, *b_hh;  // panels; biases [block][G][W]
+    Real* xg;                            // [block][G][row in chunk][W]
+    Real* state;                         // [block][n][S][W]
+    Real *taped, *u;                     // those of the tape, or of one step (late gates only), or null
+    Real* kept_state = nullptr;          // where the tape keeps state_0, (S, N, H)
+    long size;
+    Layout(Real* base, const Sizes& z, const Plan& plan, bool training) {
+      const long vectors = long(blocks_of<Real>(z.H)) * W, rows = (plan.chunk_steps < z.T ? plan.chunk_steps : z.T) * z.N;
+      Arena<Real> arena{base};
+      w_ih = arena.take(vectors * G * z.I);
+      for (int stage = 0; stage < kStages; stage++) w_hh[stage] = arena.take(vectors * gates(stage) * z.H);
+      b_ih = arena.take(vectors * G);
+      b_hh = arena.take(vectors * G);
+      xg = arena.take(vectors * G * rows);
+      state = arena.take(vectors * S * z.N);
+      taped = kLate && !training ? arena.take(vectors * kTaped * z.N) : nullptr;
+      u = kLate && !training ? arena.take(z.N * z.H) : nullptr;
+      size = arena.used;
+    }
+  };
+
+  void pack() {
+    const bool shared = a.plan.by_rows;
+    const auto [w_ih, w_hh, bias_ih, bias_hh] = a.weights;
+    for_packed_groups(shared, me, threads, kTileBlocks, mine.b0 * G, mine.b1 * G, [&](int n, int v) {
+      pack_units(GateRows<Real>{w_ih, z.H, z.I, G}, v, n, at.w_ih);
+    });
+    for (int stage = 0; stage < kStages; stage++) {
+      const int g = gates(stage);
+      for_packed_groups(shared, me, threads, group[stage], mine.b0, mine.b1, [&](int n, int b) {
+        pack_units(GateRows<Real>{w_hh + first_gate(stage) * z.H * z.H, z.H, z.H, g}, b * g, n * g, at.w_hh[stage]);
+      });
+    }
+    for_packed_groups(shared, me, threads, 1, mine.b0, mine.b1, [&](int, int b) {
+      pack_bias(bias_ih, z.H, G, b, b + 1, at.b_ih);
+      pack_bias(bias_hh, z.H, G, b, b + 1, at.b_hh);
+    });
+    if (shared) team.wait(me);
+  }
+
+  Real* state_of(int b, long n) const { return at.state + (b * z.N + n) * S * W; }
+
+  void load_state() {
+    for (int b = mine.b0; b < mine.b1; b++)
+      for (long n = mine.n0; n < mine.n1; n++)
+        for (int i = 0; i < S; i++) {
+          const Real* from = a.state_0[i];
+          const long at_unit = n * z.H + b * W, lanes = lanes_of<Real>(z.H, b);
+          const V value = from ? load(from + at_unit, lanes) : V{};
+          store(state_of(b, n) + i * W, value);
+          if (at.kept_state && from) store(at.kept_state + i * z.N * z.H + at_unit, value, lanes);
+        }
+  }
+  void store_state() {
+    for (int b = mine.b0; b < mine.b1; b++)
+      for (long n = mine.n0; n < mine.n1; n++)
+        for (int i = 0; i < S; i++)
+          store(a.state_n[i] + n * z.H + b * W, load(state_of(b, n) + i * W), lanes_of<Real>(z.H, b));
+  }
+
+  // f(r0, r1): the chunk's rows that this thread scans
+  template <class F> void for_own_rows(const Chunk& chunk, F&& f) {
+    if (!a.plan.by_rows) return f(0L, chunk.rows);
+    for (long r = 0; r < chunk.rows; r += z.N) f(r + mine.n0, r + mine.n1);
+  }
+
+  void input_part(const Chunk& chunk) {
+    for_own_rows(chunk, [&](long r0, long r1) {
+      product(Product<Real>{.left = {.data = a.x + chunk.first_time * z.N * z.I, .row = z.I, .step = 1, .run = z.I, .last_run = z.I},
+                            .panel = at.w_ih, .group = kTileBlocks, .init = at.b_ih, .init_block = W,
+                            .out = at.xg, .out_row = W, .out_block = chunk.rows * W, .columns = long(blocks) * G * W},
+              r0, r1, mine.b0 * G, mine.b1 * G);
+    });
+  }
+  // The product with one-hot rows: the same bits.
+  void gather_input(const Chunk& chunk) {
+    const std::int64_t* tokens = a.tokens + chunk.first_time * z.N;
+    for_groups(kTileBlocks, mine.b0 * G, mine.b1 * G, [&](int n, int first) {
+      for (int v = first; v < first + n; v++) {
+        const V bias = load(at.b_ih + v * W);
+        const Real* column = at.w_ih + first * z.I * W + (v - first) * W;
+        for_own_rows(chunk, [&](long r0, long r1) {
+          for (long r = r0; r < r1; r++) store(at.xg + (v * chunk.rows + r) * W, bias + load(column + tokens[r] * n * W));
+        });
+      }
+    });
+  }
+
+  struct Step {
+    long t, chunk_row, chunk_rows, taped_row;  // of batch row 0
+  };
+
+  void take_step(const Chunk& chunk, long step) {
+    const long t = clock.time(step), before = clock.before(t);
+    const Step s{t, (t - chunk.first_time) * z.N, chunk.rows, a.tape ? t * z.N : 0};
+    if (step) stage<0>(s, a.y + before * z.N * a.y_row, a.y_row);
+    else stage<0>(s, a.state_0[0], z.H);
+    if constexpr (kLate > 0) {
+      if (!a.plan.by_rows) team.wait(me);
+      stage<1>(s, at.u + s.taped_row * z.H, z.H);
+    }
+    if (!a.plan.by_rows) team.wait(me);
+  }
+
+  template <int kStage> void stage(const Step& s, const Real* h, long h_row) {
+    constexpr int g = gates(kStage);
+    for_groups(group[kStage], mine.b0, mine.b1, [&](int n, int b) {
+      for_row_tiles<step_rows(g)>(mine.n0, mine.n1, [&](auto rows, long row) {
+        with_count<step_blocks(g, rows.value)>(n, [&](auto blocks) { tile<kStage, rows.value, blocks.value>(s, row, b, h, h_row); });
+      });
+    });
+  }
+
+  // Gates of units b.. for rows n..: the hidden part, then the cell. h null is zeros.
+  template <int kStage, int kRows, int kBlocks>
+  [[gnu::noinline]] void tile(const Step& s, long n, int b, const Real* h, long h_row) {
+    constexpr int g = gates(kStage), kVectors = kBlocks * g;
+    V acc[kRows][kVectors];
+    UNROLL for (int r = 0; r < kRows; r++) UNROLL for (int j = 0; j < kVectors; j++)
+      acc[r][j] = load(at.b_hh + ((b + j / g) * G + first_gate(kStage) + j % g) * W);
+    if (h) multiply<kRows, kVectors>(acc, h + n * h_row, h_row, 1, z.H, at.w_hh[kStage] + b * g * z.H * W, kVectors * W);
+    V sums[kRows][kVectors];  // acc itself must only be indexed by constants, or it would live in memory
+    UNROLL for (int r = 0; r < kRows; r++) UNROLL for (int j = 0; j < kVectors; j++) sums[r][j] = acc[r][j];
+    for (int j = 0; j < kBlocks; j++)
+      for (int r = 0; r < kRows; r++) finish<kStage>(s, n + r, b + j, &sums[r][j * g]);
+  }
+
+  template <int kStage> INLINE void finish(const Step& step, long n, int b, const V* sums) {
+    constexpr int first = first_gate(kStage), count = gates(kStage), kDone = kStage ? kEarly : 0;
+    V xg[G], hg[G], s[S], s_new[S], saved[Cell::kSaved];
+    UNROLL for (int g = 0; g < count; g++) {
+      hg[first + g] = sums[g];
+      xg[first + g] = load(at.xg + ((b * G + first + g) * step.chunk_rows + step.chunk_row + n) * W);
+    }
+    Real* state = state_of(b, n);
+    UNROLL for (int i = 0; i < S; i++) s[i] = load(state + i * W);
+    Real* taped = at.taped ? at.taped + (b * taped_rows + step.taped_row + n) * kTaped * W : nullptr;
+    if constexpr (kDone > 0)
+      UNROLL for (int i = 0; i < kDone; i++) saved[i] = load(taped + i * W);
+    if constexpr (kLate > 0 && kStage == 0) {
+      store(at.u + (step.taped_row + n) * z.H + b * W, Cell::early(xg, hg, s, saved), lanes_of<Real>(z.H, b));
+      UNROLL for (int i = 0; i < kEarly; i++) store(taped + i * W, saved[i]);
+    } else {
+      Cell::forward(xg, hg, s, s_new, saved);
+      UNROLL for (int i = 0; i < S; i++) store(state + i * W, s_new[i]);
+      store(a.y + (step.t * z.N + n) * a.y_row + b * W, s_new[0], lanes_of<Real>(z.H, b));
+      if (!taped) return;
+      UNROLL for (int i = kDone; i < Cell::kSaved; i++) store(taped + i * W, saved[i]);
+      for (int i = 1; i < S; i++) store(taped + (Cell::kSaved + i - 1) * W, s_new[i]);
+    }
+  }
+
+  const ForwardArgs<Real>& a;
+  const Sizes& z;
+  Team& team;
+  const int me, threads;
+  const Clock clock;
+  const int blocks;
+  const Share mine;
+  Layout at;
+  long taped_rows;
+  int group[kStages];
+};
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

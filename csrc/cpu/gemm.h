@@ -1,0 +1,93 @@
+// The only matrix product: a register tile of kRows rows times vectors of columns over a packed panel, each element one
+// chain of fma over k in a fixed order. The vector runs over columns (units), never over k: an element's bits do not
+// depend on the tile it falls into, on the batch, on the threads or on the width of the vector.
+#pragma once
+#include "math.h"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+// acc[r][v] += sum over k of a[r * a_row + k * a_k] w[k * w_k + v W]. a_k and w_k may be negative.
+template <int kRows, int kVectors, class Real>
+INLINE void multiply(Vec<Real> (&acc)[kRows][kVectors], const Real* a, long a_row, long a_k, long K, const Real* w, long w_k) {
+  constexpr int W = kWidth<Real>;
+  for (long k = 0; k < K; k++, a += a_k, w += w_k) {
+    if constexpr (kRows < kVectors) {  // hold the fewer in registers, stream the more
+      Vec<Real> x[kRows];
+      UNROLL for (int r = 0; r < kRows; r++) x[r] = splat(a[r * a_row]);
+      UNROLL for (int v = 0; v < kVectors; v++) {
+        const Vec<Real> column = load(w + v * W);
+        UNROLL for (int r = 0; r < kRows; r++) acc[r][v] = fma(x[r], column, acc[r][v]);
+      }
+    } else {
+      Vec<Real> column[kVectors];
+      UNROLL for (int v = 0; v < kVectors; v++) column[v] = load(w + v * W);
+      UNROLL for (int r = 0; r < kRows; r++) {
+        const Vec<Real> x = splat(a[r * a_row]);
+        UNROLL for (int v = 0; v < kVectors; v++) acc[r][v] = fma(x, column[v], acc[r][v]);
+      }
+    }
+  }
+}
+
+// Sizes of tiles, in rows and vectors: as many sums as the registers hold beside their operands (24 of 32, 12 of 16).
+constexpr int kSums = kRegisters * 3 / 4;
+constexpr int kTileRows = kRegisters == 32 ? 6 : 4;     // of the plain product
+constexpr int kTileBlocks = kSums / kTileRows;
+constexpr int kWideBlocks = kRegisters == 32 ? 8 : 6;   // for few rows: the panel streams past more sums at once
+constexpr int kWideRows = kSums / kWideBlocks;
+// Blocks (vectors of columns) in one group of a panel, for products over this many rows
+constexpr int group_blocks(long rows) { return rows <= kWideRows ? kWideBlocks : kTileBlocks; }
+
+template <int n> struct Count { static constexpr int value = n; };
+
+// f(Count<n>) for a run-time n in 1..kMost
+template <int kMost, class F> INLINE void with_count(int n, F&& f) {
+  if constexpr (kMost > 1) {
+    if (n < kMost) return with_count<kMost - 1>(n, f);
+  }
+  f(Count<kMost>{});
+}
+// f(Count<n>, first): rows first..last in tiles of at most kMost, as even as can be
+template <int kMost, class F> INLINE void for_row_tiles(long first, long last, F&& f) {
+  for (long tiles = (last - first + kMost - 1) / kMost; tiles > 0; tiles--) {
+    const int n = (last - first + tiles - 1) / tiles;
+    with_count<kMost>(n, [&](auto rows) { f(rows, first); });
+    first += n;
+  }
+}
+// f(n, first): blocks first..last in groups of `most`, then what is left
+template <class F> INLINE void for_groups(int most, int first, int last, F&& f) {
+  for (; first < last; first += most) f(last - first < most ? last - first : most, first);
+}
+
+// The left factor: `gates` times `blocks` runs of k. Element (r, k) of run (g, u) stands at
+//   data + slot[g] * slot_stride + u * block_stride + r * row + k * step,   k < run (in the last block: last_run)
+// Rows of x are one run; gate gradients, kept [block][slot][row][W], are walked as k = (gate, unit).
+template <class Real> struct Left {
+  const Real* data;
+  long row, step;
+  long run, last_run;
+  int gates = 1, blocks = 1;
+  const int* slot = nullptr;  // null: slot[g] is g
+  long slot_stride = 0, block_stride = 0;
+
+  long length() const { return gates * ((blocks - 1) * run + last_run); }
+};
+
+// out[r][b] = init[r][b] + left[r] · panel[b], for blocks b of W columns
+template <class Real> struct Product {
+  Left<Real> left;
+  const Real* panel;            // the group that starts at block b lies at panel + b * length * W, [k][blocks in group][W]
+  long panel_step = 1;          // -1: k runs through the panel (and `left`) from its end
+  int group;                    // blocks in a group: group_blocks() of the rows it was packed for
+  const Real* init = nullptr;   // null: zeros
+  long init_row = 0, init_block = 0;
+  Real* out;
+  long out_row, out_block;
+  long columns;                 // of init and out, from block 0 on; lanes beyond are neither read nor written
+};
+
+// rows r0..r1 of blocks b0..b1. b0 starts a group.
+template <class Real> void product(const Product<Real>& p, long r0, long r1, int b0, int b1);
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

@@ -1,0 +1,48 @@
+// The table of one instruction set. This file, gemm.cpp and dense.cpp are compiled once for each, with its flags and with
+// FUSEDRNN_ISA as the name of its namespace.
+#include "backward.h"
+#include "dispatch.h"
+#include "forward.h"
+#include "linear.h"
+#include "loss.h"
+
+#define STRING(x) #x
+#define NAME_OF(x) STRING(x)
+
+namespace fusedrnn::FUSEDRNN_ISA {
+namespace {
+
+template <class C, class Real> void forward(const ForwardArgs<Real>& a, Team& team, int me) { Forward<C, Real>(a, team, me).run(); }
+template <class C, class Real> void backward(const BackwardArgs<Real>& a, Team& team, int me) { Backward<C, Real>(a, team, me).run(); }
+template <class C, class Real> long tape_size(const Sizes& z) { return typename Scan<C, Real>::Tape(nullptr, z).size; }
+template <class Real> long linear_forward_size(const LinearArgs<Real>& a) { return LinearLayout<Real>(a, false).size; }
+template <class Real> long linear_backward_size(const LinearArgs<Real>& a) { return LinearLayout<Real>(a, true).size; }
+
+template <class Real, class F> INLINE void map(const Real* x, Real* out, long n, F f) {
+  for (long i = 0; i < n; i += kWidth<Real>) store(out + i, f(load(x + i, n - i)), n - i);
+}
+
+template <class Real> constexpr Kernels<Real> table() {
+  Kernels<Real> k{};
+  k.width = kWidth<Real>;
+  for_each_cell([&]<Cell C>() {
+    k.cells[k.cell_count++] = {C::kName, C::kGates, C::kStates, tape_size<C, Real>, Forward<C, Real>::size,
+                               Backward<C, Real>::size, forward<C, Real>, backward<C, Real>};
+  });
+  k.linear_forward_size = linear_forward_size<Real>;
+  k.linear_backward_size = linear_backward_size<Real>;
+  k.linear_forward = linear_forward<Real>;
+  k.linear_backward = linear_backward<Real>;
+  k.softmax_cross_entropy = softmax_cross_entropy<Real>;
+  k.exp = [](const Real* x, Real* out, long n) { map(x, out, n, [](auto v) { return exp(v); }); };
+  k.tanh = [](const Real* x, Real* out, long n) { map(x, out, n, [](auto v) { return tanh(v); }); };
+  k.sigmoid = [](const Real* x, Real* out, long n) { map(x, out, n, [](auto v) { return sigmoid(v); }); };
+  return k;
+}
+
+}  // namespace
+
+extern const Isa isa;
+constexpr Isa isa{NAME_OF(FUSEDRNN_ISA), table<float>(), table<double>()};
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

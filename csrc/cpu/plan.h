@@ -1,0 +1,17 @@
+// How many threads a call gets, and how they share it.
+#pragma once
+#include "../args.h"
+
+namespace fusedrnn {
+
+// The most threads a call may use: set_num_threads(), else FUSEDRNN_NUM_THREADS, OMP_NUM_THREADS, else the processors
+// this process may run on.
+int num_threads();
+void set_num_threads(int n);  // throws std::invalid_argument below 1
+
+// width: units in a vector
+Plan plan_scan(const Sizes& size, int gates, int width);
+// For work that threads share by rows without barriers.
+int plan_rows(long rows, double operations_per_row);
+
+}  // namespace fusedrnn

@@ -1,0 +1,80 @@
+// What the forward and the backward scan share: who does what, and where things lie.
+#pragma once
+#include "../args.h"
+#include "dense.h"  // before the cells: they use its vectors' functions
+#include "team.h"
+
+#include "../cells/all.h"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+// One thread's part of the scan: unit blocks b0..b1 of rows n0..n1.
+struct Share {
+  int b0, b1;
+  long n0, n1;
+};
+inline Share share(const Plan& plan, long N, int blocks, int me, int threads) {
+  if (plan.by_rows) return {0, blocks, N * me / threads, N * (me + 1) / threads};
+  return {int(long(blocks) * me / threads), int(long(blocks) * (me + 1) / threads), 0, N};
+}
+
+// Hands out pieces of one allocation, each from a cache line pair on; with no base it only counts.
+template <class Real> struct Arena {
+  Real* base;
+  long used = 0;
+
+  Real* take(long n) {
+    constexpr long kUnit = 128 / sizeof(Real);
+    Real* piece = base ? base + used : nullptr;
+    used += (n + kUnit - 1) / kUnit * kUnit;
+    return piece;
+  }
+};
+
+// A stretch of time handled together. Rows of a chunk stand in the order of time in memory, whatever the direction.
+struct Chunk {
+  long first_step, last_step;  // steps count in the direction of the scan
+  long first_time, rows;       // the earliest time, and steps * N
+};
+
+// Time as the scan sees it: step 0 is the first it takes.
+struct Clock {
+  long T, N;
+  bool reverse;
+
+  long time(long step) const { return reverse ? T - 1 - step : step; }
+  long before(long t) const { return reverse ? t + 1 : t - 1; }
+  Chunk chunk(long first_step, long steps) const {
+    const long last = first_step + steps < T ? first_step + steps : T;
+    return {first_step, last, reverse ? T - last : first_step, (last - first_step) * N};
+  }
+};
+
+template <class Cell, class Real> struct Scan {
+  static constexpr int W = kWidth<Real>, G = Cell::kGates, S = Cell::kStates, D = Cell::kGrads;
+  static constexpr int kLate = Cell::kLate, kEarly = G - kLate;
+  static constexpr int kTaped = Cell::kSaved + S - 1;  // vectors a unit leaves on the tape: saved, and the states but h
+
+  // The tape: [block][t * N + n][kTaped][W], then u of late gates (T, N, H), then state_0 (S, N, H).
+  struct Tape {
+    Real *taped, *u, *state_0;
+    long size;
+    Tape(Real* base, const Sizes& z) {
+      Arena<Real> arena{base};
+      taped = arena.take(blocks_of<Real>(z.H) * z.T * z.N * kTaped * W);
+      u = kLate ? arena.take(z.T * z.N * z.H) : nullptr;
+      state_0 = arena.take(S * z.N * z.H);
+      size = arena.used;
+    }
+  };
+};
+
+// Shared panels are packed in turns (a barrier must follow), own panels by their owner.
+template <class F> INLINE void for_packed_groups(bool shared, int me, int threads, int most, int first, int last, F&& f) {
+  int turn = 0;
+  for_groups(most, first, last, [&](int n, int b) {
+    if (!shared || turn++ % threads == me) f(n, b);
+  });
+}
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

@@ -1,0 +1,33 @@
+// The threads of one call and their barrier. Everything here runs in code compiled for any processor.
+#pragma once
+
+namespace fusedrnn {
+
+constexpr int kMaxThreads = 256;
+
+class Team {
+ public:
+  int size() const { return size_; }
+  // Returns when every thread has called it as often as this one. Spins, but yields the core when it takes long.
+  void wait(int me);
+
+ private:
+  friend void run_team(int threads, void (*body)(void* context, Team&, int me), void* context);
+  // One counter a thread, each on its own pair of cache lines (processors fetch lines in pairs).
+  struct alignas(128) Slot { unsigned steps; };
+  int size_ = 1;
+  Slot slots_[kMaxThreads];
+};
+
+// Runs body(context, team, me) on up to `threads` threads of OpenMP's pool, the caller's among them; team.size() says how
+// many came.
+void run_team(int threads, void (*body)(void* context, Team&, int me), void* context);
+
+// f(team, me) on every thread.
+template <class F> void run_team(int threads, F&& f) {
+  run_team(threads, [](void* context, Team& team, int me) { (*static_cast<F*>(context))(team, me); }, &f);
+}
+
+bool has_openmp();
+
+}  // namespace fusedrnn

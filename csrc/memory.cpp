@@ -1,0 +1,84 @@
+#include "memory.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <vector>
+
+namespace fusedrnn {
+namespace {
+
+constexpr std::size_t kPage = 4096, kHugePage = std::size_t(2) << 20;
+constexpr std::size_t kMostFree = 32;  // buffers
+
+struct Block {
+  void* data;
+  std::size_t bytes;
+};
+
+struct Pool {
+  std::mutex mutex;
+  std::vector<Block> free;  // the longest unused first
+  std::size_t free_bytes = 0, used_bytes = 0, peak_bytes = 0;
+
+  // The smallest that fits, unless it is far too large.
+  Block take(std::size_t bytes) {
+    const std::lock_guard lock(mutex);
+    auto best = free.end();
+    for (auto it = free.begin(); it != free.end(); ++it)
+      if (it->bytes >= bytes && it->bytes <= 2 * bytes + kPage && (best == free.end() || it->bytes < best->bytes)) best = it;
+    Block block{nullptr, bytes};
+    if (best != free.end()) {
+      block = *best;
+      free.erase(best);
+      free_bytes -= block.bytes;
+    }
+    used_bytes += block.bytes;
+    peak_bytes = std::max(peak_bytes, used_bytes);
+    return block;
+  }
+
+  void give_back(Block block) {
+    const std::lock_guard lock(mutex);
+    used_bytes -= block.bytes;
+    if (block.data) {
+      free.push_back(block);
+      free_bytes += block.bytes;
+    }
+    while (!free.empty() && (free.size() > kMostFree || free_bytes + used_bytes > peak_bytes)) {
+      std::free(free.front().data);
+      free_bytes -= free.front().bytes;
+      free.erase(free.begin());
+    }
+  }
+};
+
+Pool& pool() {
+  static Pool* const instance = new Pool;  // outlives every tape, also those freed at exit
+  return *instance;
+}
+
+}  // namespace
+
+Buffer::Buffer(std::size_t bytes) {
+  const std::size_t unit = bytes >= kHugePage ? kHugePage : kPage;
+  const Block block = pool().take((bytes + unit - 1) / unit * unit);
+  data_ = block.data;
+  bytes_ = block.bytes;
+  if (data_) return;
+  data_ = std::aligned_alloc(unit, bytes_);
+  if (!data_) {
+    pool().give_back({nullptr, bytes_});
+    throw std::bad_alloc();
+  }
+  if (unit == kHugePage) madvise(data_, bytes_, MADV_HUGEPAGE);
+}
+
+Buffer::~Buffer() {
+  if (data_) pool().give_back({data_, bytes_});
+}
+
+}  // namespace fusedrnn

@@ -1,0 +1,32 @@
+// The compiled module: names and settings. The work is bound in recurrent.cpp and head.cpp.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "bindings.h"
+#include "cpu/dispatch.h"
+#include "cpu/plan.h"
+
+#if defined(__clang__)
+#define FUSEDRNN_COMPILER "Clang " __clang_version__
+#else
+#define FUSEDRNN_COMPILER "GCC " __VERSION__
+#endif
+
+PYBIND11_MODULE(_core, m) {
+  using namespace fusedrnn;
+  m.doc() = "Fused kernels of fusedrnn. Use the functions of the package: they say in better words what is wrong.";
+  m.attr("__version__") = FUSEDRNN_VERSION;
+  m.attr("compiler") = FUSEDRNN_COMPILER;
+  m.attr("openmp") = has_openmp();
+  bind_recurrent(m);
+  bind_head(m);
+  m.def("isas", [] {
+    std::vector<std::string> names;
+    for (const Isa* isa : available_isas()) names.push_back(isa->name);
+    return names;
+  }, "Instruction sets this processor has kernels for, the best last.");
+  m.def("isa", [] { return std::string(current_isa().name); }, "The instruction set in use.");
+  m.def("set_isa", &set_isa, pybind11::arg("name"));
+  m.def("num_threads", &num_threads, "The most threads a call may use.");
+  m.def("set_num_threads", &set_num_threads, pybind11::arg("n"));
+}
