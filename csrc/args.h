@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What one call hands to the kernels: plain data, known to every room. No Python, no instruction set, no device.
 //
 // Sizes: T time steps, N batch rows, I input size, H hidden size, G gates, S states (state 0 is h).

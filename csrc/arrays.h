@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // NumPy arrays in, checked pointers out. Nothing is cast or copied: an array that does not fit is refused. The Python side
 // has checked already, with better words; these checks keep a direct call on _core from harm.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The parts of the module _core; module.cpp puts them together.
 #pragma once
 #include <pybind11/pybind11.h>

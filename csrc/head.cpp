@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // _core.linear_*, softmax_cross_entropy and the activations by themselves (for their proof).
 #include <vector>
 
@@ -61,7 +62,7 @@ void linear_backward(py::handle x, py::handle weight, py::handle dy, py::handle 
   run_linear(a, kernels.linear_backward_size, kernels.linear_backward);
 }
 
-// The sum or mean of the rows' losses, over the rows whose target counts; no such row: 0.
+// The sum or mean of the rows' losses, over the rows whose target counts; the mean of no row is NaN, as in PyTorch.
 template <class Real>
 double softmax_cross_entropy(py::handle logits, py::handle targets, std::int64_t ignore_index, bool mean, py::handle dlogits) {
   LossArgs<Real> a{};
@@ -78,7 +79,7 @@ double softmax_cross_entropy(py::handle logits, py::handle targets, std::int64_t
     if (a.targets[m] < 0 || a.targets[m] >= a.V)
       throw std::invalid_argument("targets: expected values in 0.." + std::to_string(a.V - 1) + ", got " + std::to_string(a.targets[m]));
   }
-  const double weight = mean && counted ? 1. / double(counted) : 1.;
+  const double weight = mean ? 1. / double(counted) : 1.;  // of no row: infinite, met by no gradient and a sum of 0
   a.scale = Real(weight);
 
   const py::gil_scoped_release release;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Tapes and workspaces: aligned memory that is kept and reused. Fresh pages cost more than the arithmetic of small problems
 // (about 0.4 ms a megabyte on first touch).
 #pragma once

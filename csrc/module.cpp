@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The compiled module: names and settings. The work is bound in recurrent.cpp and head.cpp.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>

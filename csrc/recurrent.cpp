@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // _core.forward and _core.backward: one layer, one direction. Checks, finds the kernel, lets go of the GIL.
 #include <algorithm>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The one list of cells; their names are those of Python. A new cell is a header beside this one and a line here.
 #pragma once
 #include "gru.h"

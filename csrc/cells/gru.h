@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // GRU (Cho et al. 2014). Gates r z n.
 //   r = σ(x_r + h_r)   z = σ(x_z + h_z)   h = (1 - z) n + z h'
 //   reset after  (arXiv:1406.1078v1, PyTorch's nn.GRU):   n = tanh(x_n + r h_n),  h_n = W_hn h' + b_hn

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // LSTM with forget gate (Gers et al. 2000), PyTorch's nn.LSTM. Gates i f g o; states h, c.
 //   i = σ(x_i + h_i)   f = σ(x_f + h_f)   g = tanh(x_g + h_g)   o = σ(x_o + h_o)
 //   c = f c' + i g     h = o tanh(c)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Vanilla RNN (Elman 1990):  h = φ(x + h'),  φ = tanh or relu. PyTorch's nn.RNN.
 #pragma once
 #include "cell.h"

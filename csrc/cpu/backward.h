@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Backpropagation through time for one layer in one direction, as one thread runs it.
 //
 // Step by step from the last: dh = gate gradients · W_hh for own units, then the cell's backward on the same units. The

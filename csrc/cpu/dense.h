@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a recurrent layer and a linear layer share: gradients of a weight, its bias and its input, summed or spread over
 // rows. Gradients of pre-activations ("gate gradients") are kept as [block][slot][row][W].
 #pragma once

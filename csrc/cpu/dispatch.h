@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One table of kernels for each instruction set and type; below it nothing branches on either.
 #pragma once
 #include <string>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The forward scan of one layer in one direction, as one thread runs it.
 //
 // The input part of all gates is computed for a chunk of time; then, step by step, a register tile multiplies h by the

@@ -1,19 +1,43 @@
+// SPDX-License-Identifier: MIT
 // The plain product and the weights' gradients, for both types; compiled once per instruction set.
 #include "dense.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 namespace {
 
+// A tile's sums from and to memory. They are indexed by constants only, or they would live in memory themselves; at the
+// edge of a matrix they pass through an array.
+template <int kRows, int kBlocks, class Real>
+INLINE void load_tile(Vec<Real> (&acc)[kRows][kBlocks], const Real* p, long row, long block, long columns) {
+  constexpr int W = kWidth<Real>;
+  if (columns >= kBlocks * W) {
+    UNROLL for (int i = 0; i < kRows; i++) UNROLL for (int j = 0; j < kBlocks; j++) acc[i][j] = load(p + i * row + j * block);
+  } else {
+    Vec<Real> edge[kRows][kBlocks];
+    for (int i = 0; i < kRows; i++)
+      for (int j = 0; j < kBlocks; j++) edge[i][j] = load(p + i * row + j * block, columns - j * W);
+    UNROLL for (int i = 0; i < kRows; i++) UNROLL for (int j = 0; j < kBlocks; j++) acc[i][j] = edge[i][j];
+  }
+}
+template <int kRows, int kBlocks, class Real>
+INLINE void store_tile(const Vec<Real> (&acc)[kRows][kBlocks], Real* p, long row, long block, long columns) {
+  constexpr int W = kWidth<Real>;
+  if (columns >= kBlocks * W) {
+    UNROLL for (int i = 0; i < kRows; i++) UNROLL for (int j = 0; j < kBlocks; j++) store(p + i * row + j * block, acc[i][j]);
+  } else {
+    Vec<Real> edge[kRows][kBlocks];
+    UNROLL for (int i = 0; i < kRows; i++) UNROLL for (int j = 0; j < kBlocks; j++) edge[i][j] = acc[i][j];
+    for (int i = 0; i < kRows; i++)
+      for (int j = 0; j < kBlocks; j++) store(p + i * row + j * block, edge[i][j], columns - j * W);
+  }
+}
+
 template <int kRows, int kBlocks, class Real>
 [[gnu::noinline]] void tile(const Product<Real>& p, long r, int b) {
   constexpr int W = kWidth<Real>;
-  // The sums are indexed by constants only, or they would live in memory; `edge` takes the partial loads and stores.
-  Vec<Real> acc[kRows][kBlocks], edge[kRows][kBlocks] = {};
+  Vec<Real> acc[kRows][kBlocks] = {};
   const long columns = p.columns - b * W;
-  if (p.init)
-    for (int i = 0; i < kRows; i++)
-      for (int j = 0; j < kBlocks; j++) edge[i][j] = load(p.init + (r + i) * p.init_row + (b + j) * p.init_block, columns - j * W);
-  UNROLL for (int i = 0; i < kRows; i++) UNROLL for (int j = 0; j < kBlocks; j++) acc[i][j] = edge[i][j];
+  if (p.init) load_tile<kRows, kBlocks>(acc, p.init + r * p.init_row + b * p.init_block, p.init_row, p.init_block, columns);
 
   const Left<Real>& a = p.left;
   const long length = a.length(), w_k = p.panel_step * kBlocks * W;
@@ -26,9 +50,7 @@ template <int kRows, int kBlocks, class Real>
       w += run * w_k;
     }
   }
-  UNROLL for (int i = 0; i < kRows; i++) UNROLL for (int j = 0; j < kBlocks; j++) edge[i][j] = acc[i][j];
-  for (int i = 0; i < kRows; i++)
-    for (int j = 0; j < kBlocks; j++) store(p.out + (r + i) * p.out_row + (b + j) * p.out_block, edge[i][j], columns - j * W);
+  store_tile<kRows, kBlocks>(acc, p.out + r * p.out_row + b * p.out_block, p.out_row, p.out_block, columns);
 }
 
 template <int kRows, int kBlocks, class Real> void group(const Product<Real>& p, long r0, long r1, int n, int b) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The only matrix product: a register tile of kRows rows times vectors of columns over a packed panel, each element one
 // chain of fma over k in a fixed order. The vector runs over columns (units), never over k: an element's bits do not
 // depend on the tile it falls into, on the batch, on the threads or on the width of the vector.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The table of one instruction set. This file, gemm.cpp and dense.cpp are compiled once for each, with its flags and with
 // FUSEDRNN_ISA as the name of its namespace.
 #include "backward.h"

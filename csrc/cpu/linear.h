@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The linear layer on the same tiles: y = x Wᵀ + b, and its gradients. Threads share the rows; of dW, the outputs.
 #pragma once
 #include "../args.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Softmax and cross-entropy of a row of logits, its gradient in the same pass. Sums run over 64-byte stretches whatever the
 // vector's width, so that every instruction set with fma gives the same bits.
 #pragma once

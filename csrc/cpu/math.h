@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // exp, tanh, sigmoid, relu of a vector. Only + - * /, fma, comparison and integer shifts: the same bits on every
 // instruction set with fma, and the same in every lane, full or partial vector.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Weights copied into panels: in the order in which the tiles read them, lanes beyond the last unit filled with zeros.
 #pragma once
 #include "gemm.h"

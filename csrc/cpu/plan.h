@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How many threads a call gets, and how they share it.
 #pragma once
 #include "../args.h"

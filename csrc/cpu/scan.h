@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the forward and the backward scan share: who does what, and where things lie.
 #pragma once
 #include "../args.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The threads of one call and their barrier. Everything here runs in code compiled for any processor.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One vector type for every instruction set: a GNU vector of the widest registers the compiler's flags allow. Arithmetic,
 // comparison and ?: come with the type; this file adds what does not. The file is compiled once per instruction set, each
 // time into a namespace of that name: nothing here may be shared between them, or the linker could give an older

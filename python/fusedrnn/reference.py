@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: MIT
+"""The layer in plain NumPy, forward and back: what the kernels must compute, written to be read.
+
+The same functions as `functional`, one layer in one direction: here is the loop over time, in
+`reference_cells` the step of each cell. T time steps, N sequences, I inputs, H hidden units,
+G gates. Arrays share one dtype: float32, float64, or complex128, for everything is analytic and a
+complex step through it gives exact derivatives. Nothing here needs the compiled kernels. Shapes
+and dtypes are checked in `functional`; wrong ones fail here as NumPy fails.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .reference_cells import STEPS, Saved, linear_backward, linear_forward
+from .weights import CELLS, Array, State, Weights
+
+__all__ = ["Tape", "backward", "forward", "infer"]
+__all__ += ["linear_backward", "linear_forward", "softmax_cross_entropy"]
+
+
+class Tape(NamedTuple):
+    """What `forward` keeps for `backward`: references to x and the weights, its own states."""
+
+    cell: str
+    x: Array
+    """(T, N, I), tokens as one-hot rows."""
+    tokens: bool
+    weights: Weights
+    saved: list[tuple[int, Saved]]
+    """(t, what step t kept), in the order in which the steps ran."""
+
+
+def infer(
+    cell: str,
+    x: Array,
+    state: State | None,
+    weights: Weights,
+    *,
+    reverse: bool = False,
+    out: Array | None = None,
+) -> tuple[Array, State]:
+    """Run one layer in one direction for its output alone: `forward` without the tape."""
+    return forward(cell, x, state, weights, reverse=reverse, out=out)[:2]
+
+
+def forward(
+    cell: str,
+    x: Array,
+    state: State | None,
+    weights: Weights,
+    *,
+    reverse: bool = False,
+    out: Array | None = None,
+) -> tuple[Array, State, Tape]:
+    """Run one layer in one direction and keep what `backward` needs.
+
+    Parameters
+    ----------
+    cell : str
+        A name in `CELLS`.
+    x : ndarray (T, N, I) of the weights' dtype, or (T, N) of integers
+        Input, or token indices in [0, I), which give the same as their one-hot rows.
+    state : tuple of ndarray (N, H), or None
+        State before the first step: (h,), or (h, c) for LSTM. None is zeros.
+    weights : Weights
+        Never changed here, and not to be changed before `backward`; nor is x.
+    reverse : bool
+        Run t = T-1, ..., 0.
+    out : ndarray (T, N, H), optional
+        Receives y; any strides.
+
+    Returns
+    -------
+    y : ndarray (T, N, H)
+        h after each step, at the t of its input in either direction.
+    state_n : tuple of ndarray (N, H)
+        State after the last step (t = T-1, or 0 if reverse).
+    tape : Tape
+        For one or more calls of `backward`.
+
+    Raises
+    ------
+    ValueError
+        If the cell is unknown or a token is outside [0, I).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weights = Weights(np.ones((1, 2)), np.ones((1, 1)), None, None)
+    >>> y, (h,), tape = forward("rnn_relu", np.array([[0], [1], [1]]), None, weights)
+    >>> y.ravel().tolist()  # h = max(0, 1 + h')
+    [1.0, 2.0, 3.0]
+    """
+    if cell not in CELLS:
+        raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
+    weight_ih, weight_hh, bias_ih, bias_hh = weights
+    tokens = x.dtype.kind in "iu"
+    rows = one_hot("x", x, weight_ih.shape[1], weight_ih.dtype) if tokens else x
+    (T, N, _), H = rows.shape, weight_hh.shape[1]
+    if bias_hh is None:
+        bias_hh = np.zeros_like(weight_hh[:, 0])
+    if state is None:
+        state = zero_state(cell, N, weight_hh)
+    state = tuple(array.copy() for array in state)  # the tape must not see later changes of it
+    y = np.empty_like(weight_hh, shape=(T, N, H)) if out is None else out
+
+    a_ih = linear_forward(rows, weight_ih, bias_ih)  # (T, N, G*H)
+    step, _ = STEPS[cell]
+    saved = []
+    for t in reversed(range(T)) if reverse else range(T):
+        state, saved_t = step(a_ih[t], state, (weight_hh, bias_hh))
+        y[t] = state[0]
+        saved.append((t, saved_t))
+    return y, tuple(array.copy() for array in state), Tape(cell, rows, tokens, weights, saved)
+
+
+def backward(
+    tape: Tape,
+    dy: Array,
+    dstate: State | None = None,
+    *,
+    dx: Array | None = None,
+    grads: Weights | None = None,
+) -> tuple[Array | None, State, Weights]:
+    """Backpropagate through time (Werbos 1990), over all steps of a `forward`.
+
+    Parameters
+    ----------
+    tape : Tape
+        From `forward`.
+    dy : ndarray (T, N, H)
+        Gradient of the loss by y.
+    dstate : tuple of ndarray (N, H), or None
+        Gradient by state_n, from whatever used it. None is zeros.
+    dx, grads : ndarray (T, N, I) and Weights, optional
+        Arrays to add to; without them new ones are made.
+
+    Returns
+    -------
+    dx : ndarray (T, N, I), or None for token input
+    dstate_0 : tuple of ndarray (N, H)
+        Gradient by the state before the first step.
+    grads : Weights
+        Gradients by the weights; None for a bias that is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weights = Weights(np.ones((1, 1)), np.ones((1, 1)), None, None)
+    >>> y, _, tape = forward("rnn_relu", np.ones((3, 1, 1)), None, weights)
+    >>> dx, (dh_0,), grads = backward(tape, np.ones_like(y))
+    >>> dx.ravel().tolist()  # x[0] reaches all three outputs, x[2] the last one
+    [3.0, 2.0, 1.0]
+    """
+    weight_ih, weight_hh, _, _ = tape.weights
+    T, N, _ = tape.x.shape
+    if dstate is None:
+        dstate = zero_state(tape.cell, N, weight_hh)
+    if grads is None:
+        grads = tape.weights.zeros_like()
+    da_ih = np.empty_like(weight_hh, shape=(T, N, weight_hh.shape[0]))
+    dweight_hh, dbias_hh = np.zeros_like(weight_hh), np.zeros_like(weight_hh[:, 0])
+
+    _, step_back = STEPS[tape.cell]
+    for t, saved in reversed(tape.saved):
+        dstate = (dstate[0] + dy[t], *dstate[1:])  # h went to y[t] and to the next step
+        dstate, da_ih[t], dweight_t, dbias_t = step_back(dstate, saved, weight_hh)
+        dweight_hh += dweight_t  # every step used the same weights: their gradients add up
+        dbias_hh += dbias_t
+    dx_new, dweight_ih, dbias_ih = linear_backward(tape.x, weight_ih, da_ih)
+
+    for total, new in zip(grads, (dweight_ih, dweight_hh, dbias_ih, dbias_hh), strict=True):
+        if total is not None:
+            total += new
+    if tape.tokens or dx is None:
+        return None if tape.tokens else dx_new, dstate, grads
+    dx += dx_new
+    return dx, dstate, grads
+
+
+def zero_state(cell: str, N: int, weight_hh: Array) -> State:
+    """Return the zeros that None stands for, as a state or as its gradient."""
+    zeros = np.zeros_like(weight_hh, shape=(N, weight_hh.shape[1]))
+    return (zeros,) * CELLS[cell].states
+
+
+def one_hot(name: str, index: Array, size: int, dtype: DTypeLike) -> Array:
+    """Return rows (..., size) with a one at each index."""
+    if index.min() < 0 or index.max() >= size:
+        low, high = index.min(), index.max()
+        raise ValueError(f"{name}: expected indices in [0, {size}), got {low} to {high}")
+    return np.eye(size, dtype=dtype)[index]
+
+
+def softmax_cross_entropy(
+    logits: Array,
+    targets: Array,
+    *,
+    ignore_index: int = -100,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> tuple[float, Array]:
+    """Return the loss -Σ log softmax(logits)[target] and its gradient by the logits.
+
+    Parameters
+    ----------
+    logits : ndarray (..., V)
+    targets : ndarray (...) of integers
+        The right class of each row, in [0, V), or `ignore_index` for a row that does not count.
+    ignore_index : int
+    reduction : "mean" or "sum"
+        Over the rows that count. As in PyTorch, the mean of no row at all is NaN.
+
+    Returns
+    -------
+    loss : float
+    dlogits : ndarray (..., V)
+
+    Raises
+    ------
+    ValueError
+        If a target that counts is outside [0, V).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss, dlogits = softmax_cross_entropy(np.zeros((1, 4)), np.array([2]))
+    >>> dlogits.tolist(), round(np.exp(loss).item(), 12)  # four equal chances
+    ([[0.25, 0.25, -0.75, 0.25]], 4.0)
+    """
+    counted = targets != ignore_index
+    wanted = one_hot("targets", np.where(counted, targets, 0), logits.shape[-1], bool)
+    wanted &= counted[..., None]
+    rows = int(counted.sum()) if reduction == "mean" else 1
+
+    log_p = logits - logits.real.max(axis=-1, keepdims=True)  # softmax does not see this shift
+    log_p = log_p - np.log(np.exp(log_p).sum(axis=-1, keepdims=True))
+    loss = np.where(wanted, -log_p, 0).sum().item() / rows if rows else float("nan")
+    dlogits = (np.exp(log_p) * counted[..., None] - wanted) / max(rows, 1)
+    return loss, dlogits

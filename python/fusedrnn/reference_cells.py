@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""One step of every cell in plain NumPy, forward and back; `reference` runs them over time.
+
+N sequences, I inputs, H hidden units, G gates. h' and c' are the state of the step before
+(`h_prev`, `c_prev`), ⊙ is elementwise, `da` is the gradient of the loss by `a`. Every function is
+analytic (no abs, no conjugate, branches look at the real part), on complex numbers as on real ones.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+
+from .weights import Array, State
+
+Hidden: TypeAlias = tuple[Array, Array]  # weight_hh (G*H, H), bias_hh (G*H,)
+Saved: TypeAlias = tuple[Array, ...]  # what one step keeps for its way back, each (N, H)
+StepGrads: TypeAlias = tuple[State, Array, Array, Array]  # dstate', da_ih, dweight_hh, dbias_hh
+
+
+def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """Map x (..., I) to x Wᵀ + b (..., O), with weight (O, I) and bias (O,) or None."""
+    y: Array = x @ weight.T
+    return y if bias is None else y + bias
+
+
+def linear_backward(x: Array, weight: Array, dy: Array) -> tuple[Array, Array, Array]:
+    """Return dx (..., I), dweight (O, I), dbias (O,) of `linear_forward`, from dy (..., O)."""
+    rows, drows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    return dy @ weight, drows.T @ rows, drows.sum(axis=0)
+
+
+def sigmoid(a: Array) -> Array:
+    """Return σ(a) = 1 / (1 + exp(-a)), in the form whose exp cannot overflow."""
+    positive = a.real > 0
+    e = np.exp(np.where(positive, -a, a))
+    value: Array = np.where(positive, 1, e) / (1 + e)
+    return value
+
+
+# The cells: one step forward, then the same step back, undoing its lines from last to first; each
+# comment there is the line undone. a_ih (N, G*H) = x_t W_ihᵀ + b_ih is given, the step adds its own
+# hidden part. σ and tanh know their slope from their value: σ' = σ (1 - σ), tanh' = 1 - tanh².
+
+
+def rnn_tanh_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved]:
+    """Vanilla RNN (Elman 1990): h = tanh(a_ih + a_hh)."""
+    (h_prev,) = state
+    a_hh = linear_forward(h_prev, *hidden)
+    h = np.tanh(a_ih + a_hh)
+    return (h,), (h_prev, h)
+
+
+def rnn_tanh_backward(dstate: State, saved: Saved, weight_hh: Array) -> StepGrads:
+    """Undo `rnn_tanh_forward`."""
+    (dh,), (h_prev, h) = dstate, saved
+    da = dh * (1 - h * h)  # h = tanh(a_ih + a_hh)
+    dh_prev, dweight_hh, dbias_hh = linear_backward(h_prev, weight_hh, da)  # a_hh = linear(h_prev)
+    return (dh_prev,), da, dweight_hh, dbias_hh
+
+
+def rnn_relu_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved]:
+    """RNN with rectifier (Le et al. 2015): h = max(0, a_ih + a_hh)."""
+    (h_prev,) = state
+    a = a_ih + linear_forward(h_prev, *hidden)
+    h = np.where(a.real <= 0, 0, a)  # 0 where a <= 0, not a where a > 0: NaN stays NaN
+    return (h,), (h_prev, h)
+
+
+def rnn_relu_backward(dstate: State, saved: Saved, weight_hh: Array) -> StepGrads:
+    """Undo `rnn_relu_forward`: the gradient passes where the unit was on."""
+    (dh,), (h_prev, h) = dstate, saved
+    da = np.where(h.real <= 0, 0, dh)  # h = max(0, a)
+    dh_prev, dweight_hh, dbias_hh = linear_backward(h_prev, weight_hh, da)  # a = a_ih + linear(...)
+    return (dh_prev,), da, dweight_hh, dbias_hh
+
+
+def lstm_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved]:
+    """LSTM (Hochreiter and Schmidhuber 1997; Gers et al. 2000): c = f⊙c' + i⊙g, h = o⊙tanh(c)."""
+    h_prev, c_prev = state
+    a_hh = linear_forward(h_prev, *hidden)
+    a_i, a_f, a_g, a_o = np.split(a_ih + a_hh, 4, axis=1)
+    i, f, g, o = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)
+    c = f * c_prev + i * g
+    tanh_c = np.tanh(c)
+    h = o * tanh_c
+    return (h, c), (h_prev, c_prev, i, f, g, o, tanh_c)
+
+
+def lstm_backward(dstate: State, saved: Saved, weight_hh: Array) -> StepGrads:
+    """Undo `lstm_forward`: dc comes from this h and from the next step."""
+    (dh, dc), (h_prev, c_prev, i, f, g, o, tanh_c) = dstate, saved
+    do, dtanh_c = dh * tanh_c, dh * o  # h = o * tanh_c
+    dc = dc + dtanh_c * (1 - tanh_c * tanh_c)  # tanh_c = tanh(c); c also feeds the next step
+    di, df, dg, dc_prev = dc * g, dc * c_prev, dc * i, dc * f  # c = f * c_prev + i * g
+    da_i, da_f, da_o = di * i * (1 - i), df * f * (1 - f), do * o * (1 - o)  # i, f, o = sigmoid
+    da_g = dg * (1 - g * g)  # g = tanh(a_g)
+    da = np.concatenate([da_i, da_f, da_g, da_o], axis=1)  # split(a_ih + a_hh)
+    dh_prev, dweight_hh, dbias_hh = linear_backward(h_prev, weight_hh, da)  # a_hh = linear(h_prev)
+    return (dh_prev, dc_prev), da, dweight_hh, dbias_hh
+
+
+def gru_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved]:
+    """GRU, reset after the product (Cho et al. 2014, v1): n = tanh(ih_n + r⊙hh_n).
+
+    Both GRUs here end in h = (1-z)⊙n + z⊙h'. A text with h = (1-z)⊙h' + z⊙n means the same cell
+    with the rows of z, [H:2*H], negated in both weights and both biases.
+    """
+    (h_prev,) = state
+    a_hh = linear_forward(h_prev, *hidden)
+    (ih_r, ih_z, ih_n), (hh_r, hh_z, hh_n) = np.split(a_ih, 3, axis=1), np.split(a_hh, 3, axis=1)
+    r, z = sigmoid(ih_r + hh_r), sigmoid(ih_z + hh_z)
+    n = np.tanh(ih_n + r * hh_n)
+    h = (1 - z) * n + z * h_prev
+    return (h,), (h_prev, r, z, n, hh_n)
+
+
+def gru_backward(dstate: State, saved: Saved, weight_hh: Array) -> StepGrads:
+    """Undo `gru_forward`; a_ih and a_hh part ways at n, so each has its own gradient."""
+    (dh,), (h_prev, r, z, n, hh_n) = dstate, saved
+    dz, dn, dh_prev = dh * (h_prev - n), dh * (1 - z), dh * z  # h = (1 - z) * n + z * h_prev
+    dih_n = dn * (1 - n * n)  # n = tanh(ih_n + r * hh_n)
+    dr, dhh_n = dih_n * hh_n, dih_n * r
+    da_r, da_z = dr * r * (1 - r), dz * z * (1 - z)  # r, z = sigmoid
+    da_ih = np.concatenate([da_r, da_z, dih_n], axis=1)  # split(a_ih), split(a_hh)
+    da_hh = np.concatenate([da_r, da_z, dhh_n], axis=1)
+    dh_more, dweight_hh, dbias_hh = linear_backward(h_prev, weight_hh, da_hh)  # linear(h_prev)
+    return (dh_prev + dh_more,), da_ih, dweight_hh, dbias_hh
+
+
+def gru_reset_before_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved]:
+    """GRU, reset before the product (Cho et al. 2014, v3): n = tanh(ih_n + linear_n(r⊙h'))."""
+    (h_prev,) = state
+    (w_r, w_z, w_n), (b_r, b_z, b_n) = (np.split(array, 3) for array in hidden)
+    ih_r, ih_z, ih_n = np.split(a_ih, 3, axis=1)
+    r = sigmoid(ih_r + linear_forward(h_prev, w_r, b_r))
+    z = sigmoid(ih_z + linear_forward(h_prev, w_z, b_z))
+    rh = r * h_prev
+    n = np.tanh(ih_n + linear_forward(rh, w_n, b_n))
+    h = (1 - z) * n + z * h_prev
+    return (h,), (h_prev, r, z, rh, n)
+
+
+def gru_reset_before_backward(dstate: State, saved: Saved, weight_hh: Array) -> StepGrads:
+    """Undo `gru_reset_before_forward`; h' was used four times: z⊙h', r⊙h' and two products."""
+    (dh,), (h_prev, r, z, rh, n) = dstate, saved
+    w_r, w_z, w_n = np.split(weight_hh, 3)
+    dz, dn, dh_prev = dh * (h_prev - n), dh * (1 - z), dh * z  # h = (1 - z) * n + z * h_prev
+    da_n = dn * (1 - n * n)  # n = tanh(ih_n + linear(rh, w_n, b_n))
+    drh, dw_n, db_n = linear_backward(rh, w_n, da_n)
+    dr, dh_rh = drh * h_prev, drh * r  # rh = r * h_prev
+    da_r, da_z = dr * r * (1 - r), dz * z * (1 - z)  # r, z = sigmoid
+    dh_z, dw_z, db_z = linear_backward(h_prev, w_z, da_z)
+    dh_r, dw_r, db_r = linear_backward(h_prev, w_r, da_r)
+    da = np.concatenate([da_r, da_z, da_n], axis=1)  # split(a_ih), split(hidden)
+    dweight_hh, dbias_hh = np.concatenate([dw_r, dw_z, dw_n]), np.concatenate([db_r, db_z, db_n])
+    return (dh_prev + dh_rh + dh_z + dh_r,), da, dweight_hh, dbias_hh
+
+
+STEPS = {
+    "rnn_tanh": (rnn_tanh_forward, rnn_tanh_backward),
+    "rnn_relu": (rnn_relu_forward, rnn_relu_backward),
+    "lstm": (lstm_forward, lstm_backward),
+    "gru": (gru_forward, gru_backward),
+    "gru_reset_before": (gru_reset_before_forward, gru_reset_before_backward),
+}

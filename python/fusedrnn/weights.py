@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""The words every other file speaks: one layer's weights, its state, and the table of cells.
+
+Data only. What a cell computes is in `reference` (NumPy) and in `csrc/cells` (kernels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+
+State: TypeAlias = tuple[Array, ...]
+"""One array (N, H) per letter of `Cell.state_letters`: `(h,)`, or `(h, c)` for LSTM."""
+
+
+class Weights(NamedTuple):
+    """Weights of one layer in one direction, or their gradients: same type, same shapes.
+
+    Rows come in G blocks of H, one block per gate, in the order of `Cell.gate_letters`; names,
+    shapes, gate order and the two biases are those of `torch.nn.RNN`, `LSTM` and `GRU`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w = Weights(np.zeros((12, 2)), np.zeros((12, 3)), None, None)  # LSTM: G=4, I=2, H=3
+    >>> w.weight_hh.shape
+    (12, 3)
+    """
+
+    weight_ih: Array
+    """(G*H, I): multiplies the input."""
+    weight_hh: Array
+    """(G*H, H): multiplies the hidden state."""
+    bias_ih: Array | None
+    """(G*H,), or None for no bias."""
+    bias_hh: Array | None
+    """(G*H,), or None for no bias."""
+
+    def zeros_like(self) -> Weights:
+        """Return zeros of the same shapes, None where None: what gradients are added to."""
+        return Weights(
+            np.zeros_like(self.weight_ih),
+            np.zeros_like(self.weight_hh),
+            None if self.bias_ih is None else np.zeros_like(self.bias_ih),
+            None if self.bias_hh is None else np.zeros_like(self.bias_hh),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a caller must know of a cell to shape its arrays.
+
+    Examples
+    --------
+    >>> CELLS["lstm"].gates, CELLS["lstm"].states
+    (4, 2)
+    """
+
+    gate_letters: str
+    """One letter per block of H rows in the weights, in order."""
+    state_letters: str
+    """One letter per array of the state, in order; the first is the output."""
+
+    @property
+    def gates(self) -> int:
+        """G, the number of blocks of H rows in the weights."""
+        return len(self.gate_letters)
+
+    @property
+    def states(self) -> int:
+        """S, the number of arrays in the state."""
+        return len(self.state_letters)
+
+
+CELLS: Mapping[str, Cell] = MappingProxyType(
+    {
+        "rnn_tanh": Cell("h", "h"),
+        "rnn_relu": Cell("h", "h"),
+        "lstm": Cell("ifgo", "hc"),
+        "gru": Cell("rzn", "h"),  # reset after the product, as cuDNN and PyTorch
+        "gru_reset_before": Cell("rzn", "h"),  # reset before the product, Cho et al. 2014
+    }
+)

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""The kernels against the reference: every cell, dtype, instruction set, and sizes around a vector.
+
+float64 kernels against the float64 reference, float32 kernels against the same float64 reference.
+Outputs are filled with NaN first: what a kernel forgets to write is seen.
+"""
+
+import numpy as np
+import pytest
+from fusedrnn import _core, reference
+from fusedrnn.weights import CELLS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_cases import Problem, make_problem, run_kernel
+
+DTYPES = ["float32", "float64"]
+# Units: one, around 4, 8 and 16 lanes, two vectors and some. Rows: around the tiles. T*N: around a
+# chunk of 192 rows.
+HIDDEN = [1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 35, 130]
+BATCHES = [(1, 1), (2, 2), (7, 3), (2, 5), (3, 9), (5, 20), (70, 3), (3, 67), (2, 200), (200, 1)]
+
+
+def reference_of(p: Problem):
+    """Everything the reference computes for p, in float64."""
+    x, state, weights, dy, dstate = p.as_float64()
+    y, state_n, tape = reference.forward(p.cell, x, state, weights, reverse=p.reverse)
+    dx, dstate_0, grads = reference.backward(tape, dy, dstate)
+    return p.named(y, state_n, dx, dstate_0, grads)
+
+
+def check(p: Problem, assert_close) -> None:
+    got, wanted = run_kernel(p), reference_of(p)
+    assert got.keys() == wanted.keys()
+    for name, value in got.items():
+        kind = "y" if name in ("y", "h_n", "c_n") else "grad"
+        assert_close(value, wanted[name], kind)
+
+
+@pytest.mark.parametrize("H", HIDDEN)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_width(cell, dtype, H, isa, assert_close):
+    for reverse in (False, True):
+        check(
+            make_problem(cell, T=3, N=4, I=H + 2, H=H, dtype=dtype, reverse=reverse), assert_close
+        )
+
+
+@pytest.mark.parametrize(("T", "N"), BATCHES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_tile_and_chunk(cell, dtype, T, N, isa, assert_close):
+    p = make_problem(cell, T=T, N=N, I=5, H=21, dtype=dtype)
+    check(p, assert_close)
+    check(p.replace(reverse=True), assert_close)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_random_problems(data, assert_close):
+    sizes = {name: data.draw(st.integers(1, 40), name) for name in "TNIH"}
+    flags = {
+        name: data.draw(st.booleans(), name) for name in ("reverse", "tokens", "bias", "state")
+    }
+    cell, dtype = data.draw(st.sampled_from(list(CELLS))), data.draw(st.sampled_from(DTYPES))
+    _core.set_isa(data.draw(st.sampled_from(_core.isas())))
+    try:
+        check(make_problem(cell, dtype=dtype, **sizes, **flags), assert_close)
+    finally:
+        _core.set_isa(_core.isas()[-1])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_without_bias_state_or_output_gradient(cell, isa, assert_close):
+    p = make_problem(cell, T=4, N=2, I=3, H=6, dtype="float64", bias=False, state=False)
+    check(p, assert_close)
+    check(p.replace(dstate=None), assert_close)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_are_added_when_asked(cell, isa, assert_close):
+    for tokens in (False, True):
+        p = make_problem(cell, T=4, N=3, I=5, H=18, dtype="float64", tokens=tokens)
+        fresh, added = run_kernel(p), run_kernel(p, add=0.5)
+        for name, value in fresh.items():
+            grown = name.startswith(("dweight", "dbias", "dx"))
+            assert_close(added[name], value + 0.5 if grown else value, "grad")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_strided_rows(cell, isa):
+    p = make_problem(cell, T=4, N=3, I=5, H=18, dtype="float32")
+    plain, strided = run_kernel(p), run_kernel(p, strided=True)
+    for name, value in plain.items():
+        np.testing.assert_array_equal(strided[name], value, err_msg=name)
+
+
+def test_nan_in_one_row_stays_there(isa):
+    p = make_problem("lstm", T=3, N=4, I=5, H=18, dtype="float32")
+    clean = run_kernel(p)["y"]
+    p.x[1, 2] = np.nan
+    y = run_kernel(p)["y"]
+    assert np.isnan(y[1:, 2]).all()
+    y[1:, 2] = clean[1:, 2]
+    np.testing.assert_array_equal(y, clean)
+
+
+def test_saturated_gates_give_the_limits(isa):
+    """Sums overflow to ±inf, gates become 0 and 1, and nothing becomes NaN."""
+    p = make_problem("lstm", T=1, N=1, I=1, H=4, dtype="float32", state=False)
+    for w in p.weights:
+        w[...] = 0
+    p.x[...] = 1e30
+    p.weights[0][:4] = 1e30  # i = 1
+    p.weights[0][8:12] = -1e30  # g = -1
+    y = run_kernel(p)["y"]
+    np.testing.assert_allclose(y, 0.5 * np.tanh(-1.0), rtol=1e-6)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""The numerical promise: the same bits wherever and however a row is computed.
+
+In any batch, on any number of threads, in every repeat, for any cut of the sequence, and on every
+instruction set that has fused multiply-add.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+from fusedrnn import _core
+from fusedrnn.weights import CELLS
+from kernel_cases import Problem, make_problem, run_forward, run_kernel
+
+# Small and odd, units split with a tail, rows split (N >= 16, H <= 128), several chunks of 192 rows
+SHAPES = [(3, 2, 5, 17), (40, 1, 33, 150), (30, 24, 20, 96), (9, 50, 16, 130)]
+parametrize_cells = pytest.mark.parametrize("cell", CELLS)
+parametrize_shapes = pytest.mark.parametrize(("T", "N", "I", "H"), SHAPES)
+BATCH_SUMS = ("dweight_ih", "dweight_hh", "dbias_ih", "dbias_hh")
+
+
+def assert_same_bits(a: dict, b: dict, names=None) -> None:
+    for name in names or a:
+        np.testing.assert_array_equal(a[name].view(np.uint8), b[name].view(np.uint8), err_msg=name)
+
+
+def rows_of(p: Problem, rows: slice) -> Problem:
+    def cut(states):
+        return None if states is None else tuple(np.ascontiguousarray(s[rows]) for s in states)
+
+    x, dy = np.ascontiguousarray(p.x[:, rows]), np.ascontiguousarray(p.dy[:, rows])
+    return p.replace(x=x, state=cut(p.state), dy=dy, dstate=cut(p.dstate))
+
+
+@parametrize_shapes
+@parametrize_cells
+def test_threads_and_repeats(cell, T, N, I, H, isa, threads):
+    for tokens in (False, True):
+        p = make_problem(cell, T=T, N=N, I=I, H=H, dtype="float32", tokens=tokens)
+        threads(1)
+        one = run_kernel(p)
+        for n in (1, 2, 3, 7):
+            threads(n)
+            assert_same_bits(run_kernel(p), one)
+
+
+@parametrize_shapes
+@parametrize_cells
+def test_a_row_alone_and_in_the_batch(cell, T, N, I, H, isa):
+    p = make_problem(cell, T=T, N=N, I=I, H=H, dtype="float32")
+    whole = run_kernel(p)
+    for rows in (slice(0, 1), slice(N - 1, N), slice(N // 3, N // 3 + min(N, 7))):
+        part = run_kernel(rows_of(p, rows))
+        for name, value in part.items():
+            if name in BATCH_SUMS:
+                continue
+            expected = whole[name][:, rows] if value.ndim == 3 else whole[name][rows]
+            np.testing.assert_array_equal(value, expected, err_msg=name)
+
+
+@parametrize_shapes
+@parametrize_cells
+@pytest.mark.parametrize("reverse", [False, True])
+def test_whole_and_in_pieces(cell, T, N, I, H, reverse, isa):
+    p = make_problem(cell, T=T, N=N, I=I, H=H, dtype="float32", reverse=reverse)
+    y, state_n = run_forward(p)
+    pieces = list(itertools.pairwise(sorted({0, 1, T // 2, T})))
+    state = p.state
+    for first, last in reversed(pieces) if reverse else pieces:
+        part, state = run_forward(p.replace(x=p.x[first:last], state=state))
+        np.testing.assert_array_equal(part, y[first:last])
+    for got, wanted in zip(state, state_n, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@parametrize_shapes
+@parametrize_cells
+def test_inference_and_training(cell, T, N, I, H, isa):
+    p = make_problem(cell, T=T, N=N, I=I, H=H, dtype="float32")
+    kept, free = run_forward(p, _core.Tape()), run_forward(p)
+    np.testing.assert_array_equal(kept[0], free[0])
+    for a, b in zip(kept[1], free[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@parametrize_shapes
+@parametrize_cells
+def test_instruction_sets_with_fma(cell, T, N, I, H, dtype, set_isa):
+    fused = [name for name in _core.isas() if name != "baseline"]
+    if len(fused) < 2:
+        pytest.skip("fewer than two instruction sets with fused multiply-add")
+    p = make_problem(cell, T=T, N=N, I=I, H=H, dtype=dtype)
+    results = []
+    for name in fused:
+        set_isa(name)
+        results.append(run_kernel(p))
+    assert_same_bits(results[0], results[1])
+
+
+@parametrize_cells
+def test_tokens_are_one_hot_rows(cell, isa):
+    p = make_problem(cell, T=30, N=20, I=37, H=45, dtype="float32", tokens=True)
+    one_hot = np.eye(37, dtype=np.float32)[p.x]
+    for reverse in (False, True):
+        tokens = run_kernel(p.replace(reverse=reverse))
+        assert_same_bits(tokens, run_kernel(p.replace(x=one_hot, reverse=reverse)))
+
+
+@parametrize_cells
+def test_reverse_is_flip_forward_flip(cell, isa):
+    p = make_problem(cell, T=30, N=20, I=7, H=45, dtype="float32")
+    flipped = p.replace(x=p.x[::-1].copy(), dy=p.dy[::-1].copy(), reverse=True)
+    a, b = run_kernel(p), run_kernel(flipped)
+    for name in ("y", "dx"):
+        b[name] = b[name][::-1]
+    for name, value in a.items():
+        if name not in BATCH_SUMS:  # those sum the batch's rows in the other order
+            np.testing.assert_array_equal(value, b[name], err_msg=name)
+
+
+def test_a_tape_may_run_again_and_on_its_own_instruction_set(set_isa):
+    p = make_problem("gru", T=5, N=3, I=4, H=19, dtype="float32")
+    tape = _core.Tape()
+    set_isa(_core.isas()[-1])
+    y, _ = run_forward(p, tape)
+    results = []
+    for name in (_core.isas()[-1], _core.isas()[0]):
+        set_isa(name)
+        dx, grads = np.empty_like(p.x), tuple(np.empty_like(w) for w in p.weights)
+        _core.backward(
+            tape,
+            p.x,
+            y,
+            tuple(p.weights),
+            p.dy,
+            None,
+            dx,
+            False,
+            grads,
+            False,
+            (np.empty_like(y[0]),),
+        )
+        results.append({"dx": dx} | dict(zip(p.weights._fields, grads, strict=True)))
+    assert_same_bits(results[0], results[1])

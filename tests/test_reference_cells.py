@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""The steps of the reference's cells, against answers that were not computed by it."""
+
+import numpy as np
+import pytest
+from fusedrnn import reference
+from fusedrnn.reference_cells import linear_backward, linear_forward, sigmoid
+from fusedrnn.weights import CELLS, Weights
+from reference_cases import GRADIENT_ERROR, SAME_SUMS, H, complex_step, error, make, split
+
+# One step whose answer is a fraction: sigmoid(ln 3) = 3/4, sigmoid(ln 4) = 4/5, tanh(ln 2) = 3/5,
+# tanh(ln 3) = 4/5. Two units with different answers, so that blocks of rows cannot be mistaken.
+LN2, LN3, LN4 = np.log([2.0, 3.0, 4.0])
+H_0 = np.array([0.5, -0.25])
+C_0 = 4 * (np.array([LN2, LN3]) - [0.45, 0.48])  # makes c = [ln 2, ln 3]
+HAND = {  # cell: pre-activation of each gate, state after
+    "rnn_tanh": ([[LN2, -LN3]], [[3 / 5, -4 / 5]]),
+    "rnn_relu": ([[LN2, -LN3]], [[LN2, 0.0]]),
+    "lstm": (
+        [[LN3, LN4], [-LN3, -LN3], [LN2, LN2], [LN4, LN3]],  # i f g o = 3/4 4/5, 1/4, 3/5, 4/5 3/4
+        [[12 / 25, 3 / 5], [LN2, LN3]],
+    ),
+    "gru": ([[LN3, LN4], [-LN3, -LN4], [LN2, -LN3]], [[23 / 40, -69 / 100]]),  # r z n
+    "gru_reset_before": ([[LN3, LN4], [-LN3, -LN4], [LN2, -LN3]], [[23 / 40, -69 / 100]]),
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_one_step_by_hand(cell):
+    target, wanted = HAND[cell]
+    rng, rows = np.random.default_rng(3), (len(target), 2)
+    weight_hh = rng.standard_normal((*rows, 2))
+    bias_ih, bias_hh = rng.standard_normal(rows), rng.standard_normal(rows)
+    a_hh = weight_hh @ H_0 + bias_hh
+    r = np.array([3 / 4, 4 / 5])
+    if cell == "gru":
+        a_hh[2] *= r
+    if cell == "gru_reset_before":
+        a_hh[2] = weight_hh[2] @ (r * H_0) + bias_hh[2]
+    weight_ih = target - a_hh - bias_ih  # for x = 1, and so the gates are what they should be
+
+    flat = [weight_ih.reshape(-1, 1), weight_hh.reshape(-1, 2), bias_ih.ravel(), bias_hh.ravel()]
+    state = (H_0[None], C_0[None])[: CELLS[cell].states]
+    y, state_n = reference.infer(cell, np.ones((1, 1, 1)), state, Weights(*flat))
+    assert error(y[0], wanted[:1]) <= SAME_SUMS
+    assert error(np.concatenate(state_n), wanted) <= SAME_SUMS
+
+
+@pytest.mark.parametrize("cell", ["gru", "gru_reset_before"])
+def test_gru_of_the_other_convention(cell):
+    """h = (1-z) h' + z n, as many texts have it, is ours with the rows of z negated."""
+    x, state, theirs = split(cell, make(cell)[0])
+    (W_r, W_z, W_n), (U_r, U_z, U_n), (b_r, b_z, b_n), (u_r, u_z, u_n) = (
+        w.reshape(3, H, -1) for w in theirs
+    )
+    h, wanted = state[0].T, []  # columns, as in a text
+    for x_t in x.transpose(0, 2, 1):
+        r = 1 / (1 + np.exp(-(W_r @ x_t + b_r + U_r @ h + u_r)))
+        z = 1 / (1 + np.exp(-(W_z @ x_t + b_z + U_z @ h + u_z)))
+        hidden = r * (U_n @ h + u_n) if cell == "gru" else U_n @ (r * h) + u_n
+        h = (1 - z) * h + z * np.tanh(W_n @ x_t + b_n + hidden)
+        wanted.append(h.T)
+    for w in theirs:
+        w[H : 2 * H] *= -1
+    assert error(reference.infer(cell, x, state, theirs)[0], wanted) <= SAME_SUMS
+
+
+def test_far_inputs():
+    a = np.array([-np.inf, -1e4, -700.0, 0.0, 700.0, 1e4, np.inf, np.nan])
+    with np.errstate(over="raise", invalid="raise"):
+        got = sigmoid(a)
+    np.testing.assert_array_equal(got, [0, 0, np.exp(-700), 0.5, 1, 1, 1, np.nan])
+    weights = Weights(np.ones((1, 1)), np.zeros((1, 1)), None, None)
+    x = np.array([np.nan, -1.0, np.inf]).reshape(1, 3, 1)
+    y, _ = reference.infer("rnn_relu", x, None, weights)
+    np.testing.assert_array_equal(y.ravel(), [np.nan, 0, np.inf])
+
+
+def test_linear():
+    rng = np.random.default_rng(5)
+    arrays = {"x": rng.random((2, 3, 4)), "weight": rng.random((5, 4)), "bias": rng.random(5)}
+    dy = rng.random((2, 3, 5))
+    y = linear_forward(**arrays)
+    assert error(y[1, 2], arrays["weight"] @ arrays["x"][1, 2] + arrays["bias"]) <= SAME_SUMS
+    grads = linear_backward(arrays["x"], arrays["weight"], dy)
+    for name, grad in zip(arrays, grads, strict=True):
+        wanted = complex_step(lambda a: (dy * linear_forward(**a)).sum(), arrays, name)
+        assert error(grad, wanted) <= GRADIENT_ERROR
