@@ -49,7 +49,7 @@ struct Pool {
       free.push_back(block);
       free_bytes += block.bytes;
     }
-    while (!free.empty() && (free.size() > kMostFree || free_bytes + used_bytes > peak_bytes)) {
+    while (!free.empty() && (free.size() > kMostFree || free_bytes + used_bytes > 2 * peak_bytes)) {
       std::free(free.front().data);
       free_bytes -= free.front().bytes;
       free.erase(free.begin());

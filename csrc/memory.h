@@ -7,7 +7,8 @@
 
 namespace fusedrnn {
 
-// Not initialised. Returns to the pool when it dies; the pool never holds more than was once in use at the same time.
+// Not initialised. Returns to the pool when it dies; the pool keeps no more than twice what was once in
+// use at the same time (the workspaces of forward and backward differ in size, and take turns).
 class Buffer {
  public:
   Buffer() = default;

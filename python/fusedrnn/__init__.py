@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""Recurrent networks on NumPy arrays, with fused C++ kernels forward and through time.
+
+Layers: `RNN`, `LSTM`, `GRU`, `Linear`; one step at a time: `RNNCell`, `LSTMCell`, `GRUCell`; loss:
+`softmax_cross_entropy`; `optim`: `SGD`, `RMSprop`, `Adam`, `clip_grad_norm`. Underneath:
+`functional` (the kernels) and `reference` (the same in plain NumPy).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import _core, functional, validate
+from ._core import __version__
+from .cells import GRUCell, LSTMCell, RNNCell
+from .head import Linear, softmax_cross_entropy
+from .layers import GRU, LSTM, RNN
+from .weights import CELLS, Weights
+
+if TYPE_CHECKING:
+    from . import optim, reference
+
+__all__ = [
+    "CELLS",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "Linear",
+    "RNNCell",
+    "Weights",
+    "__version__",
+    "functional",
+    "get_num_threads",
+    "info",
+    "isa",
+    "isas",
+    "optim",
+    "reference",
+    "set_isa",
+    "set_num_threads",
+    "softmax_cross_entropy",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a module when it is first asked for, to keep `import fusedrnn` short."""
+    if name in ("optim", "reference"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
+
+
+def isas() -> list[str]:
+    """Return the instruction sets this machine can run, the plainest first."""
+    return _core.isas()
+
+
+def isa() -> str:
+    """Return the instruction set in use."""
+    return _core.isa()
+
+
+def set_isa(name: str) -> None:
+    """Use another instruction set from now on, in the whole process.
+
+    The environment variable `FUSEDRNN_ISA` chooses the first one.
+
+    Raises
+    ------
+    ValueError
+        One that `isas()` does not name.
+    """
+    _core.set_isa(validate.choice("isa", name, isas()))
+
+
+def get_num_threads() -> int:
+    """Return how many threads a call may use."""
+    return _core.num_threads()
+
+
+def set_num_threads(number: int) -> None:
+    """Let a call use so many threads from now on, in the whole process; results do not change."""
+    _core.set_num_threads(validate.size("number", number))
+
+
+def info() -> dict[str, Any]:
+    """Return the version and how the kernels run here.
+
+    Examples
+    --------
+    >>> sorted(info())
+    ['compiler', 'cuda', 'isa', 'isas', 'threads', 'version']
+    """
+    return {
+        "version": __version__,
+        "isa": isa(),
+        "isas": isas(),
+        "threads": get_num_threads(),
+        "compiler": _core.compiler,
+        "cuda": "not built",
+    }

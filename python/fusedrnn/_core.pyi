@@ -1,0 +1,67 @@
+"""The compiled module, csrc/module.cpp: it checks every argument again and drops the GIL.
+
+Float arrays of one call share one dtype, float32 or float64, and are C-contiguous, but for y and
+dy, whose rows may lie apart. x is (T, N, I), or int64 (T, N) for tokens.
+"""
+
+from typing import TypeAlias
+
+from .weights import Array, State
+
+Four: TypeAlias = tuple[Array, Array, Array | None, Array | None]
+"""weight_ih, weight_hh, bias_ih, bias_hh, as `Weights`."""
+
+__version__: str
+compiler: str
+openmp: bool
+
+class Tape:
+    """What `forward` records for `backward`."""
+
+    def __init__(self) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+
+def forward(
+    cell: str,
+    x: Array,
+    weights: Four,
+    state: State | None,
+    reverse: bool,
+    y: Array,
+    state_n: State,
+    tape: Tape | None,
+) -> None: ...
+def backward(
+    tape: Tape,
+    x: Array,
+    y: Array,
+    weights: Four,
+    dy: Array | None,
+    dstate_n: State | None,
+    dx: Array | None,
+    dx_add: bool,
+    dweights: Four,
+    add: bool,
+    dstate_0: State,
+) -> None: ...
+def linear_forward(x: Array, weight: Array, bias: Array | None, y: Array) -> None: ...
+def linear_backward(
+    x: Array,
+    weight: Array,
+    dy: Array,
+    dx: Array | None,
+    dweight: Array,
+    dbias: Array | None,
+    add: bool,
+) -> None: ...
+def softmax_cross_entropy(
+    logits: Array, targets: Array, ignore_index: int, mean: bool, dlogits: Array
+) -> float: ...
+def activation(name: str, x: Array, out: Array) -> None: ...
+def cells() -> list[str]: ...
+def isas() -> list[str]: ...
+def isa() -> str: ...
+def set_isa(name: str) -> None: ...
+def num_threads() -> int: ...
+def set_num_threads(n: int) -> None: ...

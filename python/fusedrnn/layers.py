@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""`RNN`, `LSTM` and `GRU`: the constructors; `recurrent` does what they share.
+
+Sizes: I = input_size, H = hidden_size, D = 2 if bidirectional, else 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import validate
+from .recurrent import Recurrent, not_yet
+from .weights import Array
+
+__all__ = ["GRU", "LSTM", "RNN"]
+
+
+class RNN(Recurrent[Array]):
+    """Vanilla RNN (Elman 1990): h = φ(W_ih x + b_ih + W_hh h' + b_hh), as `torch.nn.RNN`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers : int
+        I, H and how many layers are stacked.
+    nonlinearity : "tanh" or "relu"
+    bias : bool
+        False: no bias_ih, bias_hh.
+    batch_first : bool
+        x and y are (N, T, ...), each copied once.
+    dropout : float
+        Not implemented yet.
+    bidirectional : bool
+        A second set of weights runs from the last step to the first; y is (T, N, 2*H).
+    dtype : float32 or float64
+    seed : int, optional
+        For `numpy.random.default_rng`: the initial parameters are uniform in ±1/sqrt(H).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rnn = RNN(4, 8, num_layers=2, seed=0)
+    >>> y, h = rnn(np.zeros((5, 3, 4), np.float32))
+    >>> y.shape, h.shape
+    ((5, 3, 8), (2, 3, 8))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: Any = np.float32,
+        seed: Any = None,
+    ) -> None:
+        self.nonlinearity = validate.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
+        super().__init__(
+            f"rnn_{nonlinearity}", input_size, hidden_size, num_layers,
+            bias, batch_first, dropout, bidirectional, dtype, seed,
+        )  # fmt: skip
+
+
+class LSTM(Recurrent[tuple[Array, Array]]):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997), gates i f g o, as `torch.nn.LSTM`.
+
+    i, f, o = σ(·), g = tanh(·) of W_ih x + b_ih + W_hh h' + b_hh; c = f⊙c' + i⊙g; h = o⊙tanh(c).
+    The state is the tuple (h, c).
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers : int
+        I, H and how many layers are stacked.
+    bias, batch_first, dropout, bidirectional, dtype, seed
+        As for `RNN`.
+    proj_size : int
+        Not implemented yet.
+    peephole, coupled : bool
+        Not implemented yet.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> lstm = LSTM(4, 8, seed=0)
+    >>> y, (h, c), tape = lstm.forward(np.zeros((5, 3, 4), np.float32))
+    >>> dx, (dh, dc) = lstm.backward(tape, np.ones_like(y))
+    >>> dx.shape, lstm.grads["weight_hh_l0"].shape
+    ((5, 3, 4), (32, 8))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        peephole: bool = False,
+        coupled: bool = False,
+        dtype: Any = np.float32,
+        seed: Any = None,
+    ) -> None:
+        not_yet("proj_size", proj_size, 0)  # each of the three will be a cell of its own
+        not_yet("peephole", peephole, False)
+        not_yet("coupled", coupled, False)
+        super().__init__(
+            "lstm", input_size, hidden_size, num_layers,
+            bias, batch_first, dropout, bidirectional, dtype, seed,
+        )  # fmt: skip
+
+
+class GRU(Recurrent[Array]):
+    """Gated recurrent unit (Cho et al. 2014), gates r z n, as `torch.nn.GRU`: h = (1-z)⊙n + z⊙h'.
+
+    r, z = σ(·) of W_ih x + b_ih + W_hh h' + b_hh, and n is, by `reset_after`,
+    tanh(W_in x + b_in + r⊙(W_hn h' + b_hn)) or tanh(W_in x + b_in + W_hn (r⊙h') + b_hn).
+
+    Many texts write h = (1-z)⊙h' + z⊙n. That is the same cell with the z rows of all weights and
+    biases negated: `for a in gru.params.values(): a[H:2*H] *= -1`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers : int
+        I, H and how many layers are stacked.
+    reset_after : bool
+        True: the form of version 1 of the paper, PyTorch and cuDNN. False: that of version 3.
+    bias, batch_first, dropout, bidirectional, dtype, seed
+        As for `RNN`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gru = GRU(4, 8, bidirectional=True, seed=0)
+    >>> y, h = gru(np.array([[0], [3], [1]]))  # token indices, the same as one-hot rows
+    >>> y.shape, h.shape
+    ((3, 1, 16), (2, 1, 8))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        reset_after: bool = True,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: Any = np.float32,
+        seed: Any = None,
+    ) -> None:
+        self.reset_after = validate.flag("reset_after", reset_after)
+        super().__init__(
+            "gru" if self.reset_after else "gru_reset_before", input_size, hidden_size, num_layers,
+            bias, batch_first, dropout, bidirectional, dtype, seed,
+        )  # fmt: skip

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""Named parameters and their gradients: what layers, cells and `Linear` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from . import validate
+from .weights import Array, Weights
+
+
+class Engine(Protocol):
+    """What `functional` and `reference` both are; the types are in `functional`."""
+
+    infer: Any
+    forward: Any
+    backward: Any
+
+
+Shapes = dict[str, tuple[tuple[int, ...], str]]
+"""By parameter name: the shape, and the same shape in letters for messages."""
+
+
+_DEFAULTS = {
+    "num_layers": 1,
+    "nonlinearity": "tanh",
+    "reset_after": True,
+    "bias": True,
+    "batch_first": False,
+    "bidirectional": False,
+    "dtype": validate.F32,
+}  # what repr leaves out
+
+
+def shapes_of_weights(G: int, I: int, H: int, bias: bool, suffix: str = "") -> Shapes:
+    """Return the shapes of one `Weights`, its names ending in `suffix`."""
+    shapes = ((G * H, I), (G * H, H), (G * H,), (G * H,))
+    named = zip(Weights._fields, shapes, validate.RULES[G], strict=True)
+    return {
+        name + suffix: (shape, rule) for name, shape, rule in named if bias or "bias" not in name
+    }
+
+
+Names = tuple[str, str, str | None, str | None]
+"""Of the arrays of one `Weights`."""
+
+
+def names_of_weights(bias: bool, suffix: str = "") -> Names:
+    """Return the names of one `Weights`; None where there is no bias."""
+    weight_ih, weight_hh, *biases = (name + suffix for name in Weights._fields)
+    bias_ih, bias_hh = biases if bias else (None, None)
+    return weight_ih, weight_hh, bias_ih, bias_hh
+
+
+def pick(arrays: dict[str, Array], names: Names) -> Weights:
+    """Return the arrays of these names."""
+    weight_ih, weight_hh, bias_ih, bias_hh = names
+    return Weights(
+        arrays[weight_ih],
+        arrays[weight_hh],
+        None if bias_ih is None else arrays[bias_ih],
+        None if bias_hh is None else arrays[bias_hh],
+    )
+
+
+class Parameters:
+    """Base of everything that trains: `params` and `grads`, dicts of arrays by PyTorch's names.
+
+    The arrays of `params` are the user's: change them in place or replace them between calls.
+    """
+
+    def __init__(
+        self, shapes: Shapes, sizes: tuple[int, int], bound: float, dtype: Any, seed: Any
+    ) -> None:
+        self.dtype: np.dtype[Any] = validate.float_dtype(dtype)
+        self._shapes, self._sizes = shapes, sizes
+        rng = np.random.default_rng(seed)
+        self.params: dict[str, Array] = {
+            name: rng.uniform(-bound, bound, shape).astype(self.dtype)
+            for name, (shape, _) in shapes.items()
+        }
+        self.grads: dict[str, Array] = {
+            name: np.zeros(shape, self.dtype) for name, (shape, _) in shapes.items()
+        }
+
+    def __repr__(self) -> str:
+        shown = [str(size) for size in self._sizes]
+        for name, default in _DEFAULTS.items():
+            value = getattr(self, name, default)
+            if value != default:
+                shown.append(f"{name}={value}" if name == "dtype" else f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero, in place."""
+        for grad in self.grads.values():
+            grad.fill(0)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of the parameters by name, as `load_state_dict` and PyTorch take them."""
+        return {name: a.copy() for name, a in self.params.items()}
+
+    def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
+        """Copy parameters in, in place; floats of another precision are cast.
+
+        Everything is checked before the first one is copied.
+
+        Parameters
+        ----------
+        mapping : Mapping
+            By name, anything `numpy.asarray` understands, such as a PyTorch `state_dict()`.
+
+        Raises
+        ------
+        TypeError
+            Not a mapping; a value that is not an array of real floats.
+        ValueError
+            A name missing or unknown; a wrong shape.
+
+        Examples
+        --------
+        >>> import fusedrnn
+        >>> a, b = fusedrnn.GRU(2, 3, seed=0), fusedrnn.GRU(2, 3, seed=1)
+        >>> b.load_state_dict(a.state_dict())
+        >>> bool((a.params["weight_hh_l0"] == b.params["weight_hh_l0"]).all())
+        True
+        """
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"mapping: expected a mapping by name, got {type(mapping).__name__}")
+        missing = ", ".join(name for name in self._shapes if name not in mapping) or "none"
+        unknown = ", ".join(str(name) for name in mapping if name not in self._shapes) or "none"
+        if (missing, unknown) != ("none", "none"):
+            raise ValueError(
+                f"mapping: expected the names {', '.join(self._shapes)}, "
+                f"got missing: {missing}, unknown: {unknown}"
+            )
+        values = {name: self._loadable(name, mapping[name]) for name in self._shapes}
+        self._check_params(validate.WRITE)
+        for name, value in values.items():
+            self.params[name][...] = value
+
+    def _loadable(self, name: str, value: Any) -> Array:
+        """Return the value as an array, without a copy where it is one already."""
+        try:
+            a = np.asarray(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"{name}: expected an array, got {type(value).__name__}") from error
+        shape, rule = self._shapes[name]
+        if a.dtype.kind != "f":
+            raise TypeError(f"{name}: expected a float dtype, got {a.dtype}")
+        if a.shape != shape:
+            raise ValueError(f"{name}: expected shape {rule} = {shape}, got {a.shape}")
+        return a
+
+    def _check_params(self, need: int = validate.READ) -> None:
+        """Check `params`, which the user may have replaced."""
+        for name, (shape, rule) in self._shapes.items():
+            if name not in self.params:
+                raise ValueError(f"params: expected an array named {name}, got none")
+            validate.array(name, self.params[name], self.dtype, shape, rule, need)
+
+    def _check_grads(self) -> None:
+        """Check `grads`, which the user may have replaced."""
+        for name, (shape, rule) in self._shapes.items():
+            if name not in self.grads:
+                raise ValueError(f"grads: expected an array named {name}, got none")
+            label, grad = f"grads[{name!r}]", self.grads[name]
+            validate.array(label, grad, self.dtype, shape, rule, validate.WRITE)
+            if grad is self.params.get(name):
+                raise ValueError(f"{label}: expected memory of its own, got the parameter itself")

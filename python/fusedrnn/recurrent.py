@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: MIT
+"""What `RNN`, `LSTM` and `GRU` share: stacked layers, both directions, batch-first.
+
+The arithmetic is one call of `engine` per layer and direction. Sizes: T time steps, N sequences,
+I inputs, H hidden units, L layers, D directions (1 or 2). Shapes, names, state order and
+initialisation are those of `torch.nn`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, cast
+
+import numpy as np
+
+from . import functional, validate
+from .parameters import Engine, Names, Parameters, Shapes, names_of_weights, pick, shapes_of_weights
+from .weights import CELLS, Array, State
+
+__all__ = ["LayerTape", "Recurrent"]
+
+LayerState = TypeVar("LayerState")  # h, or (h, c), each (L*D, N, H)
+
+
+@dataclass(slots=True, eq=False)
+class LayerTape:
+    """What a layer's `forward` keeps for its `backward`, which leaves it as it was.
+
+    It refers to x, the weights and the outputs: they must not change in between.
+    """
+
+    layer: object = field(repr=False)
+    engine: Engine = field(repr=False)
+    shape: tuple[int, ...]
+    """That of y."""
+    tapes: list[Any] = field(repr=False)
+    """The engine's, slot by slot."""
+
+
+class Recurrent(Parameters, Generic[LayerState]):
+    """What the layers share, whatever their cell."""
+
+    engine: Engine = functional
+    """Set it to `fusedrnn.reference` to run the same layer in plain NumPy."""
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        dtype: Any,
+        seed: Any,
+    ) -> None:
+        not_yet("dropout", dropout, 0)  # its place is between the layers, in _stack
+        self.cell = cell
+        self.input_size = validate.size("input_size", input_size)
+        self.hidden_size = validate.size("hidden_size", hidden_size)
+        self.num_layers = validate.integer("num_layers", num_layers, 1, validate.MOST_LAYERS)
+        self.bias = validate.flag("bias", bias)
+        self.batch_first = validate.flag("batch_first", batch_first)
+        self.bidirectional = validate.flag("bidirectional", bidirectional)
+        self._directions = ("", "_reverse")[: 1 + self.bidirectional]
+        self._letters = CELLS[cell].state_letters
+        shapes: Shapes = {}
+        self._slots: list[Names] = []  # slot l*D + d is layer l, direction d
+        for layer in range(self.num_layers):
+            width = len(self._directions) * self.hidden_size if layer else self.input_size
+            for direction in self._directions:
+                suffix = f"_l{layer}{direction}"
+                shapes |= shapes_of_weights(
+                    CELLS[cell].gates, width, self.hidden_size, self.bias, suffix
+                )
+                self._slots.append(names_of_weights(self.bias, suffix))
+        sizes, bound = (self.input_size, self.hidden_size), 1 / math.sqrt(self.hidden_size)
+        super().__init__(shapes, sizes, bound, dtype, seed)
+
+    def __call__(
+        self, x: Array, state: LayerState | None = None, lengths: Array | None = None
+    ) -> tuple[Array, LayerState]:
+        """Run over a sequence and keep nothing: `forward` without its tape, y writable."""
+        return self._run(x, state, lengths, None)
+
+    def forward(
+        self, x: Array, state: LayerState | None = None, lengths: Array | None = None
+    ) -> tuple[Array, LayerState, LayerTape]:
+        """Run over a sequence and keep what `backward` needs.
+
+        Nothing is copied, except x and y once if batch_first, and indices that are not int64.
+
+        Parameters
+        ----------
+        x : ndarray (T, N, I), or (N, T, I) if batch_first, of the layer's dtype
+            Or integers (T, N) or (N, T): token indices in [0, I), the same as one-hot rows.
+        state : ndarray h (L*D, N, H), for LSTM the tuple (h, c); optional
+            The state before the first step of each direction; None is zeros. Layer l, direction d
+            is row l*D + d.
+        lengths : optional
+            Not implemented yet.
+
+        Returns
+        -------
+        y : ndarray (T, N, D*H), or (N, T, D*H) if batch_first
+            h of every step of the last layer; the reverse direction is the second half of a row.
+            Read-only, because `backward` reads it.
+        state : as the argument
+            The state after the last step of each direction: after t = 0 for the reverse one.
+        tape : LayerTape
+            For `backward`. x and the parameters must not change before.
+
+        Raises
+        ------
+        TypeError
+            An argument, or an array put into `params`, of another kind or dtype.
+        ValueError
+            A shape or size that does not fit, or of 0; an array that is not C-contiguous; a token
+            outside [0, I).
+        """
+        engine, tapes = self.engine, list[Any]()
+        y, state_n = self._run(x, state, lengths, tapes)
+        y.flags.writeable = False
+        return y, state_n, LayerTape(self, engine, y.shape, tapes)
+
+    def backward(
+        self, tape: LayerTape, dy: Array, dstate: LayerState | None = None
+    ) -> tuple[Array | None, LayerState]:
+        """Backpropagate through time and add the weights' gradients into `grads`.
+
+        Everything is checked before anything is added.
+
+        Parameters
+        ----------
+        tape : LayerTape
+            From `forward` of this layer.
+        dy : ndarray, shape and dtype of y
+            Gradient of y.
+        dstate : as state, optional
+            Gradient of the state that `forward` returned; None is zeros.
+
+        Returns
+        -------
+        dx : ndarray, shape of x, or None for token input
+        dstate : as state
+            Gradient of the state that `forward` was given.
+
+        Raises
+        ------
+        TypeError
+            An argument, or an array put into `grads`, of another kind or dtype.
+        ValueError
+            The tape of another layer; a shape that does not fit; an array that is not C-contiguous.
+        """
+        if type(tape) is not LayerTape:
+            raise TypeError(f"tape: expected a LayerTape, got {type(tape).__name__}")
+        if tape.layer is not self:
+            raise ValueError("tape: expected one made by this layer, got one of another layer")
+        rule = "(N, T, D*H)" if self.batch_first else "(T, N, D*H)"
+        validate.array("dy", dy, self.dtype, tape.shape, rule)
+        dstates = self._split(dstate, tape.shape[not self.batch_first], validate.DSTATE_NAMES)
+        self._check_grads()
+
+        D, H = len(self._directions), self.hidden_size
+        dstate_0: list[State] = [()] * len(self._slots)
+        dx: Array | None = self._swapped(dy)
+        for layer in reversed(range(self.num_layers)):
+            dy, dx = cast(Array, dx), None
+            for d in range(D):
+                k, dy_d = layer * D + d, dy[:, :, d * H : (d + 1) * H]
+                grads = pick(self.grads, self._slots[k])
+                dx, dstate_0[k], _ = tape.engine.backward(
+                    tape.tapes[k], dy_d, dstates[k], dx=dx, grads=grads
+                )
+        return None if dx is None else self._swapped(dx), self._join(dstate_0)
+
+    def _run(
+        self, x: Array, state: LayerState | None, lengths: Array | None, tapes: list[Any] | None
+    ) -> tuple[Array, LayerState]:
+        """Check and run; a list of tapes is filled."""
+        not_yet("lengths", lengths, None)  # its place is the engine's loop over time
+        axes = ("N", "T", "I") if self.batch_first else ("T", "N", "I")
+        x = self._swapped(validate.inputs(x, self.dtype, self.input_size, axes))
+        states = self._split(state, x.shape[1], validate.STATE_NAMES)
+        self._check_params()
+        y, state_n = self._stack(x, states, tapes)
+        return self._swapped(y), self._join(state_n)
+
+    def _stack(
+        self, x: Array, states: list[State | None], tapes: list[Any] | None
+    ) -> tuple[Array, list[State]]:
+        """Run the layers, each on the output of the one before."""
+        engine, D, H = self.engine, len(self._directions), self.hidden_size
+        state_n: list[State] = []
+        for layer in range(self.num_layers):
+            both = np.empty((*x.shape[:2], D * H), self.dtype) if D == 2 else None
+            for d in range(D):
+                k, out = layer * D + d, None if both is None else both[:, :, d * H : (d + 1) * H]
+                w, reverse = pick(self.params, self._slots[k]), d == 1
+                if tapes is None:
+                    y, last = engine.infer(self.cell, x, states[k], w, reverse=reverse, out=out)
+                else:
+                    y, last, tape = engine.forward(
+                        self.cell, x, states[k], w, reverse=reverse, out=out
+                    )
+                    tapes.append(tape)
+                state_n.append(last)
+            x = y if both is None else both
+        return x, state_n
+
+    def _swapped(self, a: Array) -> Array:
+        """Exchange the first two axes, by a copy, if batch_first."""
+        return np.ascontiguousarray(a.swapaxes(0, 1)) if self.batch_first else a
+
+    def _split(
+        self, state: LayerState | None, N: int, names: dict[str, tuple[str, ...]]
+    ) -> list[State | None]:
+        """Check a layer's state and return that of every slot."""
+        count = len(self._slots)
+        if state is None:
+            return [None] * count
+        parts: Any = state if self._letters == "hc" else (state,)
+        shape = (count, N, self.hidden_size)
+        validate.state(parts, names[self._letters], self.dtype, shape, "(L*D, N, H)")
+        return [tuple([part[k] for part in parts]) for k in range(count)]
+
+    def _join(self, states: list[State]) -> LayerState:
+        """Return the states of all slots as the layer's."""
+        parts: Any
+        if len(states) == 1:
+            parts = tuple([part[np.newaxis] for part in states[0]])
+        else:
+            parts = tuple([np.array(slots) for slots in zip(*states, strict=True)])
+        return parts if self._letters == "hc" else parts[0]  # type: ignore[no-any-return]
+
+
+def not_yet(name: str, value: object, default: object) -> None:
+    """Refuse an argument that is part of the signature and has no room yet."""
+    if value is default or (isinstance(value, (int, float, np.generic)) and value == default):
+        return
+    raise NotImplementedError(f"{name}: not implemented yet, expected {default!r}")

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: MIT
+"""Every check of an argument, one function per kind; nothing that computes.
+
+A message is `name: expected rule = numbers, got what came`. TypeError is a wrong kind or dtype,
+ValueError a wrong shape, size, layout or name. Nothing here converts or copies, except token
+indices of another integer dtype. Good arguments pass without a string being built; the functions
+named `_refuse…` run only once something is wrong.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .weights import CELLS, Array, State, Weights
+
+ARRAYS = ndarray, memmap = np.ndarray, np.memmap
+F32, F64 = FLOATS = np.dtype(np.float32), np.dtype(np.float64)
+INT64 = np.dtype(np.int64)
+LARGEST_SIZE, MOST_LAYERS = 2**31 - 1, 2**16
+
+# Bits of ndarray.flags.num, as NPY_ARRAY_C_CONTIGUOUS, _ALIGNED and _WRITEABLE in NumPy's C API:
+# one attribute read instead of three.
+C_CONTIGUOUS, ALIGNED, WRITEABLE = 0x1, 0x100, 0x400
+READ = C_CONTIGUOUS | ALIGNED
+WRITE = READ | WRITEABLE
+
+# The arrays of a state and of its gradient, by `Cell.state_letters`.
+STATE_NAMES = {"h": ("h_0",), "hc": ("h_0", "c_0")}
+DSTATE_NAMES = {"h": ("dh_n",), "hc": ("dh_n", "dc_n")}
+
+# What messages say of gradients in `Weights`, and of the shapes of `Weights` by number of gates.
+GRAD_NAMES = tuple(f"grads.{name}" for name in Weights._fields)
+_SHAPES = ("(G*H, I)", "(G*H, H)", "(G*H,)", "(G*H,)")
+RULES = {
+    G: tuple(rule.replace("G*", f"{G}*" if G > 1 else "") for rule in _SHAPES)
+    for G in {cell.gates for cell in CELLS.values()}
+}
+
+
+def array(
+    name: str, a: object, dtype: np.dtype[Any], shape: tuple[int, ...], rule: str, need: int = READ
+) -> None:
+    """Check one array whose shape is known; `rule` says the shape in letters."""
+    if type(a) is ndarray and a.dtype == dtype and a.shape == shape and a.flags.num & need == need:
+        return
+    checked = _kind(name, a, (dtype,))
+    if checked.shape != shape:
+        raise ValueError(f"{name}: expected shape {rule} = {shape}, got {checked.shape}")
+    _layout(name, checked, need)
+
+
+def rows(
+    name: str, a: object, dtype: np.dtype[Any], shape: tuple[int, ...], rule: str, need: int = READ
+) -> None:
+    """Check an array (T, N, H) whose rows may lie apart, as in `big[:, :, :H]`."""
+    if isinstance(a, np.ndarray) and a.shape == shape and not a.flags.c_contiguous:
+        (step, row, unit), size = a.strides, a.itemsize
+        if unit == size and row >= shape[2] * size and row % size == 0 and step == shape[1] * row:
+            need &= ~C_CONTIGUOUS
+    array(name, a, dtype, shape, rule, need)
+
+
+def cell(name: str) -> tuple[int, str]:
+    """Return G and the letters of the states of the cell of that name."""
+    try:
+        entry = CELLS[name]
+    except (KeyError, TypeError):
+        if not isinstance(name, str):
+            raise TypeError(f"cell: expected str, got {type(name).__name__}") from None
+        raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {name!r}") from None
+    return len(entry.gate_letters), entry.state_letters
+
+
+def weights(w: Weights, G: int) -> tuple[np.dtype[Any], int, int]:
+    """Return the dtype, I and H that these weights speak of."""
+    if not isinstance(w, tuple) or len(w) != 4:
+        raise TypeError(f"weights: expected Weights, a tuple of 4, got {_describe(w)}")
+    weight_ih, weight_hh, bias_ih, bias_hh = w
+    rule_ih, rule_hh, rule_bias, _ = RULES[G]
+    dtype = _kind("weight_hh", weight_hh, FLOATS).dtype
+    H = (weight_hh.shape or (1,))[0] // G or 1  # from the rows; the check sees to the columns
+    array("weight_hh", weight_hh, dtype, (G * H, H), rule_hh)
+    I = (_kind("weight_ih", weight_ih, FLOATS).shape or (1,))[-1] or 1
+    array("weight_ih", weight_ih, dtype, (G * H, I), rule_ih)
+    if bias_ih is not None:
+        array("bias_ih", bias_ih, dtype, (G * H,), rule_bias)
+    if bias_hh is not None:
+        array("bias_hh", bias_hh, dtype, (G * H,), rule_bias)
+    return dtype, I, H
+
+
+def floats(name: str, a: object) -> Array:
+    """Return an array of a dtype the kernels know, of any shape without a size of 0."""
+    checked = _kind(name, a, FLOATS)
+    if checked.ndim == 0 or checked.size == 0:
+        raise ValueError(f"{name}: expected 1 or more sizes >= 1, got shape {checked.shape}")
+    return _layout(name, checked, READ)
+
+
+def inputs(
+    x: object, dtype: np.dtype[Any], I: int, axes: tuple[str, ...] = ("T", "N", "I")
+) -> Array:
+    """Return an input: floats of every axis, or token indices, as int64, without the last one."""
+    if isinstance(x, ndarray) and x.dtype.kind in "iu":
+        return integers("x", x, axes[:-1])
+    return sequence("x", x, dtype, I, axes)
+
+
+def sequence(
+    name: str, a: object, dtype: np.dtype[Any], width: int, axes: tuple[str, ...]
+) -> Array:
+    """Check an array whose last size is known; the others are its own, and "..." is any number."""
+    checked = _kind(name, a, (dtype,))
+    shape = checked.shape
+    if shape[-1:] != (width,) or (len(shape) != len(axes) and axes[0] != "..."):
+        wanted = f"({', '.join(axes)}) with {axes[-1]} = {width}"
+        raise ValueError(f"{name}: expected shape {wanted}, got {shape}")
+    if checked.size == 0:
+        raise ValueError(f"{name}: expected {', '.join(axes)} >= 1, got shape {shape}")
+    return _layout(name, checked, READ)
+
+
+def integers(name: str, a: object, axes: tuple[str, ...]) -> Array:
+    """Return indices as int64: itself, or one copy if they are of another integer dtype."""
+    if not isinstance(a, np.ndarray) or a.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected an ndarray of integers, got {_describe(a)}")
+    if a.ndim != len(axes) or a.size == 0:
+        wanted = f"({', '.join(axes)})"
+        raise ValueError(f"{name}: expected integers {wanted}, sizes >= 1, got shape {a.shape}")
+    _layout(name, _kind(name, a, (a.dtype,)), READ)
+    return a if a.dtype == INT64 else a.astype(INT64)
+
+
+def state(
+    value: State, names: Sequence[str], dtype: np.dtype[Any], shape: tuple[int, ...], rule: str
+) -> None:
+    """Check a tuple with one array per name, such as `(h_0, c_0)`."""
+    if not isinstance(value, tuple) or len(value) != len(names):
+        owner = "dstate" if names[0].startswith("d") else "state"
+        wanted = f"({', '.join(names)}{',' if len(names) == 1 else ''})"
+        raise TypeError(f"{owner}: expected the tuple {wanted} or None, got {_describe(value)}")
+    for name, a in zip(names, value):  # noqa: B905  # lengths are equal, and strict costs time
+        array(name, a, dtype, shape, rule)
+
+
+def grads(g: Weights, w: Weights, G: int) -> None:
+    """Check arrays that gradients of the weights `w` are added into: same shapes, writable."""
+    if not isinstance(g, tuple) or len(g) != 4:
+        raise TypeError(f"grads: expected Weights, a tuple of 4, got {_describe(g)}")
+    for name, rule, a, weight in zip(GRAD_NAMES, RULES[G], g, w, strict=True):
+        if weight is None:
+            if a is not None:
+                raise TypeError(f"{name}: expected None as in weights, got {_describe(a)}")
+            continue
+        array(name, a, weight.dtype, weight.shape, rule, WRITE)
+        if a is weight:
+            raise ValueError(f"{name}: expected memory of its own, got the weight itself")
+
+
+def apart(name: str, written: Array, read: Array) -> None:
+    """Check that memory to be written is not also read."""
+    if np.may_share_memory(written, read):
+        raise ValueError(f"{name}: expected memory of its own, got memory shared with an input")
+
+
+def integer(name: str, value: object, low: int = -(2**63), high: int = 2**63 - 1) -> int:
+    """Return an int within bounds, both included."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected an integer, got {_describe(value)}")
+    if not low <= number <= high:
+        raise ValueError(f"{name}: expected {low} <= {name} <= {high}, got {number}")
+    return number
+
+
+def size(name: str, value: object) -> int:
+    """Return a size of a layer as int."""
+    return integer(name, value, 1, LARGEST_SIZE)
+
+
+def flag(name: str, value: object) -> bool:
+    """Return True or False."""
+    if value is True or value is False:
+        return value
+    if isinstance(value, np.bool_):
+        return bool(value)
+    raise TypeError(f"{name}: expected True or False, got {_describe(value)}")
+
+
+def choice(name: str, value: object, choices: Sequence[str]) -> str:
+    """Return one of these words."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected str, got {_describe(value)}")
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+    return value
+
+
+def float_dtype(value: Any) -> np.dtype[Any]:
+    """Return float32 or float64 as a dtype."""
+    try:
+        dtype = np.dtype(value)
+    except (TypeError, ValueError):
+        dtype = INT64
+    if value is None or dtype not in FLOATS:
+        raise TypeError(f"dtype: expected float32 or float64, got {value!r}")
+    return F32 if dtype == F32 else F64
+
+
+def _kind(name: str, a: object, dtypes: Sequence[np.dtype[Any]]) -> Array:
+    """Check the type and the dtype: a memory map is an array, a masked array is not."""
+    if type(a) in ARRAYS and a.dtype in dtypes:  # type: ignore[attr-defined]
+        return a  # type: ignore[return-value]
+    wanted = " or ".join(map(str, dtypes))
+    if type(a) in ARRAYS:
+        raise TypeError(f"{name}: expected dtype {wanted}, got {a.dtype}")  # type: ignore[attr-defined]
+    raise TypeError(f"{name}: expected ndarray of dtype {wanted}, got {_describe(a)}")
+
+
+def _layout(name: str, a: Array, need: int) -> Array:
+    """Check the flags in `need`."""
+    lacks = need & ~a.flags.num
+    if lacks & C_CONTIGUOUS:
+        hint = "use np.ascontiguousarray"
+        raise ValueError(f"{name}: expected C-contiguous, got strides {a.strides}; {hint}")
+    if lacks & ALIGNED:
+        raise ValueError(f"{name}: expected aligned memory, got unaligned; use its copy()")
+    if lacks & WRITEABLE:
+        raise ValueError(f"{name}: expected a writable array, got a read-only one")
+    return a
+
+
+def _describe(value: object) -> str:
+    """Say what came: the type, and what can be said of it in a few words."""
+    kind = type(value).__name__
+    if isinstance(value, np.ndarray):
+        return f"{kind} of dtype {value.dtype}, shape {value.shape}"
+    if isinstance(value, tuple):
+        return f"tuple of {len(value)}"
+    return kind
