@@ -2,8 +2,10 @@
 // exp, tanh, sigmoid, relu of a vector. Only + - * /, fma, comparison and integer shifts: the same bits on every
 // instruction set with fma, and the same in every lane, full or partial vector.
 //
-// Error over all floats, in units in the last place, proven by tests/test_math.py: exp 1, tanh 3, sigmoid 3 (subnormal
-// results: absolute, in steps of the smallest subnormal). NaN stays NaN, ±inf give the limits, tanh(-0) is -0.
+// Error over all floats, in units in the last place, proven by tests/test_math.py: exp 1, tanh 3, sigmoid 3 (of subnormal
+// results: in units of the smallest subnormal; but where sigmoid should be below
+// 2^-127, in double 2^-1023, it may be 0).
+// NaN stays NaN, ±inf give the limits, tanh(-0) is -0.
 #pragma once
 #include "vec.h"
 
@@ -42,57 +44,59 @@ template <> struct ElementOf<Vec<float>> { using type = float; };
 template <> struct ElementOf<Vec<double>> { using type = double; };
 template <class V> using ScalarOf = typename ElementOf<V>::type;
 
-// x = n ln2 + r: returns e^r - 1 and n
-template <class V> INLINE V expm1_reduced(V x, Vec<Int<ScalarOf<V>>>& n) {
-  using Real = ScalarOf<V>;
-  using C = ExpOf<Real>;
-  const V shifted = fma(x, splat(C::kLog2e), splat(C::kRound)), rounded = shifted - C::kRound;
-  V r = fma(rounded, splat(-C::kLn2High), x);
-  r = fma(rounded, splat(-C::kLn2Low), r);
-  n = ((Vec<Int<Real>>)shifted << (8 * sizeof(Real) - C::kMantissa + 1)) >> (8 * sizeof(Real) - C::kMantissa + 1);
+// x = n ln2 + r: returns e^r - 1, and n in the low bits of `shifted`.
+template <class V> INLINE V expm1_reduced(V x, V& shifted) {
+  using C = ExpOf<ScalarOf<V>>;
+  shifted = fma(x, splat(C::kLog2e), splat(C::kRound));
+  const V n = shifted - C::kRound;
+  V r = fma(n, splat(-C::kLn2High), x);
+  r = fma(n, splat(-C::kLn2Low), r);
   constexpr int kTop = sizeof C::kP / sizeof C::kP[0] - 1;
   V p = splat(C::kP[kTop]);
   UNROLL for (int k = kTop - 1; k >= 0; k--) p = fma(p, r, splat(C::kP[k]));
   return fma(r * r, p, r);
 }
 
+template <class V> INLINE Vec<Int<ScalarOf<V>>> bits(V x) { return (Vec<Int<ScalarOf<V>>>)x; }
+
+// 2^n for the n in the low bits, from -bias to bias + 1 (0 and inf)
 template <class V> INLINE V power_of_two(Vec<Int<ScalarOf<V>>> n) {
   using C = ExpOf<ScalarOf<V>>;
-  return (V)((n + C::kBias) << C::kMantissa);
+  return (V)((n << C::kMantissa) + (Int<ScalarOf<V>>(C::kBias) << C::kMantissa));
+}
+
+template <class V> INLINE V clamp(V x, ScalarOf<V> low, ScalarOf<V> high) {
+  x = x > high ? splat(high) : x;  // in this order a NaN stays one
+  return x < low ? splat(low) : x;
 }
 
 // 2^n is applied in two halves: results may be subnormal or infinite, and are rounded once.
 template <class V> INLINE V exp(V x) {
-  using Real = ScalarOf<V>;
-  using C = ExpOf<Real>;
-  x = x > C::kHighest ? splat(C::kHighest) : x;
-  x = x < C::kLowest ? splat(C::kLowest) : x;
-  Vec<Int<Real>> n;
-  const V q = expm1_reduced(x, n);
-  const auto half = n >> 1;
+  using C = ExpOf<ScalarOf<V>>;
+  constexpr int kAbove = 8 * sizeof(ScalarOf<V>) - C::kMantissa + 1;  // bits above n, to be filled with its sign
+  V shifted;
+  const V q = expm1_reduced(clamp(x, C::kLowest, C::kHighest), shifted);
+  const auto n = (bits(shifted) << kAbove) >> kAbove, half = n >> 1;
   return (q + 1) * power_of_two<V>(half) * power_of_two<V>(n - half);
 }
 
-template <class V> INLINE V magnitude(V x) {
-  using I = Int<ScalarOf<V>>;
-  return (V)((Vec<I>)x & ~(I(1) << (8 * sizeof(I) - 1)));
-}
-
-// With e = exp(-|x|): 1 / (1 + e), or e / (1 + e) below zero. Nothing overflows, and small results keep their precision.
+// 1 / (1 + exp(-x)). Far below zero exp(-x) becomes inf and the result 0; far above, 1 + exp(-x) is 1.
 template <class V> INLINE V sigmoid(V x) {
-  const V e = exp(-magnitude(x));
-  return (x < 0 ? e : splat(ScalarOf<V>(1))) / (1 + e);
+  using C = ExpOf<ScalarOf<V>>;
+  V shifted;
+  const V q = expm1_reduced(clamp(-x, -C::kHighest / 2, C::kHighest), shifted);
+  return 1 / (1 + (q + 1) * power_of_two<V>(bits(shifted)));
 }
 
 // With e = exp(2|x|) - 1: e / (e + 2), and the sign of x. From |x| = 20 on the result is 1 in both types.
 template <class V> INLINE V tanh(V x) {
   using Real = ScalarOf<V>;
-  const V a = magnitude(x);
-  const V twice = a + a;
-  Vec<Int<Real>> n;
-  const V q = expm1_reduced(twice > 40 ? splat(Real(40)) : twice, n), two_n = power_of_two<V>(n);
-  const V e = fma(two_n, q, two_n - 1), t = e / (e + 2);
-  return (V)((Vec<Int<Real>>)t | ((Vec<Int<Real>>)x ^ (Vec<Int<Real>>)a));
+  const auto sign = bits(x) & (Int<Real>(1) << (8 * sizeof(Real) - 1));
+  const V magnitude = (V)(bits(x) ^ sign), twice = magnitude + magnitude;
+  V shifted;
+  const V q = expm1_reduced(twice > 40 ? splat(Real(40)) : twice, shifted), two_n = power_of_two<V>(bits(shifted));
+  const V e = fma(two_n, q, two_n - 1);
+  return (V)(bits(e / (e + 2)) | sign);
 }
 
 // NaN stays NaN, in both.
