@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""Threads of the caller's making, processes by fork, and settings."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import fusedrnn
+import numpy as np
+import pytest
+from fusedrnn import _core
+from kernel_cases import make_problem, run_kernel
+
+
+def problem():
+    """Large enough for several threads, in both ways of sharing the work."""
+    return make_problem("lstm", T=20, N=3, I=30, H=130, dtype="float32")
+
+
+def test_calls_at_the_same_time(threads):
+    threads(2)
+    p = problem()
+    wanted, results = run_kernel(p), []
+
+    def work():
+        results.extend(run_kernel(p) for _ in range(20))
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(results) == 80
+    for result in results:
+        for name, value in wanted.items():
+            np.testing.assert_array_equal(result[name], value)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_computes(threads):
+    """OpenMP's threads do not survive a fork; the child must not wait for them."""
+    threads(2)
+    p = problem()
+    wanted = run_kernel(p)
+    child = os.fork()
+    if child == 0:
+        same = all((run_kernel(p)[name] == value).all() for name, value in wanted.items())
+        os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_more_threads_than_cores(threads):
+    p = problem()
+    threads(1)
+    wanted = run_kernel(p)
+    threads(16)
+    for name, value in run_kernel(p).items():
+        np.testing.assert_array_equal(value, wanted[name])
+
+
+def test_number_of_threads(threads):
+    fusedrnn.set_num_threads(3)
+    assert fusedrnn.get_num_threads() == 3
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match="at least 1"):
+            _core.set_num_threads(wrong)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"OMP_NUM_THREADS": "3"}, "3"),
+        ({"OMP_NUM_THREADS": "5,2"}, "5"),
+        ({"FUSEDRNN_NUM_THREADS": "2", "OMP_NUM_THREADS": "3"}, "2"),
+        ({"FUSEDRNN_NUM_THREADS": "many", "OMP_NUM_THREADS": "3"}, "3"),
+    ],
+)
+def test_number_of_threads_from_the_environment(environment, expected):
+    kept = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    code = "import fusedrnn; print(fusedrnn.get_num_threads())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=kept | environment, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == expected, done.stderr
+
+
+@pytest.mark.parametrize("name", _core.isas())
+def test_instruction_set_from_the_environment(name):
+    code = "import fusedrnn; print(fusedrnn.isa())"
+    env = os.environ | {"FUSEDRNN_ISA": name}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.stdout.strip() == name, done.stderr
+
+
+def test_unknown_instruction_set():
+    with pytest.raises(ValueError, match="expected one of baseline"):
+        _core.set_isa("neon512")
+    code = "import fusedrnn; fusedrnn.isa()"
+    env = os.environ | {"FUSEDRNN_ISA": "neon512"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "isa: expected one of baseline" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tapes_are_reused(dtype):
+    """The memory of one step serves the next: resident memory does not grow."""
+    import resource
+
+    p = make_problem("lstm", T=50, N=20, I=64, H=64, dtype=dtype)
+    for _ in range(5):
+        run_kernel(p)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(50):
+        run_kernel(p)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4096  # KiB
