@@ -48,7 +48,6 @@ template <class Real> struct BackwardArgs {
   const Real* x;
   const std::int64_t* tokens;
   Weights<const Real> weights;
-  bool has_state[kMaxStates];        // whether forward was given state_0; the tape has it
   const Real* y;
   long y_row;
   const Real* tape;

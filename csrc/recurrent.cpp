@@ -17,7 +17,6 @@ struct Tape {
   const Isa* isa = nullptr;  // null: nothing on it
   int cell = 0;
   bool is_double = false, reverse = false, tokens = false;
-  bool has_state[kMaxStates] = {};
   Sizes size{};
 };
 
@@ -109,7 +108,7 @@ void forward(const std::string& name, py::handle x, const py::tuple& weights, py
   }
   run_team(a.plan.threads, [&](Team& team, int me) { cell.forward(a, team, me); });
   if (!tape) return;
-  *tape = Tape{std::move(kept), &isa, index, sizeof(Real) == sizeof(double), reverse, tokens, {a.state_0[0] != nullptr, a.state_0[1] != nullptr}, z};
+  *tape = Tape{std::move(kept), &isa, index, sizeof(Real) == sizeof(double), reverse, tokens, z};
 }
 
 template <class Real>
@@ -144,7 +143,6 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   if (dstate_0.is_none()) throw py::type_error("dstate_0: expected a tuple");
   read_states(dstate_0, "dstate_0", z, cell.states, a.dstate_0);
   a.tape = static_cast<const Real*>(tape.buffer.data());
-  for (int i = 0; i < cell.states; i++) a.has_state[i] = tape.has_state[i];
 
   const py::gil_scoped_release release;
   a.plan = plan_scan(z, cell.gates, kernels.width);

@@ -26,7 +26,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
 
   void run() {
     pack();
-    load_dstate();
+    Base::load_states(mine, z, a.dstate_n, at.ds);
     const long steps = a.plan.chunk_steps, chunks = (z.T + steps - 1) / steps;
     Gates after{};  // gate gradients of the step after this one (none yet)
     for (long i = chunks - 1; i >= 0; i--) {
@@ -38,7 +38,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       if (a.dx) input_gradient(chunk, d);
     }
     hidden_product(after, 0, kEarly, at.w_hh[0], {at.ds, S});
-    store_dstate();
+    Base::store_states(mine, z, at.ds, a.dstate_0);
     if (a.tokens) store_token_gradient();
   }
 
@@ -84,21 +84,6 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   }
 
   Real* ds_of(int b, long n) const { return at.ds + (b * z.N + n) * S * W; }
-
-  void load_dstate() {
-    for (int b = mine.b0; b < mine.b1; b++)
-      for (long n = mine.n0; n < mine.n1; n++)
-        for (int i = 0; i < S; i++) {
-          const Real* from = a.dstate_n[i];
-          store(ds_of(b, n) + i * W, from ? load(from + n * z.H + b * W, lanes_of<Real>(z.H, b)) : V{});
-        }
-  }
-  void store_dstate() {
-    for (int b = mine.b0; b < mine.b1; b++)
-      for (long n = mine.n0; n < mine.n1; n++)
-        for (int i = 0; i < S; i++)
-          store(a.dstate_0[i] + n * z.H + b * W, load(ds_of(b, n) + i * W), lanes_of<Real>(z.H, b));
-  }
 
   // Vectors [block][n][vectors][W]; the product's target is the first.
   struct Target {
@@ -154,23 +139,21 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     const auto taped = [&](long time) { return tape.taped + ((b * z.T + time) * z.N + n) * kTaped * W; };
     UNROLL for (int i = 0; i < Cell::kSaved; i++) saved[i] = load(taped(t) + i * W);
     UNROLL for (int i = 0; i < S; i++) {
-      if (before < 0) s[i] = state_0(i) ? load(state_0(i) + n * z.H + b * W, lanes) : V{};
+      if (before < 0) s[i] = load(tape.state_0[i] + n * z.H + b * W, lanes);
       else if (i == 0) s[i] = load(a.y + (before * z.N + n) * a.y_row + b * W, lanes);
       else s[i] = load(taped(before) + (Cell::kSaved + i - 1) * W);
       ds[i] = load(ds_of(b, n) + i * W);
     }
   }
 
-  const Real* state_0(int i) const { return a.has_state[i] ? tape.state_0 + i * z.N * z.H : nullptr; }
-
   // h_{t-1} of the chunk's rows: those of y one step earlier, but state_0 for the first step.
   RowSource<Real> hidden_rows(const Chunk& chunk) const {
     const auto y_at = [&](long t) { return a.y + t * z.N * a.y_row; };
     if (a.reverse) {
       const bool from_start = chunk.first_step == 0;
-      return {y_at(chunk.first_time + 1), a.y_row, chunk.rows - (from_start ? z.N : 0), state_0(0), z.H};
+      return {y_at(chunk.first_time + 1), a.y_row, chunk.rows - (from_start ? z.N : 0), tape.state_0[0], z.H};
     }
-    if (chunk.first_step == 0) return {state_0(0), z.H, z.N, a.y, a.y_row};
+    if (chunk.first_step == 0) return {tape.state_0[0], z.H, z.N, a.y, a.y_row};
     return {y_at(chunk.first_time - 1), a.y_row, chunk.rows};
   }
 

@@ -9,8 +9,7 @@ template <class Real> void pack_strip(const RowSource<Real>& source, long rows, 
   constexpr int W = kWidth<Real>;
   for (long i = 0; i < rows; i++) {
     const Real* row = source.row(i);
-    for (int j = 0; j < n; j++, strip += W)
-      store(strip, row ? load(row + (first + j) * W, K - (first + j) * W) : Vec<Real>{});
+    for (int j = 0; j < n; j++, strip += W) store(strip, load(row + (first + j) * W, K - (first + j) * W));
   }
 }
 

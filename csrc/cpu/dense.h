@@ -21,7 +21,7 @@ template <class Real> struct GateGradients {
   }
 };
 
-// Rows of a matrix in two stretches (h_{t-1}: the initial state, then y). Null is zeros.
+// Rows of a matrix in two stretches (h_{t-1}: the initial state, then y).
 template <class Real> struct RowSource {
   const Real* first;
   long first_row, split;  // rows below split
@@ -29,8 +29,7 @@ template <class Real> struct RowSource {
   long second_row = 0;
 
   const Real* row(long i) const {
-    if (i < split) return first ? first + i * first_row : nullptr;
-    return second ? second + (i - split) * second_row : nullptr;
+    return i < split ? first + i * first_row : second + (i - split) * second_row;
   }
 };
 

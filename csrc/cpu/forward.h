@@ -35,7 +35,6 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
       const typename Base::Tape tape(a.tape, z);
       at.taped = tape.taped;
       at.u = tape.u;
-      at.kept_state = tape.state_0;
       taped_rows = z.T * z.N;
     } else {
       taped_rows = z.N;  // late gates hand over within a step
@@ -49,14 +48,15 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
   void run() {
     pack();
-    load_state();
+    Base::load_states(mine, z, a.state_0, at.state);
+    if (a.tape) Base::store_states(mine, z, at.state, typename Base::Tape(a.tape, z).state_0);
     for (long first = 0; first < z.T; first += a.plan.chunk_steps) {
       const Chunk chunk = clock.chunk(first, a.plan.chunk_steps);
       if (a.tokens) gather_input(chunk);
       else input_part(chunk);
       for (long step = chunk.first_step; step < chunk.last_step; step++) take_step(chunk, step);
     }
-    store_state();
+    Base::store_states(mine, z, at.state, a.state_n);
   }
 
  private:
@@ -65,7 +65,6 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     Real* xg;                            // [block][G][row in chunk][W]
     Real* state;                         // [block][n][S][W]
     Real *taped, *u;                     // those of the tape, or of one step (late gates only), or null
-    Real* kept_state = nullptr;          // where the tape keeps state_0, (S, N, H)
     long size;
     Layout(Real* base, const Sizes& z, const Plan& plan, bool training) {
       const long vectors = long(blocks_of<Real>(z.H)) * W, rows = (plan.chunk_steps < z.T ? plan.chunk_steps : z.T) * z.N;
@@ -102,24 +101,6 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   }
 
   Real* state_of(int b, long n) const { return at.state + (b * z.N + n) * S * W; }
-
-  void load_state() {
-    for (int b = mine.b0; b < mine.b1; b++)
-      for (long n = mine.n0; n < mine.n1; n++)
-        for (int i = 0; i < S; i++) {
-          const Real* from = a.state_0[i];
-          const long at_unit = n * z.H + b * W, lanes = lanes_of<Real>(z.H, b);
-          const V value = from ? load(from + at_unit, lanes) : V{};
-          store(state_of(b, n) + i * W, value);
-          if (at.kept_state && from) store(at.kept_state + i * z.N * z.H + at_unit, value, lanes);
-        }
-  }
-  void store_state() {
-    for (int b = mine.b0; b < mine.b1; b++)
-      for (long n = mine.n0; n < mine.n1; n++)
-        for (int i = 0; i < S; i++)
-          store(a.state_n[i] + n * z.H + b * W, load(state_of(b, n) + i * W), lanes_of<Real>(z.H, b));
-  }
 
   // f(r0, r1): the chunk's rows that this thread scans
   template <class F> void for_own_rows(const Chunk& chunk, F&& f) {

@@ -56,18 +56,32 @@ template <class Cell, class Real> struct Scan {
   static constexpr int kLate = Cell::kLate, kEarly = G - kLate;
   static constexpr int kTaped = Cell::kSaved + S - 1;  // vectors a unit leaves on the tape: saved, and the states but h
 
-  // The tape: [block][t * N + n][kTaped][W], then u of late gates (T, N, H), then state_0 (S, N, H).
+  // The tape: [block][t * N + n][kTaped][W], then u of late gates (T, N, H), then state_0, (N, H) each.
   struct Tape {
-    Real *taped, *u, *state_0;
+    Real *taped, *u, *state_0[kMaxStates] = {};
     long size;
     Tape(Real* base, const Sizes& z) {
       Arena<Real> arena{base};
       taped = arena.take(blocks_of<Real>(z.H) * z.T * z.N * kTaped * W);
       u = kLate ? arena.take(z.T * z.N * z.H) : nullptr;
-      state_0 = arena.take(S * z.N * z.H);
+      for (int i = 0; i < S; i++) state_0[i] = arena.take(z.N * z.H);
       size = arena.used;
     }
   };
+
+  // One thread's part of the caller's states, (N, H) each and null for zeros, to [block][n][S][W] and back.
+  static void load_states(const Share& mine, const Sizes& z, const Real* const* from, Real* to) {
+    for (int b = mine.b0; b < mine.b1; b++)
+      for (long n = mine.n0; n < mine.n1; n++)
+        for (int i = 0; i < S; i++)
+          store(to + ((b * z.N + n) * S + i) * W, from[i] ? load(from[i] + n * z.H + b * W, lanes_of<Real>(z.H, b)) : Vec<Real>{});
+  }
+  static void store_states(const Share& mine, const Sizes& z, const Real* from, Real* const* to) {
+    for (int b = mine.b0; b < mine.b1; b++)
+      for (long n = mine.n0; n < mine.n1; n++)
+        for (int i = 0; i < S; i++)
+          store(to[i] + n * z.H + b * W, load(from + ((b * z.N + n) * S + i) * W), lanes_of<Real>(z.H, b));
+  }
 };
 
 // Shared panels are packed in turns (a barrier must follow), own panels by their owner.
