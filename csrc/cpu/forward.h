@@ -100,8 +100,6 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     if (shared) team.wait(me);
   }
 
-  Real* state_of(int b, long n) const { return at.state + (b * z.N + n) * S * W; }
-
   // f(r0, r1): the chunk's rows that this thread scans
   template <class F> void for_own_rows(const Chunk& chunk, F&& f) {
     if (!a.plan.by_rows) return f(0L, chunk.rows);
@@ -176,7 +174,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
       hg[first + g] = sums[g];
       xg[first + g] = load(at.xg + ((b * G + first + g) * step.chunk_rows + step.chunk_row + n) * W);
     }
-    Real* state = state_of(b, n);
+    Real* state = at.state + (b * z.N + n) * S * W;
     UNROLL for (int i = 0; i < S; i++) s[i] = load(state + i * W);
     Real* taped = at.taped ? at.taped + (b * taped_rows + step.taped_row + n) * kTaped * W : nullptr;
     if constexpr (kDone > 0)
