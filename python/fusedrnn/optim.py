@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: MIT
+"""Optimisers and gradient clipping: plain NumPy, in place on `params` and `grads`.
+
+The update rules are PyTorch's. What a layer is does not matter here: anything with two dicts of
+arrays, `params` and `grads`, can be trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from .optimizer import Module, Optimizer, Trainables, setting
+from .weights import Array
+
+__all__ = ["SGD", "Adam", "Optimizer", "RMSprop", "clip_grad_norm"]
+
+Gradients: TypeAlias = Array | Module | Mapping[str, "Gradients"] | Sequence["Gradients"]
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent: v ← momentum·v + g, p ← p - lr·v.
+
+    The rule of `torch.optim.SGD` (no dampening, no Nesterov). Parameters: see `Optimizer`.
+
+    Examples
+    --------
+    >>> params, grads = {"w": np.array([1.0, 2.0])}, {"w": np.array([0.5, -0.5])}
+    >>> SGD((params, grads), lr=0.1).step()
+    >>> params["w"]
+    array([0.95, 2.05])
+    """
+
+    def __init__(
+        self, modules: Trainables, lr: float, *, momentum: float = 0.0, weight_decay: float = 0.0
+    ) -> None:
+        self.momentum = setting("momentum", momentum)
+        super().__init__(modules, lr, weight_decay, ("momentum_buffer",) if momentum else ())
+
+    def _update(self, p: Array, g: Array, state: list[Array], scratch: Array) -> None:
+        for v in state:
+            np.multiply(v, self.momentum, out=v)
+            g = np.add(v, g, out=v)
+        p -= np.multiply(g, self.lr, out=scratch)
+
+
+class RMSprop(Optimizer):
+    """Divide by a running root mean square: s ← alpha·s + (1 - alpha)·g², p ← p - lr·g/(√s + eps).
+
+    The rule of `torch.optim.RMSprop`, not centered, without momentum (Tieleman and Hinton 2012).
+    Parameters: see `Optimizer`.
+
+    Examples
+    --------
+    >>> params, grads = {"w": np.array([1.0])}, {"w": np.array([4.0])}
+    >>> RMSprop((params, grads), lr=0.1, alpha=0.75).step()
+    >>> params["w"].round(6)
+    array([0.8])
+    """
+
+    def __init__(
+        self,
+        modules: Trainables,
+        lr: float = 1e-2,
+        *,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.alpha = setting("alpha", alpha)
+        self.eps = setting("eps", eps)
+        super().__init__(modules, lr, weight_decay, ("square_avg",))
+
+    def _update(self, p: Array, g: Array, state: list[Array], scratch: Array) -> None:
+        (s,) = state
+        _average_squares(s, g, self.alpha, scratch)
+        np.sqrt(s, out=scratch)
+        scratch += self.eps
+        np.divide(g, scratch, out=scratch)
+        scratch *= self.lr
+        p -= scratch
+
+
+class Adam(Optimizer):
+    """Adaptive moments: m, s ← running means of g, g²; p ← p - lr·m̂/(√ŝ + eps).
+
+    m̂ = m / (1 - beta₁ᵏ) and ŝ = s / (1 - beta₂ᵏ) at step k. The rule of `torch.optim.Adam`, without
+    amsgrad (Kingma and Ba 2015, algorithm 1). Parameters: see `Optimizer`.
+
+    Examples
+    --------
+    >>> params, grads = {"w": np.array([1.0])}, {"w": np.array([4.0])}
+    >>> Adam((params, grads), lr=0.1).step()
+    >>> params["w"].round(6)
+    array([0.9])
+    """
+
+    def __init__(
+        self,
+        modules: Trainables,
+        lr: float = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.betas = betas
+        for beta in betas:
+            if not 0 <= beta < 1:
+                raise ValueError(f"betas: expected numbers in [0, 1), got {betas}")
+        self.eps = setting("eps", eps)
+        super().__init__(modules, lr, weight_decay, ("exp_avg", "exp_avg_sq"))
+
+    def _update(self, p: Array, g: Array, state: list[Array], scratch: Array) -> None:
+        m, s = state
+        beta1, beta2 = self.betas
+        np.subtract(g, m, out=scratch)
+        scratch *= 1 - beta1
+        m += scratch
+        _average_squares(s, g, beta2, scratch)
+        np.sqrt(s, out=scratch)
+        scratch /= math.sqrt(1 - beta2**self.steps)
+        scratch += self.eps
+        np.divide(m, scratch, out=scratch)
+        scratch *= self.lr / (1 - beta1**self.steps)
+        p -= scratch
+
+
+def clip_grad_norm(grads: Gradients, max_norm: float) -> float:
+    """Scale gradients in place so that their joint Euclidean norm is at most `max_norm`.
+
+    As `torch.nn.utils.clip_grad_norm_`: the factor is min(1, max_norm / (norm + 1e-6)).
+
+    Parameters
+    ----------
+    grads : mapping of arrays, module, array, or a sequence or mapping of these
+        Clipped together, as one long vector.
+    max_norm : float
+        Not negative; infinity clips nothing.
+
+    Returns
+    -------
+    float
+        The norm before clipping, summed in float64 in a fixed order; NaN or infinity if a gradient
+        is.
+
+    Examples
+    --------
+    >>> grads = {"w": np.array([3.0, 4.0])}
+    >>> clip_grad_norm(grads, 1.0)
+    5.0
+    >>> grads["w"].round(3)
+    array([0.6, 0.8])
+    """
+    if not max_norm >= 0:
+        raise ValueError(f"max_norm: expected a number >= 0, got {max_norm}")
+    arrays = list(_arrays(grads))
+    # einsum and not dot: a BLAS may sum in another order with another number of threads
+    norm = math.sqrt(sum(float(np.einsum("i,i", a, a, dtype=np.float64)) for a in arrays))
+    factor = max_norm / (norm + 1e-6)
+    if not factor >= 1:
+        for array in arrays:
+            array *= factor
+    return norm
+
+
+def _average_squares(s: Array, g: Array, decay: float, scratch: Array) -> None:
+    np.multiply(g, g, out=scratch)
+    scratch *= 1 - decay
+    s *= decay
+    s += scratch
+
+
+def _arrays(grads: Gradients) -> Iterator[Array]:
+    if isinstance(grads, np.ndarray):
+        if not grads.flags.c_contiguous:
+            raise ValueError(f"grads: expected C-contiguous, got strides {grads.strides}")
+        yield grads.reshape(-1)
+    elif isinstance(grads, Mapping):
+        for value in grads.values():
+            yield from _arrays(value)
+    elif isinstance(grads, Sequence):
+        for value in grads:
+            yield from _arrays(value)
+    else:
+        yield from _arrays(grads.grads)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: MIT
+"""What every optimiser needs and no update rule should see: names, blocks, scratch, state.
+
+The rules are in `optim`. State is a flat set of named arrays, so that a run stored and continued
+takes bit for bit the same steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, TypeAlias, cast
+
+import numpy as np
+
+from .weights import Array
+
+BLOCK = 16384
+"""Elements updated at a time, so that all arrays of one update stay in the L2 cache."""
+
+
+class Module(Protocol):
+    """Anything with parameters, and their gradients under the same names."""
+
+    @property
+    def params(self) -> Mapping[str, Array]:
+        """The parameters."""
+
+    @property
+    def grads(self) -> Mapping[str, Array]:
+        """Their gradients, each of its parameter's shape and dtype."""
+
+
+Trainable: TypeAlias = Module | tuple[Mapping[str, Array], Mapping[str, Array]]
+Trainables: TypeAlias = Trainable | Sequence[Trainable] | Mapping[str, Trainable]
+
+
+class Optimizer:
+    """What the optimisers share: names, blocks, scratch, state; a subclass adds its `_update`.
+
+    Parameters
+    ----------
+    modules : module, (params, grads), or a sequence or mapping of these
+        A module is an object with dicts `params` and `grads`. They are looked up anew in every
+        step, so the arrays updated are the ones that are there.
+    lr : float
+        Learning rate; the attribute may be changed between steps.
+    weight_decay : float
+        L2 penalty: `weight_decay * param` joins the gradient, which itself is left as it was.
+    slots : tuple of str
+        Names of the state arrays kept beside each parameter.
+
+    Raises
+    ------
+    ValueError
+        A setting out of range; a parameter without gradient of its shape and dtype, or not
+        C-contiguous.
+    """
+
+    def __init__(
+        self, modules: Trainables, lr: float, weight_decay: float, slots: tuple[str, ...]
+    ) -> None:
+        self.lr = setting("lr", lr)
+        self.weight_decay = setting("weight_decay", weight_decay)
+        self.steps = 0
+        self._modules = _named(modules)
+        self._slots = slots
+        self._state: dict[str, Array] = {}
+        self._scratch: dict[np.dtype[np.generic], Array] = {}
+        for name, param, _ in self._parameters():
+            for slot in slots:
+                self._state[f"{slot}.{name}"] = np.zeros_like(param)
+            self._scratch[param.dtype] = np.empty((2, BLOCK), param.dtype)
+
+    def step(self) -> None:
+        """Update every parameter in place from its gradient, which is only read."""
+        self.steps += 1
+        for name, param, grad in self._parameters():
+            arrays = [param, grad, *(self._state[f"{slot}.{name}"] for slot in self._slots)]
+            flat = [array.reshape(-1) for array in arrays]
+            for start in range(0, param.size, BLOCK):
+                p, g, *state = (array[start : start + BLOCK] for array in flat)
+                decayed, scratch = self._scratch[p.dtype][:, : p.size]
+                if self.weight_decay:
+                    np.multiply(p, self.weight_decay, out=decayed)
+                    g = np.add(g, decayed, out=decayed)
+                self._update(p, g, state, scratch)
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero, in place."""
+        for _, _, grad in self._parameters():
+            grad.fill(0)
+
+    def _update(self, p: Array, g: Array, state: list[Array], scratch: Array) -> None:
+        """Update a block of one parameter and of its slots; `g` is read only."""
+        raise NotImplementedError
+
+    def _parameters(self) -> Iterator[tuple[str, Array, Array]]:
+        for key, module in self._modules.items():
+            params, grads = module if isinstance(module, tuple) else (module.params, module.grads)
+            for name, param in params.items():
+                if not param.flags.c_contiguous:
+                    raise ValueError(f"{key}.{name}: expected C-contiguous")
+                if name not in grads:
+                    raise ValueError(f"{key}.{name}: has no gradient")
+                _check_like(f"gradient of {key}.{name}", grads[name], param)
+                yield f"{key}.{name}", param, grads[name]
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of `"step"` () int64 and of every `"<slot>.<module>.<parameter>"`.
+
+        A module's name is its key, or its place (`"0"`, `"1"`, …) in a sequence. Settings such as
+        `lr` are not among them: they are arguments, the caller's to keep.
+        """
+        return {
+            "step": np.array(self.steps, np.int64),
+            **{name: array.copy() for name, array in self._state.items()},
+        }
+
+    def load_state_dict(self, mapping: Mapping[str, Array]) -> None:
+        """Copy in a state from `state_dict`; if it does not fit, nothing changes.
+
+        Raises
+        ------
+        ValueError
+            Names, a shape or a dtype differ from this optimiser's.
+        """
+        expected = {"step": np.array(self.steps, np.int64), **self._state}
+        if mapping.keys() != expected.keys():
+            differing = ", ".join(sorted(mapping.keys() ^ expected.keys()))
+            raise ValueError(f"state: missing or unexpected: {differing}")
+        for name, array in expected.items():
+            _check_like(name, mapping[name], array)
+        self.steps = int(mapping["step"])
+        for name, array in self._state.items():
+            np.copyto(array, mapping[name])
+
+
+def _named(modules: Trainables) -> dict[str, Trainable]:
+    """Give every module a name: its key, or its place."""
+    if isinstance(modules, Mapping):
+        return dict(modules)
+    if not isinstance(modules, Sequence) or isinstance(modules[0], Mapping):
+        modules = [cast(Trainable, modules)]
+    return {str(i): module for i, module in enumerate(cast(Sequence[Trainable], modules))}
+
+
+def setting(name: str, value: float) -> float:
+    """Return `value`, a finite number not below zero, or say that it is not."""
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{name}: expected a finite number >= 0, got {value}")
+    return value
+
+
+def _check_like(name: str, array: Array, expected: Array) -> None:
+    if array.shape != expected.shape or array.dtype != expected.dtype:
+        raise ValueError(
+            f"{name}: expected {expected.dtype} {expected.shape}, got {array.dtype} {array.shape}"
+        )

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""The picture of a training run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .errors import load_extra
+
+__all__ = ["loss_curve"]
+
+
+def loss_curve(
+    path: Path, losses: Sequence[float], characters_per_step: int, held_out: float, title: str
+) -> None:
+    """Draw the loss over the characters read, as a PNG.
+
+    Parameters
+    ----------
+    path : Path
+        To write.
+    losses : sequence of float
+        Of every step, in nats per character.
+    characters_per_step : int
+    held_out : float
+        Loss on the text held out, in nats per character.
+    title : str
+    """
+    bits = np.asarray(losses) / math.log(2)
+    read = characters_per_step * np.arange(1, bits.size + 1)
+    window = max(1, bits.size // 50)
+    sums = np.cumsum(np.concatenate(([0.0], bits)))
+    smooth = (sums[window:] - sums[:-window]) / window
+
+    figure = load_extra("matplotlib.figure").Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(read, bits, color="tab:blue", alpha=0.3, linewidth=0.8, label="training, each step")
+    axes.plot(read[window - 1 :], smooth, color="tab:blue", label=f"training, mean of {window}")
+    axes.axhline(held_out / math.log(2), color="tab:red", linestyle="--", label="held out, at end")
+    axes.set(xlabel="characters read", ylabel="bits per character", title=title)
+    axes.set_ylim(0, math.ceil(bits.max()))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper right")
+    figure.savefig(path, dpi=120)

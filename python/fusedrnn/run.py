@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: MIT
+"""A training run and the folder it lives in: begun, stored, taken up again, read as a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from . import __version__, checkpoint
+from .charlm import CharModel
+from .corpus import Corpus, Vocabulary, read_corpus
+from .errors import InputError
+from .training import Settings, Trainer, part
+from .weights import Array
+
+__all__ = ["Limits", "Run", "load_model"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop: at the first of these that is reached.
+
+    The defaults make Python-like text on 2 cores, and are over in time on slower ones.
+    """
+
+    steps: int | None = 6000
+    minutes: float | None = 2.0
+    """Time spent in training, over all continuations."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}: expected a positive number, got {value}")
+
+
+@dataclass
+class Run:
+    """A trainer, when it is to stop, and where its checkpoint is."""
+
+    folder: Path
+    corpus: Corpus
+    trainer: Trainer
+    limits: Limits
+    seconds: float = 0.0
+    """Spent in training so far."""
+
+    @classmethod
+    def start(cls, folder: Path, files: Sequence[str], settings: Settings) -> Run:
+        """Begin a run in a folder that holds none.
+
+        Raises
+        ------
+        InputError
+            The folder holds a run, or the files will not do.
+        """
+        if (folder / checkpoint.JSON).exists():
+            raise InputError(f"{folder}: holds a run; add --resume, or name another with --out")
+        corpus = read_corpus(files)
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(folder, corpus, Trainer(settings, corpus), Limits())
+
+    @classmethod
+    def resume(cls, folder: Path, files: Sequence[str], given: Mapping[str, Any]) -> Run:
+        """Take up the run of a folder where its checkpoint left it.
+
+        Parameters
+        ----------
+        folder : Path
+        files : sequence of str
+            The text, if its files have moved.
+        given : mapping
+            Settings, by name, which must be those of the run.
+
+        Raises
+        ------
+        InputError
+            There is no checkpoint, it is damaged, or of other settings or another text.
+        """
+        record, arrays = checkpoint.load(folder)
+        with _reading(folder):
+            settings = Settings(**record["settings"])
+            seconds, limits = record["seconds"], Limits(**record["limits"])
+            if not isinstance(seconds, float):
+                raise ValueError(f"seconds: expected a number, got {seconds!r}")
+            recorded, vocabulary = record["corpus"], record["vocabulary"]
+            files = files or [str(path) for path in recorded["files"]]
+        for name, value in given.items():
+            if value != getattr(settings, name):
+                raise InputError(
+                    f"--{name} {value}: the run in {folder} has {getattr(settings, name)}"
+                )
+        corpus = read_corpus(files)
+        if corpus.sha256 != recorded["sha256"] or corpus.vocabulary.characters != vocabulary:
+            raise InputError(f"corpus: the text is not the one that the run in {folder} began with")
+        with _reading(folder):
+            _check_sizes(settings, corpus.vocabulary, arrays)
+            trainer = Trainer(settings, corpus)
+            trainer.load_state_dict(arrays)
+        return cls(folder, corpus, trainer, limits, seconds)
+
+    def save(self) -> None:
+        """Store the run as it stands, in the place of what the folder holds."""
+        trainer, corpus = self.trainer, self.corpus
+        recent = trainer.losses[-100:]
+        facts = {
+            "fusedrnn": __version__,
+            "step": trainer.steps,
+            "seconds": self.seconds,
+            "bits_per_character": sum(recent) / len(recent) / math.log(2) if recent else None,
+            "settings": asdict(trainer.settings),
+            "limits": asdict(self.limits),
+            "corpus": {"files": corpus.files, "sha256": corpus.sha256},
+            "vocabulary": corpus.vocabulary.characters,
+        }
+        checkpoint.save(self.folder, trainer.steps, facts, trainer.state_dict())
+
+    @property
+    def characters_per_step(self) -> int:
+        """Characters that one step learns from."""
+        return self.trainer.streams.batch * self.trainer.streams.chunk
+
+    @property
+    def progress(self) -> float:
+        """Part of the way to the nearest limit; 1 or more when the run is to stop."""
+        done = 0.0
+        if self.limits.steps is not None:
+            done = self.trainer.steps / self.limits.steps
+        if self.limits.minutes is not None:
+            done = max(done, self.seconds / (60 * self.limits.minutes))
+        return done
+
+
+def load_model(path: str | Path) -> CharModel:
+    """Read the model of a run from its folder, or from either file of the checkpoint.
+
+    Raises
+    ------
+    InputError
+        There is no checkpoint, or it is damaged or not of a character model.
+    """
+    record, arrays = checkpoint.load(Path(path))
+    with _reading(path):
+        settings, vocabulary = Settings(**record["settings"]), Vocabulary(record["vocabulary"])
+        _check_sizes(settings, vocabulary, arrays)
+        model = CharModel(
+            vocabulary, settings.cell, settings.hidden, settings.layers, dtype=settings.dtype
+        )
+        model.load_state_dict(part(arrays, "model"))
+    return model
+
+
+@contextmanager
+def _reading(path: str | Path) -> Iterator[None]:
+    """Say of any value that does not fit that the checkpoint is not of a run."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise InputError(f"{path}: not a checkpoint of a character model: {reason}") from error
+
+
+def _check_sizes(settings: Settings, vocabulary: Vocabulary, arrays: Mapping[str, Array]) -> None:
+    """Compare sizes before any memory is taken for them."""
+    expected, actual = (len(vocabulary), settings.hidden), arrays["model.head.weight"].shape
+    if actual != expected or f"model.rnn.weight_hh_l{settings.layers - 1}" not in arrays:
+        raise ValueError(f"settings: they do not fit model.head.weight {actual}")
