@@ -10,9 +10,7 @@ namespace fusedrnn {
 
 constexpr int kMaxStates = 2;
 
-struct Sizes {
-  long T, N, I, H;
-};
+struct Sizes { long T, N, I, H; };
 
 // How the threads share the work; see plan.cpp for the rules.
 struct Plan {
@@ -22,9 +20,7 @@ struct Plan {
 };
 
 // Same shapes for the weights and for their gradients. Biases may be null.
-template <class Real> struct Weights {
-  Real *weight_ih, *weight_hh, *bias_ih, *bias_hh;
-};
+template <class Real> struct Weights { Real *weight_ih, *weight_hh, *bias_ih, *bias_hh; };
 
 template <class Real> struct ForwardArgs {
   Sizes size;

@@ -13,9 +13,7 @@ namespace {
 
 bool is_double(py::handle array) { return py::isinstance<py::array_t<double>>(array); }
 
-struct Shape {
-  long rows, columns;
-};
+struct Shape { long rows, columns; };
 Shape matrix_shape(py::handle object, const char* name) {
   if (!py::isinstance<py::array>(object)) throw py::type_error(std::string(name) + ": expected numpy.ndarray");
   const auto array = py::reinterpret_borrow<py::array>(object);
@@ -51,7 +49,8 @@ template <class Real> void linear_forward(py::handle x, py::handle weight, py::h
 }
 
 template <class Real>
-void linear_backward(py::handle x, py::handle weight, py::handle dy, py::handle dx, py::handle dweight, py::handle dbias, bool add) {
+void linear_backward(py::handle x, py::handle weight, py::handle dy, py::handle dx, py::handle dweight, py::handle dbias,
+                     bool add) {
   const Kernels<Real>& kernels = current_isa().kernels<Real>();
   LinearArgs<Real> a = read_linear<Real>(x, weight);
   a.dy = pointer<const Real>(dy, "dy", {a.M, a.O});
@@ -77,7 +76,8 @@ double softmax_cross_entropy(py::handle logits, py::handle targets, std::int64_t
     if (a.targets[m] == ignore_index) continue;
     counted++;
     if (a.targets[m] < 0 || a.targets[m] >= a.V)
-      throw std::invalid_argument("targets: expected values in 0.." + std::to_string(a.V - 1) + ", got " + std::to_string(a.targets[m]));
+      throw std::invalid_argument("targets: expected values in 0.." + std::to_string(a.V - 1) + ", got " +
+                                  std::to_string(a.targets[m]));
   }
   const double weight = mean ? 1. / double(counted) : 1.;  // of no row: infinite, met by no gradient and a sum of 0
   a.scale = Real(weight);
@@ -124,13 +124,16 @@ void bind_head(py::module_& m) {
   m.def(
       "softmax_cross_entropy",
       [](py::object logits, py::object targets, std::int64_t ignore_index, bool mean, py::object dlogits) {
-        return (is_double(logits) ? softmax_cross_entropy<double> : softmax_cross_entropy<float>)(logits, targets, ignore_index, mean, dlogits);
+        return (is_double(logits) ? softmax_cross_entropy<double> : softmax_cross_entropy<float>)(logits, targets, ignore_index,
+                                                                                                  mean, dlogits);
       },
       py::arg("logits"), py::arg("targets"), py::arg("ignore_index"), py::arg("mean"), py::arg("dlogits"),
       "Returns the loss and fills dlogits (which may be logits).");
   m.def(
       "activation",
-      [](const std::string& name, py::object x, py::object out) { (is_double(x) ? activation<double> : activation<float>)(name, x, out); },
+      [](const std::string& name, py::object x, py::object out) {
+        (is_double(x) ? activation<double> : activation<float>)(name, x, out);
+      },
       py::arg("name"), py::arg("x"), py::arg("out"), "out = exp, tanh or sigmoid of x, as the kernels compute it.");
 }
 

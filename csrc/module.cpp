@@ -21,11 +21,14 @@ PYBIND11_MODULE(_core, m) {
   m.attr("openmp") = has_openmp();
   bind_recurrent(m);
   bind_head(m);
-  m.def("isas", [] {
-    std::vector<std::string> names;
-    for (const Isa* isa : available_isas()) names.push_back(isa->name);
-    return names;
-  }, "Instruction sets this processor has kernels for, the best last.");
+  m.def(
+      "isas",
+      [] {
+        std::vector<std::string> names;
+        for (const Isa* isa : available_isas()) names.push_back(isa->name);
+        return names;
+      },
+      "Instruction sets this processor has kernels for, the best last.");
   m.def("isa", [] { return std::string(current_isa().name); }, "The instruction set in use.");
   m.def("set_isa", &set_isa, pybind11::arg("name"));
   m.def("num_threads", &num_threads, "The most threads a call may use.");

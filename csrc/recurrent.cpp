@@ -33,7 +33,8 @@ py::tuple items(py::handle object, const char* name, std::size_t count) {
   if (!py::isinstance<py::tuple>(object)) throw py::type_error(std::string(name) + ": expected a tuple");
   auto tuple = py::reinterpret_borrow<py::tuple>(object);
   if (tuple.size() != count)
-    throw std::invalid_argument(std::string(name) + ": expected " + std::to_string(count) + " arrays, got " + std::to_string(tuple.size()));
+    throw std::invalid_argument(std::string(name) + ": expected " + std::to_string(count) + " arrays, got " +
+                                std::to_string(tuple.size()));
   return tuple;
 }
 
@@ -45,11 +46,13 @@ Sizes read_sizes(py::handle x, const py::tuple& weights, int gates, bool& tokens
   const auto input = py::reinterpret_borrow<py::array>(x), w_ih = py::reinterpret_borrow<py::array>(weights[0]),
              w_hh = py::reinterpret_borrow<py::array>(weights[1]);
   tokens = py::isinstance<py::array_t<std::int64_t>>(x);
-  if (input.ndim() != (tokens ? 2 : 3)) throw std::invalid_argument(tokens ? "x: expected tokens (T, N)" : "x: expected shape (T, N, I)");
+  if (input.ndim() != (tokens ? 2 : 3))
+    throw std::invalid_argument(tokens ? "x: expected tokens (T, N)" : "x: expected shape (T, N, I)");
   if (w_ih.ndim() != 2 || w_hh.ndim() != 2) throw std::invalid_argument("weights: expected matrices");
   const Sizes z{input.shape(0), input.shape(1), tokens ? w_ih.shape(1) : input.shape(2), w_hh.shape(1)};
   if (z.T < 1 || z.N < 1 || z.I < 1 || z.H < 1)
-    throw std::invalid_argument("x, weights: expected T, N, I, H of at least 1, got " + shape_text(std::vector<long>{z.T, z.N, z.I, z.H}));
+    throw std::invalid_argument("x, weights: expected T, N, I, H of at least 1, got " +
+                                shape_text(std::vector<long>{z.T, z.N, z.I, z.H}));
   if (w_hh.shape(0) != gates * z.H) throw std::invalid_argument("weight_hh: expected shape (gates*H, H)");
   return z;
 }
@@ -57,7 +60,8 @@ Sizes read_sizes(py::handle x, const py::tuple& weights, int gates, bool& tokens
 template <class T> Weights<T> read_weights(const py::tuple& arrays, const Sizes& z, int gates, const std::string& prefix) {
   const long rows = gates * z.H;
   return {pointer<T>(arrays[0], prefix + "weight_ih", {rows, z.I}), pointer<T>(arrays[1], prefix + "weight_hh", {rows, z.H}),
-          optional_pointer<T>(arrays[2], prefix + "bias_ih", {rows}), optional_pointer<T>(arrays[3], prefix + "bias_hh", {rows})};
+          optional_pointer<T>(arrays[2], prefix + "bias_ih", {rows}),
+          optional_pointer<T>(arrays[3], prefix + "bias_hh", {rows})};
 }
 
 template <class T> void read_states(py::handle tuple, const char* name, const Sizes& z, int states, T** out) {
@@ -168,8 +172,8 @@ void bind_recurrent(py::module_& m) {
         const auto run = is_double(w) ? forward<double> : forward<float>;
         run(cell, x, w, state, reverse, y, state_n, tape);
       },
-      py::arg("cell"), py::arg("x"), py::arg("weights"), py::arg("state"), py::arg("reverse"), py::arg("y"),
-      py::arg("state_n"), py::arg("tape"), "Fills y and state_n, and the tape unless None.");
+      py::arg("cell"), py::arg("x"), py::arg("weights"), py::arg("state"), py::arg("reverse"), py::arg("y"), py::arg("state_n"),
+      py::arg("tape"), "Fills y and state_n, and the tape unless None.");
 
   m.def(
       "backward",
@@ -180,7 +184,8 @@ void bind_recurrent(py::module_& m) {
         run(tape, x, y, items(weights, "weights", 4), dy, dstate_n, dx, dx_add, items(dweights, "dweights", 4), add, dstate_0);
       },
       py::arg("tape"), py::arg("x"), py::arg("y"), py::arg("weights"), py::arg("dy"), py::arg("dstate_n"), py::arg("dx"),
-      py::arg("dx_add"), py::arg("dweights"), py::arg("add"), py::arg("dstate_0"), "Fills, or adds to, dx, dweights and dstate_0.");
+      py::arg("dx_add"), py::arg("dweights"), py::arg("add"), py::arg("dstate_0"),
+      "Fills, or adds to, dx, dweights and dstate_0.");
 
   m.def("cells", [] {
     py::list names;

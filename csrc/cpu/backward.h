@@ -19,10 +19,9 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
 
   Backward(const BackwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse},
-        blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)),
-        own_b0(int(long(blocks) * me / threads)), own_b1(int(long(blocks) * (me + 1) / threads)),
-        dx_by_rows(a.plan.by_rows || blocks_of<Real>(z.I) < 2 * threads), group(group_blocks(mine.n1 - mine.n0)),
-        tape(const_cast<Real*>(a.tape), z), at(a.workspace, z, a.plan) {}
+        blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)), own_b0(int(long(blocks) * me / threads)),
+        own_b1(int(long(blocks) * (me + 1) / threads)), dx_by_rows(a.plan.by_rows || blocks_of<Real>(z.I) < 2 * threads),
+        group(group_blocks(mine.n1 - mine.n0)), tape(const_cast<Real*>(a.tape), z), at(a.workspace, z, a.plan) {}
 
   void run() {
     pack();
@@ -76,9 +75,8 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     });
     const auto [c0, c1] = input_columns();
     if (a.dx)
-      for_packed_groups(dx_by_rows, me, threads, kTileBlocks, c0, c1, [&](int n, int b) {
-        pack_columns(a.weights.weight_ih, G * z.H, z.I, b, n, at.w_ih);
-      });
+      for_packed_groups(dx_by_rows, me, threads, kTileBlocks, c0, c1,
+                        [&](int n, int b) { pack_columns(a.weights.weight_ih, G * z.H, z.I, b, n, at.w_ih); });
     if (a.tokens) load_token_gradient();
     if (shared || dx_by_rows) team.wait(me);
   }
@@ -93,10 +91,12 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   };
   // target (+)= gradients of gates g0.. · their rows of W_hh, for own units and rows. `d` starts at the step's row 0.
   void hidden_product(const Gates& d, int g0, int count, const Real* panel, Target target) {
-    Left<Real> left = d.left(z.H, count, Cell::kH + g0);
-    const long row = target.vectors * W, block = z.N * row;
-    product(Product<Real>{.left = left, .panel = panel, .group = group, .init = target.add ? target.data : nullptr,
-                          .init_row = row, .init_block = block, .out = target.data, .out_row = row, .out_block = block,
+    const Place<Real> out{target.data, target.vectors * W, z.N * target.vectors * W};
+    product(Product<Real>{.left = d.left(z.H, count, Cell::kH + g0),
+                          .panel = panel,
+                          .group = group,
+                          .init = {target.add ? out.data : nullptr, out.row, out.block},
+                          .out = out,
                           .columns = long(blocks) * W},
             mine.n0, mine.n1, mine.b0, mine.b1);
   }
@@ -183,9 +183,12 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     const auto [c0, c1] = input_columns();
     const long r0 = dx_by_rows ? chunk.rows * me / threads : 0, r1 = dx_by_rows ? chunk.rows * (me + 1) / threads : chunk.rows;
     Real* dx = a.dx + chunk.first_time * z.N * z.I;
-    product(Product<Real>{.left = d.left(z.H, G, Cell::kX), .panel = at.w_ih, .group = kTileBlocks,
-                          .init = a.dx_add ? dx : nullptr, .init_row = z.I, .init_block = W,
-                          .out = dx, .out_row = z.I, .out_block = W, .columns = z.I},
+    product(Product<Real>{.left = d.left(z.H, G, Cell::kX),
+                          .panel = at.w_ih,
+                          .group = kTileBlocks,
+                          .init = {a.dx_add ? dx : nullptr, z.I, W},
+                          .out = {dx, z.I, W},
+                          .columns = z.I},
             r0, r1, c0, c1);
   }
 
@@ -193,18 +196,20 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   // over rows, hence the same bits, as with one-hot rows.
   Real* token_sum(int b, int g, long token) const { return at.token_sum + ((long(b) * G + g) * z.I + token) * W; }
 
-  template <class F> void for_token_columns(F&& f) {
+  // f(sum, dweight) for every element of W_ih's own rows
+  template <class F> void for_token_sums(F&& f) {
     for (int b = own_b0; b < own_b1; b++)
       for (int g = 0; g < G; g++)
-        for (long token = 0; token < z.I; token++)
-          for (long u = 0; u < W; u++)
-            f(token_sum(b, g, token)[u], u < lanes_of<Real>(z.H, b) ? a.dweights.weight_ih + (g * z.H + b * W + u) * z.I + token : nullptr);
+        for (long u = 0; u < lanes_of<Real>(z.H, b); u++) {
+          Real* row = a.dweights.weight_ih + (g * z.H + b * W + u) * z.I;
+          for (long token = 0; token < z.I; token++) f(token_sum(b, g, token)[u], row[token]);
+        }
   }
   void load_token_gradient() {
-    for_token_columns([&](Real& sum, Real* to) { sum = a.add && to ? *to : 0; });
+    for_token_sums([&](Real& sum, const Real& to) { sum = a.add ? to : 0; });
   }
   void store_token_gradient() {
-    for_token_columns([&](Real& sum, Real* to) { if (to) *to = sum; });
+    for_token_sums([](const Real& sum, Real& to) { to = sum; });
   }
   void add_token_gradient(const Chunk& chunk, const Gates& d) {
     const std::int64_t* tokens = a.tokens + chunk.first_time * z.N;

@@ -25,10 +25,15 @@ void weight_gradient(const GateGradients<Real>& d, const int* slot, int g0, int 
     for (int b = b0; b < b1; b++)
       for (int g = g0; g < g1; g++) {
         Real* out = dweight + (g * H + b * W) * K + first * W;
-        product(Product<Real>{.left = {.data = d.at(b, slot[g], start), .row = 1, .step = step * W, .run = order.rows, .last_run = order.rows},
-                              .panel = strip, .panel_step = step, .group = kTileBlocks,
-                              .init = add ? out : nullptr, .init_row = K, .init_block = W,
-                              .out = out, .out_row = K, .out_block = W, .columns = K - first * W},
+        const Left<Real> left{
+            .data = d.at(b, slot[g], start), .row = 1, .step = step * W, .run = order.rows, .last_run = order.rows};
+        product(Product<Real>{.left = left,
+                              .panel = strip,
+                              .group = kTileBlocks,
+                              .init = {add ? out : nullptr, K, W},
+                              .out = {out, K, W},
+                              .columns = K - first * W,
+                              .panel_step = step},
                 0, lanes_of<Real>(H, b), 0, n);
       }
   });

@@ -16,8 +16,16 @@ template <class Real> struct GateGradients {
   Left<Real> left(long H, int gates, const int* slot) const {
     constexpr int W = kWidth<Real>;
     const int blocks = blocks_of<Real>(H);
-    return {.data = data, .row = W, .step = 1, .run = W, .last_run = lanes_of<Real>(H, blocks - 1), .gates = gates,
-            .blocks = blocks, .slot = slot, .slot_stride = rows * W, .block_stride = long(slots) * rows * W};
+    return {.data = data,
+            .row = W,
+            .step = 1,
+            .run = W,
+            .last_run = lanes_of<Real>(H, blocks - 1),
+            .gates = gates,
+            .blocks = blocks,
+            .slot = slot,
+            .slot_stride = rows * W,
+            .block_stride = long(slots) * rows * W};
   }
 };
 
@@ -28,9 +36,7 @@ template <class Real> struct RowSource {
   const Real* second = nullptr;
   long second_row = 0;
 
-  const Real* row(long i) const {
-    return i < split ? first + i * first_row : second + (i - split) * second_row;
-  }
+  const Real* row(long i) const { return i < split ? first + i * first_row : second + (i - split) * second_row; }
 };
 
 // The rows a weight gradient sums over. Each element is one chain from the last time step to the first, so that the

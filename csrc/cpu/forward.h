@@ -84,9 +84,8 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   void pack() {
     const bool shared = a.plan.by_rows;
     const auto [w_ih, w_hh, bias_ih, bias_hh] = a.weights;
-    for_packed_groups(shared, me, threads, kTileBlocks, mine.b0 * G, mine.b1 * G, [&](int n, int v) {
-      pack_units(GateRows<Real>{w_ih, z.H, z.I, G}, v, n, at.w_ih);
-    });
+    for_packed_groups(shared, me, threads, kTileBlocks, mine.b0 * G, mine.b1 * G,
+                      [&](int n, int v) { pack_units(GateRows<Real>{w_ih, z.H, z.I, G}, v, n, at.w_ih); });
     for (int stage = 0; stage < kStages; stage++) {
       const int g = gates(stage);
       for_packed_groups(shared, me, threads, group[stage], mine.b0, mine.b1, [&](int n, int b) {
@@ -108,9 +107,12 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
   void input_part(const Chunk& chunk) {
     for_own_rows(chunk, [&](long r0, long r1) {
-      product(Product<Real>{.left = {.data = a.x + chunk.first_time * z.N * z.I, .row = z.I, .step = 1, .run = z.I, .last_run = z.I},
-                            .panel = at.w_ih, .group = kTileBlocks, .init = at.b_ih, .init_block = W,
-                            .out = at.xg, .out_row = W, .out_block = chunk.rows * W, .columns = long(blocks) * G * W},
+      product(Product<Real>{.left = plain_rows(a.x + chunk.first_time * z.N * z.I, z.I, z.I),
+                            .panel = at.w_ih,
+                            .group = kTileBlocks,
+                            .init = {at.b_ih, 0, W},
+                            .out = {at.xg, W, chunk.rows * W},
+                            .columns = long(blocks) * G * W},
               r0, r1, mine.b0 * G, mine.b1 * G);
     });
   }
@@ -148,7 +150,8 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     constexpr int g = gates(kStage);
     for_groups(group[kStage], mine.b0, mine.b1, [&](int n, int b) {
       for_row_tiles<step_rows(g)>(mine.n0, mine.n1, [&](auto rows, long row) {
-        with_count<step_blocks(g, rows.value)>(n, [&](auto blocks) { tile<kStage, rows.value, blocks.value>(s, row, b, h, h_row); });
+        with_count<step_blocks(g, rows.value)>(
+            n, [&](auto blocks) { tile<kStage, rows.value, blocks.value>(s, row, b, h, h_row); });
       });
     });
   }
@@ -158,8 +161,8 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   [[gnu::noinline]] void tile(const Step& s, long n, int b, const Real* h, long h_row) {
     constexpr int g = gates(kStage), kVectors = kBlocks * g;
     V acc[kRows][kVectors];
-    UNROLL for (int r = 0; r < kRows; r++) UNROLL for (int j = 0; j < kVectors; j++)
-      acc[r][j] = load(at.b_hh + ((b + j / g) * G + first_gate(kStage) + j % g) * W);
+    UNROLL for (int r = 0; r < kRows; r++) UNROLL for (int j = 0; j < kVectors; j++) acc[r][j] =
+        load(at.b_hh + ((b + j / g) * G + first_gate(kStage) + j % g) * W);
     if (h) multiply<kRows, kVectors>(acc, h + n * h_row, h_row, 1, z.H, at.w_hh[kStage] + b * g * z.H * W, kVectors * W);
     V sums[kRows][kVectors];  // acc itself must only be indexed by constants, or it would live in memory
     UNROLL for (int r = 0; r < kRows; r++) UNROLL for (int j = 0; j < kVectors; j++) sums[r][j] = acc[r][j];
@@ -177,8 +180,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     Real* state = at.state + (b * z.N + n) * S * W;
     UNROLL for (int i = 0; i < S; i++) s[i] = load(state + i * W);
     Real* taped = at.taped ? at.taped + (b * taped_rows + step.taped_row + n) * kTaped * W : nullptr;
-    if constexpr (kDone > 0)
-      UNROLL for (int i = 0; i < kDone; i++) saved[i] = load(taped + i * W);
+    if constexpr (kDone > 0) UNROLL for (int i = 0; i < kDone; i++) saved[i] = load(taped + i * W);
     if constexpr (kLate > 0 && kStage == 0) {
       store(at.u + (step.taped_row + n) * z.H + b * W, Cell::early(xg, hg, s, saved), lanes_of<Real>(z.H, b));
       UNROLL for (int i = 0; i < kEarly; i++) store(taped + i * W, saved[i]);

@@ -6,38 +6,41 @@ namespace fusedrnn::FUSEDRNN_ISA {
 namespace {
 
 // A tile's sums from and to memory. They are indexed by constants only, or they would live in memory themselves; at the
-// edge of a matrix they pass through an array.
+// edge of a matrix they pass through an array. `columns` are those from block b on.
 template <int kRows, int kBlocks, class Real>
-INLINE void load_tile(Vec<Real> (&acc)[kRows][kBlocks], const Real* p, long row, long block, long columns) {
+INLINE void load_tile(Vec<Real> (&acc)[kRows][kBlocks], const Place<const Real>& from, long r, int b, long columns) {
   constexpr int W = kWidth<Real>;
+  const Real* p = from.data + r * from.row + b * from.block;
   if (columns >= kBlocks * W) {
-    UNROLL for (int i = 0; i < kRows; i++) UNROLL for (int j = 0; j < kBlocks; j++) acc[i][j] = load(p + i * row + j * block);
+    UNROLL for (int i = 0; i < kRows; i++) UNROLL for (int j = 0; j < kBlocks; j++) acc[i][j] =
+        load(p + i * from.row + j * from.block);
   } else {
     Vec<Real> edge[kRows][kBlocks];
     for (int i = 0; i < kRows; i++)
-      for (int j = 0; j < kBlocks; j++) edge[i][j] = load(p + i * row + j * block, columns - j * W);
+      for (int j = 0; j < kBlocks; j++) edge[i][j] = load(p + i * from.row + j * from.block, columns - j * W);
     UNROLL for (int i = 0; i < kRows; i++) UNROLL for (int j = 0; j < kBlocks; j++) acc[i][j] = edge[i][j];
   }
 }
 template <int kRows, int kBlocks, class Real>
-INLINE void store_tile(const Vec<Real> (&acc)[kRows][kBlocks], Real* p, long row, long block, long columns) {
+INLINE void store_tile(const Vec<Real> (&acc)[kRows][kBlocks], const Place<Real>& to, long r, int b, long columns) {
   constexpr int W = kWidth<Real>;
+  Real* p = to.data + r * to.row + b * to.block;
   if (columns >= kBlocks * W) {
-    UNROLL for (int i = 0; i < kRows; i++) UNROLL for (int j = 0; j < kBlocks; j++) store(p + i * row + j * block, acc[i][j]);
+    UNROLL for (int i = 0; i < kRows; i++) UNROLL for (int j = 0; j < kBlocks; j++)
+        store(p + i * to.row + j * to.block, acc[i][j]);
   } else {
     Vec<Real> edge[kRows][kBlocks];
     UNROLL for (int i = 0; i < kRows; i++) UNROLL for (int j = 0; j < kBlocks; j++) edge[i][j] = acc[i][j];
     for (int i = 0; i < kRows; i++)
-      for (int j = 0; j < kBlocks; j++) store(p + i * row + j * block, edge[i][j], columns - j * W);
+      for (int j = 0; j < kBlocks; j++) store(p + i * to.row + j * to.block, edge[i][j], columns - j * W);
   }
 }
 
-template <int kRows, int kBlocks, class Real>
-[[gnu::noinline]] void tile(const Product<Real>& p, long r, int b) {
+template <int kRows, int kBlocks, class Real> [[gnu::noinline]] void tile(const Product<Real>& p, long r, int b) {
   constexpr int W = kWidth<Real>;
   Vec<Real> acc[kRows][kBlocks] = {};
   const long columns = p.columns - b * W;
-  if (p.init) load_tile<kRows, kBlocks>(acc, p.init + r * p.init_row + b * p.init_block, p.init_row, p.init_block, columns);
+  if (p.init.data) load_tile<kRows, kBlocks>(acc, p.init, r, b, columns);
 
   const Left<Real>& a = p.left;
   const long length = a.length(), w_k = p.panel_step * kBlocks * W;
@@ -50,7 +53,7 @@ template <int kRows, int kBlocks, class Real>
       w += run * w_k;
     }
   }
-  store_tile<kRows, kBlocks>(acc, p.out + r * p.out_row + b * p.out_block, p.out_row, p.out_block, columns);
+  store_tile<kRows, kBlocks>(acc, p.out, r, b, columns);
 }
 
 template <int kRows, int kBlocks, class Real> void group(const Product<Real>& p, long r0, long r1, int n, int b) {

@@ -74,18 +74,25 @@ template <class Real> struct Left {
 
   long length() const { return gates * ((blocks - 1) * run + last_run); }
 };
+template <class Real> Left<Real> plain_rows(const Real* data, long row, long K) {
+  return {.data = data, .row = row, .step = 1, .run = K, .last_run = K};
+}
+
+// Where a product comes from or goes to: the W columns of block b in row r stand at data + r * row + b * block.
+template <class Real> struct Place {
+  Real* data = nullptr;
+  long row = 0, block = 0;
+};
 
 // out[r][b] = init[r][b] + left[r] · panel[b], for blocks b of W columns
 template <class Real> struct Product {
   Left<Real> left;
-  const Real* panel;            // the group that starts at block b lies at panel + b * length * W, [k][blocks in group][W]
-  long panel_step = 1;          // -1: k runs through the panel (and `left`) from its end
-  int group;                    // blocks in a group: group_blocks() of the rows it was packed for
-  const Real* init = nullptr;   // null: zeros
-  long init_row = 0, init_block = 0;
-  Real* out;
-  long out_row, out_block;
-  long columns;                 // of init and out, from block 0 on; lanes beyond are neither read nor written
+  const Real* panel;  // the group that starts at block b lies at panel + b * length * W, [k][blocks in group][W]
+  int group;          // blocks in a group: group_blocks() of the rows it was packed for
+  Place<const Real> init;  // null: zeros
+  Place<Real> out;
+  long columns;         // of init and out, from block 0 on; lanes beyond are neither read nor written
+  long panel_step = 1;  // -1: k runs through the panel from its end (and through `left`, by its own step)
 };
 
 // rows r0..r1 of blocks b0..b1. b0 starts a group.

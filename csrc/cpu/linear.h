@@ -34,8 +34,11 @@ template <class Real> void linear_forward(const LinearArgs<Real>& a, Team& team,
     pack_bias(a.bias, a.O, 1, b, b + n, at.bias);
   });
   team.wait(me);
-  product(Product<Real>{.left = {.data = a.x, .row = a.I, .step = 1, .run = a.I, .last_run = a.I}, .panel = at.panel,
-                        .group = group, .init = at.bias, .init_block = W, .out = a.y, .out_row = a.O, .out_block = W,
+  product(Product<Real>{.left = plain_rows(a.x, a.I, a.I),
+                        .panel = at.panel,
+                        .group = group,
+                        .init = {at.bias, 0, W},
+                        .out = {a.y, a.O, W},
                         .columns = a.O},
           a.M * me / threads, a.M * (me + 1) / threads, 0, blocks);
 }
@@ -54,7 +57,8 @@ template <class Real> void linear_backward(const LinearArgs<Real>& a, Team& team
   const int threads = team.size(), blocks = blocks_of<Real>(a.O), inputs = blocks_of<Real>(a.I);
   const int b0 = long(blocks) * me / threads, b1 = long(blocks) * (me + 1) / threads;
   if (a.dx)
-    for_packed_groups(true, me, threads, kTileBlocks, 0, inputs, [&](int n, int b) { pack_columns(a.weight, a.O, a.I, b, n, at.panel); });
+    for_packed_groups(true, me, threads, kTileBlocks, 0, inputs,
+                      [&](int n, int b) { pack_columns(a.weight, a.O, a.I, b, n, at.panel); });
   for (long chunk = (a.M - 1) / kLinearChunk; chunk >= 0; chunk--) {
     const long first = chunk * kLinearChunk, rows = a.M - first < kLinearChunk ? a.M - first : kLinearChunk;
     const bool add = a.add || first + rows < a.M;
@@ -63,10 +67,15 @@ template <class Real> void linear_backward(const LinearArgs<Real>& a, Team& team
     spread(a, d, first, b0, b1);
     team.wait(me);
     if (a.dbias) bias_gradient(d, kSlot, 1, a.O, b0, b1, order, a.dbias, add);
-    weight_gradient(d, kSlot, 0, 1, a.O, b0, b1, {a.x + first * a.I, a.I, rows}, order, a.dweight, a.I, add, at.strip + me * at.strip_size);
+    weight_gradient(d, kSlot, 0, 1, a.O, b0, b1, {a.x + first * a.I, a.I, rows}, order, a.dweight, a.I, add,
+                    at.strip + me * at.strip_size);
     if (a.dx)
-      product(Product<Real>{.left = d.left(a.O, 1, kSlot), .panel = at.panel, .group = kTileBlocks, .out = a.dx + first * a.I,
-                            .out_row = a.I, .out_block = W, .columns = a.I},
+      product(Product<Real>{.left = d.left(a.O, 1, kSlot),
+                            .panel = at.panel,
+                            .group = kTileBlocks,
+                            .init = {},
+                            .out = {a.dx + first * a.I, a.I, W},
+                            .columns = a.I},
               rows * me / threads, rows * (me + 1) / threads, 0, inputs);
   }
 }

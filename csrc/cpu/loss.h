@@ -21,8 +21,7 @@ template <class Real> INLINE Vec<Real> load_or_lowest(const Real* p, long n) {
 template <class Real> double exponentials(const Real* x, long V, Real most, Real* out) {
   constexpr int W = kWidth<Real>, kParts = kStretch / kBytes, kLanes = kStretch / sizeof(Real);
   Vec<Real> sum[kParts] = {};
-  for (long v = 0; v < V; v += kLanes)
-    UNROLL for (int i = 0; i < kParts; i++) {
+  for (long v = 0; v < V; v += kLanes) UNROLL for (int i = 0; i < kParts; i++) {
       const long left = V - v - i * W;
       const Vec<Real> e = exp(load_or_lowest(x + v + i * W, left) - most);
       sum[i] += e;

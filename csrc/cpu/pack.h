@@ -17,7 +17,7 @@ template <class Real> struct GateRows {
   long H, K;
   int gates;
 
-  const Real* unit_rows(int vector) const { return weight + ((vector % gates) * H + vector / gates * kWidth<Real>) * K; }
+  const Real* unit_rows(int vector) const { return weight + ((vector % gates) * H + vector / gates * kWidth<Real>)*K; }
   long lanes(int vector) const { return lanes_of<Real>(H, vector / gates); }
 };
 

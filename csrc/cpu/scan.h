@@ -74,7 +74,8 @@ template <class Cell, class Real> struct Scan {
     for (int b = mine.b0; b < mine.b1; b++)
       for (long n = mine.n0; n < mine.n1; n++)
         for (int i = 0; i < S; i++)
-          store(to + ((b * z.N + n) * S + i) * W, from[i] ? load(from[i] + n * z.H + b * W, lanes_of<Real>(z.H, b)) : Vec<Real>{});
+          store(to + ((b * z.N + n) * S + i) * W,
+                from[i] ? load(from[i] + n * z.H + b * W, lanes_of<Real>(z.H, b)) : Vec<Real>{});
   }
   static void store_states(const Share& mine, const Sizes& z, const Real* from, Real* const* to) {
     for (int b = mine.b0; b < mine.b1; b++)

@@ -29,9 +29,7 @@ constexpr int kBytes = 16, kRegisters = 16;
 #endif
 
 template <class Real> constexpr int kWidth = kBytes / sizeof(Real);
-template <class T> struct VecOf {
-  typedef T type __attribute__((vector_size(kBytes)));
-};
+template <class T> struct VecOf { typedef T type __attribute__((vector_size(kBytes))); };
 template <class T> using Vec = typename VecOf<T>::type;
 template <class Real> struct IntOf;
 template <> struct IntOf<float> { using type = std::int32_t; };
@@ -63,11 +61,19 @@ template <class Real, class V> INLINE void store(Real* p, V v, long n) {
 // a b + c, rounded once where the instruction set has it. Contraction is off everywhere else: left to itself the compiler
 // would fuse differently from one tile shape to the next, and equal bits would be lost.
 #if defined(__AVX512F__)
-INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return (Vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
-INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
+INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
 #elif defined(__FMA__)
-INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
-INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return (Vec<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
+INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return (Vec<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
 #elif defined(__FP_FAST_FMAF)
 INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
   UNROLL for (int i = 0; i < kWidth<float>; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
