@@ -83,7 +83,7 @@ def run_forward(p: Problem, tape=None, strided=False):
 
 def run_kernel(p: Problem, *, add=None, strided=False) -> dict[str, Array]:
     """Everything the kernels compute for p, by name. add: gradients start from this value."""
-    tape, dtype = _core.Tape(), p.dy.dtype
+    tape, dtype = _core.Tape(), p.weights.weight_hh.dtype
     y, state_n = run_forward(p, tape, strided)
     value = np.nan if add is None else add
     dx = None if p.x.ndim == 2 else filled(p.x.shape, dtype, value)

@@ -75,6 +75,7 @@ def test_without_bias_state_or_output_gradient(cell, isa, assert_close):
     p = make_problem(cell, T=4, N=2, I=3, H=6, dtype="float64", bias=False, state=False)
     check(p, assert_close)
     check(p.replace(dstate=None), assert_close)
+    check(p.replace(dy=None), assert_close)
 
 
 @pytest.mark.parametrize("cell", CELLS)

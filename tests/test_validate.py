@@ -185,7 +185,7 @@ def ones_like(weights):
 
 BAD_BACKWARD = [
     ({"tape": None}, TypeError, "tape: expected the Tape of functional.forward, got NoneType"),
-    ({"dy": None}, TypeError, "dy: expected ndarray of dtype float32, got NoneType"),
+    ({"dy": [1.0]}, TypeError, "dy: expected ndarray of dtype float32, got list"),
     ({"dy": zeros(T, N, H, dtype=float)}, TypeError, "dy: expected dtype float32, got float64"),
     ({"dy": zeros(T, N, 1)}, ValueError, r"dy: expected shape \(T, N, H\) = \(3, 2, 5\)"),
     ({"dy": strided(zeros(T, N, H))}, ValueError, "dy: expected C-contiguous"),

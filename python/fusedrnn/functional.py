@@ -119,7 +119,7 @@ def forward(
 
 def backward(
     tape: Tape,
-    dy: Array,
+    dy: Array | None,
     dstate: State | None = None,
     *,
     dx: Array | None = None,
@@ -133,8 +133,8 @@ def backward(
     ----------
     tape : Tape
         From `forward`.
-    dy : ndarray (T, N, H)
-        Gradient of y; its rows may lie apart, as in `big[:, :, :H]`.
+    dy : ndarray (T, N, H), or None
+        Gradient of y; its rows may lie apart, as in `big[:, :, :H]`. None is zeros.
     dstate : tuple of ndarray (N, H), optional
         Gradient of state_n; None is zeros.
     dx : ndarray (T, N, I), optional
@@ -163,7 +163,8 @@ def backward(
     x, y, weights = tape.x, tape.y, tape.weights
     G, letters = validate.cell(tape.cell)
     _, N, H = y.shape
-    validate.rows("dy", dy, y.dtype, y.shape, "(T, N, H)")
+    if dy is not None:
+        validate.rows("dy", dy, y.dtype, y.shape, "(T, N, H)")
     if dstate is not None:
         validate.state(dstate, validate.DSTATE_NAMES[letters], y.dtype, (N, H), "(N, H)")
     if dx is not None:
@@ -209,11 +210,11 @@ def _run(
     return out, state_n, x
 
 
-def _check_dx(dx: Array, dy: Array, x: Array, y: Array) -> None:
+def _check_dx(dx: Array, dy: Array | None, x: Array, y: Array) -> None:
     if x.ndim == 2:
         raise TypeError("dx: expected None, as token indices have no gradient, got an array")
     validate.array("dx", dx, x.dtype, x.shape, "(T, N, I)", validate.WRITE)
-    for read in (x, y, dy):
+    for read in (x, y) if dy is None else (x, y, dy):
         validate.apart("dx", dx, read)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -127,7 +127,7 @@ class Recurrent(Parameters, Generic[LayerState]):
         return y, state_n, LayerTape(self, engine, y.shape, tapes)
 
     def backward(
-        self, tape: LayerTape, dy: Array, dstate: LayerState | None = None
+        self, tape: LayerTape, dy: Array | None, dstate: LayerState | None = None
     ) -> tuple[Array | None, LayerState]:
         """Backpropagate through time and add the weights' gradients into `grads`.
 
@@ -137,8 +137,8 @@ class Recurrent(Parameters, Generic[LayerState]):
         ----------
         tape : LayerTape
             From `forward` of this layer.
-        dy : ndarray, shape and dtype of y
-            Gradient of y.
+        dy : ndarray, shape and dtype of y, or None
+            Gradient of y; None is zeros, for a loss of the state alone.
         dstate : as state, optional
             Gradient of the state that `forward` returned; None is zeros.
 
@@ -160,17 +160,18 @@ class Recurrent(Parameters, Generic[LayerState]):
         if tape.layer is not self:
             raise ValueError("tape: expected one made by this layer, got one of another layer")
         rule = "(N, T, D*H)" if self.batch_first else "(T, N, D*H)"
-        validate.array("dy", dy, self.dtype, tape.shape, rule)
+        if dy is not None:
+            validate.array("dy", dy, self.dtype, tape.shape, rule)
         dstates = self._split(dstate, tape.shape[not self.batch_first], validate.DSTATE_NAMES)
         self._check_grads()
 
         D, H = len(self._directions), self.hidden_size
         dstate_0: list[State] = [()] * len(self._slots)
-        dx: Array | None = self._swapped(dy)
+        dx = None if dy is None else self._swapped(dy)
         for layer in reversed(range(self.num_layers)):
-            dy, dx = cast(Array, dx), None
+            dy, dx = dx, None
             for d in range(D):
-                k, dy_d = layer * D + d, dy[:, :, d * H : (d + 1) * H]
+                k, dy_d = layer * D + d, None if dy is None else dy[:, :, d * H : (d + 1) * H]
                 grads = pick(self.grads, self._slots[k])
                 dx, dstate_0[k], _ = tape.engine.backward(
                     tape.tapes[k], dy_d, dstates[k], dx=dx, grads=grads

@@ -120,7 +120,7 @@ def forward(
 
 def backward(
     tape: Tape,
-    dy: Array,
+    dy: Array | None,
     dstate: State | None = None,
     *,
     dx: Array | None = None,
@@ -132,8 +132,8 @@ def backward(
     ----------
     tape : Tape
         From `forward`.
-    dy : ndarray (T, N, H)
-        Gradient of the loss by y.
+    dy : ndarray (T, N, H), or None
+        Gradient of the loss by y. None is zeros.
     dstate : tuple of ndarray (N, H), or None
         Gradient by state_n, from whatever used it. None is zeros.
     dx, grads : ndarray (T, N, I) and Weights, optional
@@ -167,7 +167,8 @@ def backward(
 
     _, step_back = STEPS[tape.cell]
     for t, saved in reversed(tape.saved):
-        dstate = (dstate[0] + dy[t], *dstate[1:])  # h went to y[t] and to the next step
+        if dy is not None:
+            dstate = (dstate[0] + dy[t], *dstate[1:])  # h went to y[t] and to the next step
         dstate, da_ih[t], dweight_t, dbias_t = step_back(dstate, saved, weight_hh)
         dweight_hh += dweight_t  # every step used the same weights: their gradients add up
         dbias_hh += dbias_t
