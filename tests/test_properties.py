@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from fusedrnn import _core
 from fusedrnn.weights import CELLS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kernel_cases import Problem, make_problem, run_forward, run_kernel
 
 # Small and odd, units split with a tail, rows split (N >= 16, H <= 128), several chunks of 192 rows
 SHAPES = [(3, 2, 5, 17), (40, 1, 33, 150), (30, 24, 20, 96), (9, 50, 16, 130)]
+ROWS_SPLIT = {"N": (16, 60), "H": (20, 128), "threads": (2, 5)}
 parametrize_cells = pytest.mark.parametrize("cell", CELLS)
 parametrize_shapes = pytest.mark.parametrize(("T", "N", "I", "H"), SHAPES)
 BATCH_SUMS = ("dweight_ih", "dweight_hh", "dbias_ih", "dbias_hh")
@@ -43,6 +46,25 @@ def test_threads_and_repeats(cell, T, N, I, H, isa, threads):
         for n in (1, 2, 3, 7):
             threads(n)
             assert_same_bits(run_kernel(p), one)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_threads_that_share_rows_unevenly(data):
+    """N >= 16 and H <= 128: threads split the rows, and no two of them need have as many."""
+    cell, isa = data.draw(st.sampled_from(list(CELLS))), data.draw(st.sampled_from(_core.isas()))
+    N, H, n = (data.draw(st.integers(*range_), name) for name, range_ in ROWS_SPLIT.items())
+    p = make_problem(cell, T=40, N=N, I=9, H=H, dtype="float32")
+    before = _core.isa(), _core.num_threads()
+    try:
+        _core.set_isa(isa)
+        _core.set_num_threads(1)
+        one = run_kernel(p)
+        _core.set_num_threads(n)
+        assert_same_bits(run_kernel(p), one)
+    finally:
+        _core.set_isa(before[0])
+        _core.set_num_threads(before[1])
 
 
 @parametrize_shapes

@@ -21,7 +21,8 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse},
         blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)), own_b0(int(long(blocks) * me / threads)),
         own_b1(int(long(blocks) * (me + 1) / threads)), dx_by_rows(a.plan.by_rows || blocks_of<Real>(z.I) < 2 * threads),
-        group(group_blocks(mine.n1 - mine.n0)), tape(const_cast<Real*>(a.tape), z), at(a.workspace, z, a.plan) {}
+        group(group_blocks(z.N / (a.plan.by_rows ? threads : 1))), tape(const_cast<Real*>(a.tape), z),
+        at(a.workspace, z, a.plan) {}
 
   void run() {
     pack();

@@ -16,6 +16,12 @@ constexpr int step_blocks(int gates, long rows) {
   return blocks < 1 ? 1 : blocks < cap ? blocks : cap;
 }
 
+// Blocks in a group of the panel, for a scan of so many rows
+constexpr int step_group(int gates, long rows) {
+  const int most = step_rows(gates), tiles = (rows + most - 1) / most;
+  return step_blocks(gates, tiles ? (rows + tiles - 1) / tiles : 1);
+}
+
 template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   using Base = Scan<Cell, Real>;
   using V = Vec<Real>;
@@ -39,10 +45,11 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     } else {
       taped_rows = z.N;  // late gates hand over within a step
     }
-    const long rows = mine.n1 - mine.n0;
+    // Shared panels have one layout: that of the smaller group where the threads' shares differ by a row.
+    const long sharing = a.plan.by_rows ? threads : 1, fewest = z.N / sharing, most = (z.N + sharing - 1) / sharing;
     for (int stage = 0; stage < kStages; stage++) {
-      const int most = step_rows(gates(stage)), tiles = (rows + most - 1) / most;
-      group[stage] = step_blocks(gates(stage), tiles ? (rows + tiles - 1) / tiles : 1);
+      const int g = gates(stage), few = step_group(g, fewest), many = step_group(g, most);
+      group[stage] = few < many ? few : many;
     }
   }
 
