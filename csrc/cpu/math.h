@@ -3,7 +3,7 @@
 // instruction set with fma, and the same in every lane, full or partial vector.
 //
 // Error over all floats, in units in the last place (of subnormal results: the smallest subnormal), proven by
-// tests/test_math.py: exp 1, tanh 2, sigmoid 2.5; but where sigmoid should be below 2^-127 (in double 2^-1023) it may be 0.
+// tests/test_math.py: exp 1, tanh 2.5, sigmoid 2.5; but where sigmoid should be below 2^-127 (in double 2^-1023) it may be 0.
 // NaN stays NaN, ±inf give the limits, tanh(-0) is -0.
 #pragma once
 #include "vec.h"

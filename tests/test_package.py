@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""The package as a whole: its version, stub, documentation and what importing it costs."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import os
+import pathlib
+import pkgutil
+import re
+import subprocess
+import sys
+
+import fusedrnn
+import pytest
+from fusedrnn import _core
+
+PACKAGE = pathlib.Path(fusedrnn.__file__).parent
+ROOT = pathlib.Path(__file__).parents[1]
+MODULES = sorted(
+    info.name
+    for info in pkgutil.walk_packages([str(PACKAGE)], "fusedrnn.")
+    if info.name != "fusedrnn._core"
+)
+
+
+def python(code):
+    """What a new interpreter prints."""
+    command = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_versions_agree():
+    version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[
+        1
+    ]
+    assert fusedrnn.__version__ == _core.__version__ == version
+
+
+def test_typing_information_is_installed():
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_stub_names_what_core_has():
+    """The same names, and of functions the same parameters in the same order."""
+    stub = {}
+    for node in ast.parse((PACKAGE / "_core.pyi").read_text()).body:
+        if isinstance(node, ast.FunctionDef):
+            stub[node.name] = [argument.arg for argument in node.args.args]
+        elif isinstance(node, ast.ClassDef):
+            stub[node.name] = None
+        elif isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) != "TypeAlias":
+            stub[node.target.id] = None
+    names = {name for name in dir(_core) if not name.startswith("__")} | {"__version__"}
+    assert stub.keys() == names
+    for name, parameters in stub.items():
+        if parameters is not None:
+            signature = getattr(_core, name).__doc__.partition(" -> ")[0]
+            assert re.findall(r"(\w+):", signature) == parameters, name
+
+
+def test_import_brings_nothing_but_numpy():
+    loaded = set(python("import sys, fusedrnn; print(*sys.modules)").split())
+    assert "numpy" in loaded
+    assert not loaded & {"torch", "tqdm", "matplotlib", "safetensors"}
+
+
+def test_import_takes_little_beyond_numpy():
+    """30 ms are promised; the least of several tries, as other work may be in the way."""
+    clock = "time.perf_counter()"
+    code = f"import time, numpy; a = {clock}; import fusedrnn; print({clock} - a)"
+    assert min(float(python(code)) for _ in range(8)) < 0.030
+
+
+@pytest.mark.parametrize("name", ["fusedrnn", *MODULES])
+def test_documentation(name, monkeypatch, tmp_path):
+    """Public names exist and say what they are; every example does what it shows."""
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(name)
+    assert inspect.getdoc(module)
+    for public in getattr(module, "__all__", ()):
+        value = getattr(module, public)
+        if not (inspect.isclass(value) or inspect.isroutine(value)):
+            continue
+        assert inspect.getdoc(value), public
+        for member, method in vars(value).items() if inspect.isclass(value) else ():
+            if not member.startswith("_") and inspect.isroutine(method):
+                assert inspect.getdoc(getattr(value, member)), f"{public}.{member}"
+    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
+
+
+def test_readme_examples_run():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        if "torch" in block:
+            pytest.importorskip("torch")
+        exec(block, {})
+
+
+def test_main_objects_have_examples():
+    finder = doctest.DocTestFinder(recurse=False)
+    for name in ("RNN", "LSTM", "GRU", "RNNCell", "Linear", "softmax_cross_entropy", "info"):
+        value = getattr(fusedrnn, name)
+        assert any(test.examples for test in finder.find(value, name)), name
+
+
+@pytest.mark.skipif("FUSEDRNN_BUILD_DIR" not in os.environ, reason="needs FUSEDRNN_BUILD_DIR")
+def test_no_kernel_symbol_is_shared_between_instruction_sets():
+    """The linker keeps one copy of a weak symbol, which could be the one for a newer processor."""
+    build = pathlib.Path(os.environ["FUSEDRNN_BUILD_DIR"])
+    folders = sorted(build.glob("CMakeFiles/kernels_*.dir"))
+    assert folders
+    for folder in folders:
+        isa = folder.name.removeprefix("kernels_").removesuffix(".dir")
+        objects = sorted(folder.rglob("*.o"))
+        assert objects
+        command = ["nm", "-C", "--defined-only", *map(str, objects)]
+        table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        weak = re.findall(r"^[0-9a-f]+ [VWu] (.*)$", table, re.MULTILINE)
+        assert weak
+        assert [name for name in weak if f"fusedrnn::{isa}::" not in name] == []
