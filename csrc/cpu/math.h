@@ -56,12 +56,13 @@ template <class V> INLINE V expm1_reduced(V x, V& shifted) {
   return fma(r * r, p, r);
 }
 
-template <class V> INLINE Vec<Int<ScalarOf<V>>> bits(V x) { return (Vec<Int<ScalarOf<V>>>)x; }
+// Unsigned: a NaN leaves anything there, and its arithmetic must still be defined.
+template <class V> INLINE Vec<Unsigned<ScalarOf<V>>> bits(V x) { return (Vec<Unsigned<ScalarOf<V>>>)x; }
 
 // 2^n for the n in the low bits, from -bias to bias + 1 (0 and inf)
-template <class V> INLINE V power_of_two(Vec<Int<ScalarOf<V>>> n) {
+template <class V> INLINE V power_of_two(Vec<Unsigned<ScalarOf<V>>> n) {
   using C = ExpOf<ScalarOf<V>>;
-  return (V)((n << C::kMantissa) + (Int<ScalarOf<V>>(C::kBias) << C::kMantissa));
+  return (V)((n + C::kBias) << C::kMantissa);
 }
 
 template <class V> INLINE V clamp(V x, ScalarOf<V> low, ScalarOf<V> high) {
@@ -71,12 +72,14 @@ template <class V> INLINE V clamp(V x, ScalarOf<V> low, ScalarOf<V> high) {
 
 // 2^n is applied in two halves: results may be subnormal or infinite, and are rounded once.
 template <class V> INLINE V exp(V x) {
-  using C = ExpOf<ScalarOf<V>>;
-  constexpr int kAbove = 8 * sizeof(ScalarOf<V>) - C::kMantissa + 1;  // bits above n, to be filled with its sign
+  using Real = ScalarOf<V>;
+  using C = ExpOf<Real>;
+  using U = Vec<Unsigned<Real>>;
+  constexpr int kAbove = 8 * sizeof(Real) - C::kMantissa + 1;  // bits above n, to be filled with its sign
   V shifted;
   const V q = expm1_reduced(clamp(x, C::kLowest, C::kHighest), shifted);
-  const auto n = (bits(shifted) << kAbove) >> kAbove, half = n >> 1;
-  return (q + 1) * power_of_two<V>(half) * power_of_two<V>(n - half);
+  const Vec<Int<Real>> n = (Vec<Int<Real>>)(bits(shifted) << kAbove) >> kAbove, half = n >> 1;
+  return (q + 1) * power_of_two<V>((U)half) * power_of_two<V>((U)(n - half));
 }
 
 // 1 / (1 + exp(-x)). Far below zero exp(-x) becomes inf and the result 0; far above, 1 + exp(-x) is 1.
@@ -90,7 +93,7 @@ template <class V> INLINE V sigmoid(V x) {
 // With e = exp(2|x|) - 1: e / (e + 2), and the sign of x. From |x| = 20 on the result is 1 in both types.
 template <class V> INLINE V tanh(V x) {
   using Real = ScalarOf<V>;
-  const auto sign = bits(x) & (Int<Real>(1) << (8 * sizeof(Real) - 1));
+  const auto sign = bits(x) & (Unsigned<Real>(1) << (8 * sizeof(Real) - 1));
   const V magnitude = (V)(bits(x) ^ sign), twice = magnitude + magnitude;
   V shifted;
   const V q = expm1_reduced(twice > 40 ? splat(Real(40)) : twice, shifted), two_n = power_of_two<V>(bits(shifted));

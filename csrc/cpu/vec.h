@@ -32,9 +32,16 @@ template <class Real> constexpr int kWidth = kBytes / sizeof(Real);
 template <class T> struct VecOf { typedef T type __attribute__((vector_size(kBytes))); };
 template <class T> using Vec = typename VecOf<T>::type;
 template <class Real> struct IntOf;
-template <> struct IntOf<float> { using type = std::int32_t; };
-template <> struct IntOf<double> { using type = std::int64_t; };
+template <> struct IntOf<float> {
+  using type = std::int32_t;
+  using unsigned_type = std::uint32_t;
+};
+template <> struct IntOf<double> {
+  using type = std::int64_t;
+  using unsigned_type = std::uint64_t;
+};
 template <class Real> using Int = typename IntOf<Real>::type;
+template <class Real> using Unsigned = typename IntOf<Real>::unsigned_type;
 
 // s - 0 is s for every s (s + 0 is not, for -0) and compiles to one broadcast
 template <class Real> INLINE Vec<Real> splat(Real s) { return s - Vec<Real>{}; }
