@@ -23,6 +23,8 @@ def main():
 
     if args.write and not has_markers(args.write):
         sys.exit(f"{args.write}: expected the lines {START} and {END}, once and in this order")
+    if (load := os.getloadavg()[0]) > 0.5:
+        print(f"other programs are running (load {load:.1f}): expect noise", file=sys.stderr)
     rows = []
     with Turns(TITLES, args.rounds, args.seconds) as turns:
         for cell in args.cells:
