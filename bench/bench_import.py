@@ -25,4 +25,3 @@ def test_import(benchmark):
     least = min(seconds() for _ in range(5))
     benchmark.extra_info["import_ms"] = 1e3 * least
     benchmark.pedantic(seconds, rounds=5)
-    assert least < 0.030

@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace fusedrnn {
 
@@ -76,5 +77,29 @@ template <class T> Rows<T> row_pointer(py::handle object, const std::string& nam
     throw std::invalid_argument(name + ": expected contiguous rows evenly apart");
   return {static_cast<T*>(const_cast<void*>(array.data())), row / item};
 }
+
+// The memory of one call. What it writes must overlap neither what it reads nor what else it writes: kernels run in an
+// order of their own, and tokens, once checked, must stay what they are.
+class Regions {
+ public:
+  template <class T> void reads(const T* p, long n) { add(p, n, nullptr); }
+  template <class T> void writes(const T* p, long n, const char* name) { add(p, n, name); }
+  void check() const {
+    for (const Region& a : regions_)
+      for (const Region& b : regions_)
+        if (a.name && &a != &b && a.first < b.last && b.first < a.last)
+          throw std::invalid_argument(std::string(a.name) + ": expected memory of its own, got memory shared with " +
+                                      (b.name ? b.name : "an input"));
+  }
+
+ private:
+  struct Region {
+    const char *first, *last, *name;  // name: null for what is only read
+  };
+  template <class T> void add(const T* p, long n, const char* name) {
+    if (p) regions_.push_back({reinterpret_cast<const char*>(p), reinterpret_cast<const char*>(p + n), name});
+  }
+  std::vector<Region> regions_;
+};
 
 }  // namespace fusedrnn

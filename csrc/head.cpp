@@ -34,6 +34,16 @@ template <class Real> LinearArgs<Real> read_linear(py::handle x, py::handle weig
 }
 
 template <class Real, class Size, class Run> void run_linear(LinearArgs<Real>& a, Size size, Run run) {
+  Regions regions;
+  regions.reads(a.x, a.M * a.I);
+  regions.reads(a.weight, a.O * a.I);
+  regions.reads(a.bias, a.O);
+  regions.reads(a.dy, a.M * a.O);
+  regions.writes(a.y, a.M * a.O, "y");
+  regions.writes(a.dx, a.M * a.I, "dx");
+  regions.writes(a.dweight, a.O * a.I, "dweight");
+  regions.writes(a.dbias, a.O, "dbias");
+  regions.check();
   const py::gil_scoped_release release;
   const Buffer workspace(std::size_t(size(a)) * sizeof(Real));
   a.workspace = static_cast<Real*>(workspace.data());
@@ -71,6 +81,11 @@ double softmax_cross_entropy(py::handle logits, py::handle targets, std::int64_t
   a.targets = pointer<const std::int64_t>(targets, "targets", {a.M});
   a.dlogits = pointer<Real>(dlogits, "dlogits", {a.M, a.V});
   a.ignore_index = ignore_index;
+  Regions regions;
+  regions.reads(a.targets, a.M);
+  if (a.dlogits != a.logits) regions.reads(a.logits, a.M * a.V);
+  regions.writes(a.dlogits, a.M * a.V, "dlogits");
+  regions.check();
   long counted = 0;
   for (long m = 0; m < a.M; m++) {
     if (a.targets[m] == ignore_index) continue;

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::size_t kPage = 4096, kHugePage = std::size_t(2) << 20;
 constexpr std::size_t kMostFree = 32;  // buffers
+constexpr std::size_t kForget = 64;    // calls after which most of an old peak is forgotten
 
 struct Block {
   void* data;
@@ -38,7 +39,7 @@ struct Pool {
       free_bytes -= block.bytes;
     }
     used_bytes += block.bytes;
-    peak_bytes = std::max(peak_bytes, used_bytes);
+    peak_bytes = std::max(peak_bytes - peak_bytes / kForget, used_bytes);
     return block;
   }
 

@@ -8,7 +8,7 @@
 namespace fusedrnn {
 
 // Not initialised. Returns to the pool when it dies; the pool keeps no more than twice what was once in
-// use at the same time (the workspaces of forward and backward differ in size, and take turns).
+// use at the same time (the workspaces of forward and backward differ in size, and take turns), and forgets old peaks.
 class Buffer {
  public:
   Buffer() = default;

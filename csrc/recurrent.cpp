@@ -78,6 +78,55 @@ const std::int64_t* read_tokens(py::handle x, const Sizes& z) {
   return tokens;
 }
 
+template <class Args> void add_inputs(Regions& regions, const Args& a, int gates) {
+  const Sizes& z = a.size;
+  regions.reads(a.x, z.T * z.N * z.I);
+  regions.reads(a.tokens, z.T * z.N);
+  regions.reads(a.weights.weight_ih, gates * z.H * z.I);
+  regions.reads(a.weights.weight_hh, gates * z.H * z.H);
+  regions.reads(a.weights.bias_ih, gates * z.H);
+  regions.reads(a.weights.bias_hh, gates * z.H);
+}
+long span(const Sizes& z, long row) { return (z.T * z.N - 1) * row + z.H; }
+
+template <class Real> void check_memory(const ForwardArgs<Real>& a, int gates) {
+  Regions regions;
+  add_inputs(regions, a, gates);
+  regions.writes(a.y, span(a.size, a.y_row), "y");
+  for (int i = 0; i < kMaxStates; i++) {
+    regions.reads(a.state_0[i], a.size.N * a.size.H);
+    regions.writes(a.state_n[i], a.size.N * a.size.H, "state_n");
+  }
+  regions.check();
+}
+
+template <class Real> void check_memory(const BackwardArgs<Real>& a, int gates) {
+  const Sizes& z = a.size;
+  Regions regions;
+  add_inputs(regions, a, gates);
+  regions.reads(a.y, span(z, a.y_row));
+  regions.reads(a.dy, span(z, a.dy_row));
+  regions.writes(a.dx, z.T * z.N * z.I, "dx");
+  regions.writes(a.dweights.weight_ih, gates * z.H * z.I, "dweight_ih");
+  regions.writes(a.dweights.weight_hh, gates * z.H * z.H, "dweight_hh");
+  regions.writes(a.dweights.bias_ih, gates * z.H, "dbias_ih");
+  regions.writes(a.dweights.bias_hh, gates * z.H, "dbias_hh");
+  for (int i = 0; i < kMaxStates; i++) {
+    regions.reads(a.dstate_n[i], z.N * z.H);
+    regions.writes(a.dstate_0[i], z.N * z.H, "dstate_0");
+  }
+  regions.check();
+}
+
+// Tape.__new__ alone leaves an object without a tape in it.
+const Tape& read_tape(py::handle object) {
+  if (!py::isinstance<Tape>(object)) throw py::type_error("tape: expected a Tape");
+  auto* instance = reinterpret_cast<py::detail::instance*>(object.ptr());
+  if (!instance->get_value_and_holder().holder_constructed() || !py::cast<const Tape&>(object).isa)
+    throw std::invalid_argument("tape: expected one that forward has filled");
+  return py::cast<const Tape&>(object);
+}
+
 template <class Real> std::size_t bytes(long values) { return std::size_t(values) * sizeof(Real); }
 
 template <class Real>
@@ -100,6 +149,7 @@ void forward(const std::string& name, py::handle x, const py::tuple& weights, py
   a.y_row = rows.row;
   if (state_n.is_none()) throw py::type_error("state_n: expected a tuple");
   read_states(state_n, "state_n", z, cell.states, a.state_n);
+  check_memory(a, cell.gates);
 
   const py::gil_scoped_release release;
   a.plan = plan_scan(z, cell.gates, isa.kernels<Real>().width);
@@ -147,6 +197,7 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   if (dstate_0.is_none()) throw py::type_error("dstate_0: expected a tuple");
   read_states(dstate_0, "dstate_0", z, cell.states, a.dstate_0);
   a.tape = static_cast<const Real*>(tape.buffer.data());
+  check_memory(a, cell.gates);
 
   const py::gil_scoped_release release;
   a.plan = plan_scan(z, cell.gates, kernels.width);
@@ -177,9 +228,9 @@ void bind_recurrent(py::module_& m) {
 
   m.def(
       "backward",
-      [](const Tape& tape, py::object x, py::object y, py::object weights, py::object dy, py::object dstate_n, py::object dx,
-         bool dx_add, py::object dweights, bool add, py::object dstate_0) {
-        if (!tape.isa) throw std::invalid_argument("tape: expected one that forward has filled");
+      [](py::object tape_object, py::object x, py::object y, py::object weights, py::object dy, py::object dstate_n,
+         py::object dx, bool dx_add, py::object dweights, bool add, py::object dstate_0) {
+        const Tape& tape = read_tape(tape_object);
         const auto run = tape.is_double ? backward<double> : backward<float>;
         run(tape, x, y, items(weights, "weights", 4), dy, dstate_n, dx, dx_add, items(dweights, "dweights", 4), add, dstate_0);
       },

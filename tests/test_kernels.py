@@ -116,3 +116,41 @@ def test_saturated_gates_give_the_limits(isa):
     p.weights[0][8:12] = -1e30  # g = -1
     y = run_kernel(p)["y"]
     np.testing.assert_allclose(y, 0.5 * np.tanh(-1.0), rtol=1e-6)
+
+
+def test_outputs_have_memory_of_their_own():
+    """_core itself refuses what would let a kernel read what it has just written."""
+    p = make_problem("rnn_tanh", T=6, N=4, I=3, H=5, dtype="float64", tokens=True)
+    memory = np.zeros(6 * 4 * 5)
+    tokens = memory[: 6 * 4].view(np.int64).reshape(6, 4)
+    tokens[...] = p.x
+    state_n, w = (np.empty((4, 5)),), tuple(p.weights)
+    args = ("rnn_tanh", tokens, w, None, False)
+    with pytest.raises(ValueError, match="y: expected memory of its own"):
+        _core.forward(*args, memory.reshape(6, 4, 5), state_n, None)
+    with pytest.raises(ValueError, match="state_n: expected memory of its own"):
+        _core.forward(*args, memory.reshape(6, 4, 5) * 0, (w[1][:4],), None)
+    y, tape = np.empty((6, 4, 5)), _core.Tape()
+    _core.forward(*args, y, state_n, tape)
+    d_ih, d_hh, db_ih, db_hh = (np.zeros_like(a) for a in w)
+    for name, bad in (
+        ("dweight_hh", (d_ih, w[1][:], db_ih, db_hh)),
+        ("dbias_ih", (d_ih, d_hh, db_ih, db_ih)),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: expected memory of its own"):
+            _core.backward(tape, tokens, y, w, y * 0, None, None, False, bad, True, state_n)
+
+
+def test_a_tape_without_contents():
+    p = make_problem("rnn_tanh", T=2, N=1, I=3, H=5, dtype="float64")
+    y, w = np.zeros((2, 1, 5)), tuple(p.weights)
+    for tape in (_core.Tape(), _core.Tape.__new__(_core.Tape)):
+        with pytest.raises(ValueError, match="tape: expected one that forward has filled"):
+            _core.backward(tape, p.x, y, w, y, None, None, False, w, False, (y[0],))
+
+
+def test_loss_targets_in_the_gradient():
+    memory = np.zeros(20)
+    targets, dlogits = memory[:4].view(np.int64), memory.reshape(4, 5)
+    with pytest.raises(ValueError, match="dlogits: expected memory of its own"):
+        _core.softmax_cross_entropy(np.ones((4, 5)), targets, -100, True, dlogits)

@@ -212,3 +212,18 @@ def test_negated_z_gives_the_other_convention_of_the_gru(rng, assert_close):
     for a in gru.params.values():
         a[H : 2 * H] *= -1
     assert_close(gru(x, h)[0], ((1 - z) * h + z * n), "y")
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (5, 1), (1, 1)])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_axes_of_size_one(make, shape, batch_first, rng, assert_close):
+    """Their strides mean nothing, whichever way an array came to them."""
+    layer = make(I, H, bidirectional=True, batch_first=batch_first, dtype=np.float64, seed=1)
+    reference = twin(layer, fusedrnn.reference, np.float64)
+    x, dy = (rng.standard_normal((*shape[::-1], n)).swapaxes(0, 1) for n in (I, 2 * H))
+    results, grads = step(layer, x.copy(), None, dy, None)
+    expected, expected_grads = step(reference, x.copy(), None, dy, None)
+    for name, a in results.items():
+        assert_close(a, expected[name], "y")
+    for name, a in grads.items():
+        assert_close(a, expected_grads[name], "grad")

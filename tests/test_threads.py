@@ -86,6 +86,16 @@ def test_number_of_threads_from_the_environment(environment, expected):
     assert done.stdout.strip() == expected, done.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no processor affinity")
+def test_number_of_threads_is_that_of_the_processors_allowed():
+    kept = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    one = min(os.sched_getaffinity(0))
+    code = f"import os; os.sched_setaffinity(0, [{one}]); import fusedrnn; "
+    code += "print(fusedrnn.get_num_threads())"
+    done = subprocess.run([sys.executable, "-c", code], env=kept, capture_output=True, text=True)
+    assert done.stdout.strip() == "1", done.stderr
+
+
 @pytest.mark.parametrize("name", _core.isas())
 def test_instruction_set_from_the_environment(name):
     code = "import fusedrnn; print(fusedrnn.isa())"

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "plan.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
-#include <thread>
 
 #include "team.h"
 
@@ -30,7 +31,9 @@ int from_environment(const char* name) {
 int default_threads() {
   for (const char* name : {"FUSEDRNN_NUM_THREADS", "OMP_NUM_THREADS"})
     if (const int n = from_environment(name)) return n;
-  return std::clamp(int(std::thread::hardware_concurrency()), 1, kMaxThreads);
+  cpu_set_t allowed;  // by taskset, a container, a batch system
+  CPU_ZERO(&allowed);
+  return sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? std::clamp(CPU_COUNT(&allowed), 1, kMaxThreads) : 1;
 }
 
 std::atomic<int> chosen{0};

@@ -169,5 +169,5 @@ class Parameters:
                 raise ValueError(f"grads: expected an array named {name}, got none")
             label, grad = f"grads[{name!r}]", self.grads[name]
             validate.array(label, grad, self.dtype, shape, rule, validate.WRITE)
-            if grad is self.params.get(name):
+            if np.may_share_memory(grad, self.params[name]):
                 raise ValueError(f"{label}: expected memory of its own, got the parameter itself")

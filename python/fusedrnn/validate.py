@@ -3,8 +3,7 @@
 
 A message is `name: expected rule = numbers, got what came`. TypeError is a wrong kind or dtype,
 ValueError a wrong shape, size, layout or name. Nothing here converts or copies, except token
-indices of another integer dtype. Good arguments pass without a string being built; the functions
-named `_refuse…` run only once something is wrong.
+indices of another integer dtype. Good arguments pass without a string being built.
 """
 
 from __future__ import annotations
@@ -59,7 +58,12 @@ def rows(
     """Check an array (T, N, H) whose rows may lie apart, as in `big[:, :, :H]`."""
     if isinstance(a, np.ndarray) and a.shape == shape and not a.flags.c_contiguous:
         (step, row, unit), size = a.strides, a.itemsize
-        if unit == size and row >= shape[2] * size and row % size == 0 and step == shape[1] * row:
+        if shape[1] == 1:  # the stride of an axis of size 1 means nothing
+            row = step if shape[0] > 1 else shape[2] * size
+        if shape[0] == 1:
+            step = shape[1] * row
+        together = unit == size or shape[2] == 1
+        if together and row >= shape[2] * size and row % size == 0 and step == shape[1] * row:
             need &= ~C_CONTIGUOUS
     array(name, a, dtype, shape, rule, need)
 
