@@ -116,6 +116,8 @@ def test_things_that_are_no_files(tmp_path):
         read_corpus([tmp_path])
     with pytest.raises(InputError, match="not a regular file"):
         read_corpus(["/dev/null"])
+    with pytest.raises(InputError, match="null"):
+        read_corpus(["a\0b"])
 
 
 def test_the_library_is_found_in_an_order_of_its_own(monkeypatch, tmp_path):
@@ -291,6 +293,17 @@ def test_divergence_is_told_before_it_reaches_the_parameters(text_file):
     assert run.steps == 1
     for name, array in run.model.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize(
+    "losses", [np.ones((3, 3)), np.ones(3), np.ones(2, np.float32), np.ones(())], ids=str
+)
+def test_losses_that_are_not_those_of_the_steps(text_file, losses):
+    run = trainer([text_file])
+    for _ in range(2):
+        run.step()
+    with pytest.raises(ValueError, match=r"losses: expected float64 \(2,\)"):
+        run.load_state_dict(run.state_dict() | {"losses": losses})
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Checkpoints: whole after a crash at any moment, and no damage goes unnoticed."""
 
+import itertools
 import json
 import os
 import random
 import stat
 import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -249,7 +252,7 @@ def test_things_that_are_not_there(folder, tmp_path_factory):
     assert "no such file" in refused(folder)
 
 
-def test_special_files_are_not_opened(tmp_path):
+def test_special_files_are_not_read(tmp_path):
     os.mkfifo(tmp_path / "checkpoint.json")
     assert "not a regular file" in refused(tmp_path)
     assert "not a regular file" in refused(Path("/dev/null"))
@@ -267,17 +270,45 @@ def test_arrays_of_another_checkpoint(folder):
     assert "belongs to step-00000003.safetensors" in refused(other)
 
 
-def test_reading_while_another_checkpoint_takes_its_place(folder, monkeypatch):
-    """The arrays named by the JSON just read are gone: the JSON is read again."""
-    read, calls = checkpoint._read_record, []
+@pytest.mark.parametrize("moment", ["_read_record", "_read"])
+def test_reading_while_others_take_its_place(folder, monkeypatch, moment):
+    """Whenever the files just read are replaced, the JSON is read again, as often as needed."""
+    original, calls = getattr(checkpoint, moment), []
 
-    def read_and_replace(source):
-        record = read(source)
-        if not calls:
-            save(folder, 4)
-        calls.append(source)
-        return record
+    def read_and_replace(*args):
+        result = original(*args)
+        calls.append(args)
+        if len(calls) <= 3:
+            save(folder, 3 + len(calls))
+        return result
 
-    monkeypatch.setattr(checkpoint, "_read_record", read_and_replace)
-    check(folder, {4})
-    assert len(calls) == 2
+    monkeypatch.setattr(checkpoint, moment, read_and_replace)
+    check(folder, {4, 5, 6})
+    assert len(calls) > 3
+
+
+def test_reading_while_a_thread_saves(tmp_path):
+    """The thread saves at full speed; every checkpoint met loads."""
+    save(tmp_path, 0)
+    stop = threading.Event()
+
+    def save_on():
+        for step in itertools.count(1):
+            if stop.is_set():
+                return
+            save(tmp_path, step)
+
+    with ThreadPoolExecutor() as pool:
+        saving = pool.submit(save_on)
+        try:
+            steps = [check(tmp_path, range(10**6)) for _ in range(200)]
+        finally:
+            stop.set()
+        saving.result()
+    assert steps == sorted(steps)
+
+
+def test_a_name_that_is_not_unicode(tmp_path):
+    name = os.fsdecode(b"\xff")
+    checkpoint.save(tmp_path, 1, {"file": name}, {"a": np.zeros(1)})
+    assert checkpoint.load(tmp_path)[0]["file"] == name

@@ -3,6 +3,7 @@
 
 import itertools
 import json
+import math
 import os
 import random
 import shutil
@@ -15,6 +16,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from fusedrnn import checkpoint, cli, get_num_threads, set_num_threads, train_cmd
+from fusedrnn import run as run_module
+from fusedrnn.corpus import read_corpus
 
 for extra in ("safetensors", "tqdm", "matplotlib"):
     pytest.importorskip(extra)
@@ -53,7 +56,7 @@ def _same_threads_for_the_next_test():
 
 
 def command(*arguments):
-    return [sys.executable, "-m", "fusedrnn.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "fusedrnn", *map(str, arguments)]
 
 
 def refused(capsys, *arguments):
@@ -221,6 +224,37 @@ def test_a_run_is_not_overwritten(copy, text_file, capsys):
     assert arrays_file(copy).read_bytes() == before
 
 
+def test_one_training_at_a_time_in_a_folder(text_file, tmp_path, capsys):
+    """The second is refused, and the first goes on; what is killed locks no more."""
+    run = ["train", text_file, *SMALL, *ENDLESS, "--out", tmp_path]
+    with subprocess.Popen(
+        command(*run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            wait_for_step(tmp_path, process, 1)
+            message = refused(capsys, "train", "--resume", "--out", tmp_path)
+            assert message == f"fusedrnn: {tmp_path}: another training is at work in it\n"
+            assert process.poll() is None
+        finally:
+            process.kill()
+    resume_and_compare(tmp_path, text_file)
+
+
+def test_two_that_begin_at_once(text_file, tmp_path, monkeypatch, capsys):
+    """The first has not stored anything yet."""
+    with run_module._locked(tmp_path):
+        assert "another training" in refused(capsys, "train", text_file, "--out", tmp_path)
+
+    def read_slowly(files):
+        shutil.copytree(tmp_path / "other", tmp_path / "run")
+        return read_corpus(files)
+
+    assert cli.main(["train", text_file, *SMALL, "--steps", "1", "--out", f"{tmp_path}/other"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(run_module, "read_corpus", read_slowly)
+    assert "holds a run" in refused(capsys, "train", text_file, "--out", tmp_path / "run")
+
+
 # Bad input
 
 
@@ -292,6 +326,9 @@ def test_checkpoints_of_something_else(copy, capsys, change):
         lambda r: r.update(seconds=None),
         lambda r: r.update(corpus={}),
         lambda r: r.update(corpus={"files": [3], "sha256": ""}),
+        lambda r: r.update(corpus={"files": ["a\0b"], "sha256": ""}),
+        lambda r: r["corpus"].pop("sha256"),
+        lambda r: r.update(seconds=math.nan),
         lambda r: r["settings"].update(batch=2),
     ],
 )
@@ -308,6 +345,43 @@ def rewrite(folder, change):
     change(record)
     record["sha256"] = checkpoint._sha256(checkpoint._canonical(record))
     path.write_text(json.dumps(record), "utf-8")
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["bench"], ["sample", "x"], ["train"]])
+def test_an_unknown_instruction_set(arguments):
+    done = subprocess.run(
+        command(*arguments),
+        env=os.environ | {"FUSEDRNN_ISA": "foo"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("fusedrnn: FUSEDRNN_ISA: expected one of ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_standard_output_is_closed(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["info"]) == 2
+    monkeypatch.undo()
+    assert capsys.readouterr().err == "fusedrnn: standard output is closed\n"
+
+
+def test_names_that_are_not_unicode(text_file, tmp_path, use):
+    name = shutil.copy(text_file, tmp_path / os.fsdecode(b"\xff.txt"))
+    folder = tmp_path / os.fsdecode(b"\xfe")
+    train = command("train", name, *SMALL, "--steps", 2, "--out", folder)
+    for arguments in (train, command(*use(folder))):
+        done = subprocess.run(arguments, capture_output=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_huge_learning_rate(text_file, tmp_path):
+    for steps in (1, 3):
+        run = command("train", text_file, "--lr", "1e30", "--steps", steps, "--hidden", 8)
+        done = subprocess.run([*run, "--out", tmp_path / str(steps)], capture_output=True)
+        assert done.returncode in (0, 2)
+        assert b"Traceback" not in done.stderr
 
 
 def test_bad_text(tmp_path, capsys):
@@ -332,6 +406,9 @@ def test_a_folder_that_cannot_be(text_file, tmp_path, capsys):
         [],
         ["tarin"],
         ["train", "--hidden", "0"],
+        ["train", "--layers", "100000"],
+        ["train", "--epochs", "1e308"],
+        ["train", "--epochs", "inf"],
         ["train", "--hidden", "many"],
         ["train", "--lr", "nan"],
         ["train", "--lr", "0"],

@@ -260,3 +260,101 @@ def test_clip_grad_norm_refuses():
         optim.clip_grad_norm(np.ones(2), -1.0)
     with pytest.raises(ValueError, match="grads: expected C-contiguous"):
         optim.clip_grad_norm(np.ones((2, 3)).T, 1.0)
+
+
+# Wrong arguments are named, and change nothing
+
+
+def snapshot(module, optimizer):
+    arrays = (*module.params.values(), *optimizer.state_dict().values())
+    return [array.copy() for array in arrays]
+
+
+def misfit_shape(module):
+    module.params["p1"], module.grads["p1"] = np.ones(4), np.ones(4)
+
+
+def misfit_name(module):
+    module.params["p2"], module.grads["p2"] = np.ones(4), np.ones(4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.params["p1"].setflags(write=False), "0.p1: expected a writable array"),
+        (lambda m: m.grads.pop("p1"), "0.p1: has no gradient"),
+        (lambda m: m.grads.update(p1=np.ones(5, np.int64)), "gradient of 0.p1: .* got int64"),
+        (lambda m: m.grads.update(p1=None), "gradient of 0.p1: expected an array, got NoneType"),
+        (lambda m: m.params.update(p1=np.ones(5, np.int64)), "0.p1: .* got int64"),
+        (misfit_shape, r"0.p1: expected float64 \(5,\)"),
+        (misfit_name, "0.p2: has no state"),
+    ],
+)
+def test_a_step_that_raises_changes_nothing(change, message):
+    module = Module()
+    optimizer = optim.Adam(module)
+    train(module, optimizer, 2, np.random.default_rng(0))
+    change(module)
+    before = snapshot(module, optimizer)
+    with pytest.raises((TypeError, ValueError), match=message):
+        optimizer.step()
+    for old, new in zip(before, snapshot(module, optimizer), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+def test_zero_grad_that_raises_changes_nothing():
+    module = Module()
+    optimizer = optim.SGD(module, 0.1)
+    module.draw(np.random.default_rng(0))
+    module.grads["p1"].setflags(write=False)
+    before = module.grads["p0"].copy()
+    with pytest.raises(ValueError, match=r"gradient of 0\.p1: expected a writable array"):
+        optimizer.zero_grad()
+    np.testing.assert_array_equal(module.grads["p0"], before)
+
+
+@pytest.mark.parametrize("modules", [[], {}])
+def test_no_modules(modules):
+    with pytest.raises(ValueError, match="modules: expected at least one"):
+        optim.Adam(modules)
+
+
+@pytest.mark.parametrize("modules", [None, 3, "abc", [None], {"a": 1}, ({},), [np.ones(2)]])
+def test_things_that_are_no_modules(modules):
+    with pytest.raises(TypeError, match="modules: expected params and grads"):
+        optim.Adam(modules)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"lr": "x"}, {"lr": None}, {"eps": [1]}, {"betas": 0.9}, {"betas": (0.9,)}, {"betas": "ab"}],
+)
+def test_settings_of_another_type(settings):
+    (name,) = settings
+    with pytest.raises(TypeError, match=f"{name}: expected .*number"):
+        optim.Adam(Module(), **settings)
+
+
+def test_integer_parameters_are_refused():
+    arrays = {"w": np.ones(2, np.int64)}
+    with pytest.raises(TypeError, match=r"0\.w: expected an array of float32 .* got int64"):
+        optim.SGD((arrays, arrays), 0.1)
+
+
+def read_only():
+    array = np.ones(2)
+    array.setflags(write=False)
+    return array
+
+
+@pytest.mark.parametrize(
+    "bad", ["abc", b"abc", 1.0, None, np.ones(2, np.int64), np.ones((2, 3)).T, read_only()], ids=str
+)
+def test_clip_grad_norm_checks_all_before_it_changes_any(bad):
+    good = np.array([3.0, 4.0])
+    for grads in (bad, [good, bad], {"a": good, "b": bad}):
+        with pytest.raises((TypeError, ValueError), match="grads: expected"):
+            optim.clip_grad_norm(grads, 1.0)
+    assert good.tolist() == [3.0, 4.0]
+    with pytest.raises(TypeError, match="max_norm: expected a number, got str"):
+        optim.clip_grad_norm(good, "1")

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def save(folder: Path, step: int, facts: Mapping[str, Any], arrays: Mapping[str,
     }
     record["sha256"] = _sha256(_canonical(record))
     _write(folder / name, content)
-    _write(folder / JSON, json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+    _write(folder / JSON, json.dumps(record, indent=2).encode() + b"\n")
     for other in os.listdir(folder):
         if ARRAYS.fullmatch(other.removesuffix(".partial")) and other != name:
             (folder / other).unlink(missing_ok=True)
@@ -79,20 +80,13 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     elif path.suffix == ".safetensors" and path.exists():
         source = path.with_name(JSON)
     record = _read_record(source)
-    if not (source.parent / record["arrays"]["file"]).exists():
-        record = _read_record(source)  # a running training may just have replaced both
-    arrays = source.parent / record["arrays"]["file"]
-    if path.suffix == ".safetensors" and path.name != arrays.name:
-        raise InputError(f"{path}: {source} belongs to {arrays.name}, not to this file")
-    content = _read(arrays, record["arrays"]["bytes"])
-    if _sha256(content) != record["arrays"]["sha256"]:
-        raise InputError(f"{arrays}: damaged, it differs from what {source} says was written")
-    try:
-        return record, load_extra("safetensors.numpy").load(content)
-    except InputError:
-        raise
-    except Exception as error:  # a library of two languages, which documents no exceptions
-        raise InputError(f"{arrays}: not safetensors: {error}") from error
+    while True:
+        try:
+            return record, _read_arrays(source, record, path)
+        except (InputError, OSError):
+            before, record = record, _read_record(source)
+            if record["arrays"] == before["arrays"]:
+                raise  # else a running training has just replaced both files
 
 
 def _read_record(source: Path) -> dict[str, Any]:
@@ -115,18 +109,40 @@ def _read_record(source: Path) -> dict[str, Any]:
     raise InputError(f"{source}: arrays: expected file, bytes and sha256")
 
 
+def _read_arrays(source: Path, record: Mapping[str, Any], path: Path) -> dict[str, Array]:
+    """Read the arrays that a record names; if `path` is an arrays' file, it must be that one."""
+    arrays = source.parent / record["arrays"]["file"]
+    if path.suffix == ".safetensors" and path.name != arrays.name:
+        raise InputError(f"{path}: {source} belongs to {arrays.name}, not to this file")
+    content = _read(arrays, record["arrays"]["bytes"])
+    if _sha256(content) != record["arrays"]["sha256"]:
+        raise InputError(f"{arrays}: damaged, it differs from what {source} says was written")
+    safetensors = load_extra("safetensors.numpy")
+    try:
+        loaded: dict[str, Array] = safetensors.load(content)
+    except Exception as error:  # a library of two languages, which documents no exceptions
+        raise InputError(f"{arrays}: not safetensors: {error}") from error
+    return loaded
+
+
 def _read(path: Path, size: int | None = None) -> bytes:
     """Read a file of the given size, or of a size that a JSON of ours may have."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    if not path.is_file():
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for a writer
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path}: no such file or folder") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
         raise InputError(f"{path}: not a regular file")
-    actual = path.stat().st_size
-    if size is not None and actual != size:
-        raise InputError(f"{path}: damaged, expected {size} bytes, got {actual}")
-    if size is None and actual > LARGEST_JSON:
-        raise InputError(f"{path}: not a fusedrnn checkpoint: {actual} bytes are too many")
-    return path.read_bytes()
+    with os.fdopen(descriptor, "rb") as file:
+        if size is not None and status.st_size != size:
+            raise InputError(f"{path}: damaged, expected {size} bytes, got {status.st_size}")
+        if size is None and status.st_size > LARGEST_JSON:
+            raise InputError(
+                f"{path}: not a fusedrnn checkpoint: {status.st_size} bytes are too many"
+            )
+        return file.read()
 
 
 def _write(path: Path, content: bytes) -> None:

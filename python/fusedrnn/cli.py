@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import __version__, checkpoint, info
+from . import __version__, checkpoint, info, isa
 from .bench_cmd import bench
 from .errors import InputError
 from .run import Limits, load_model
@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal need not know every character
     try:
+        _check_process()
         code: int = args.run(args)
         sys.stdout.flush()
         return code
@@ -49,6 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("not enough memory; lower --hidden, --layers, --batch or --chunk")
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+
+
+def _check_process() -> None:
+    """Refuse what the process was started with and no command can work with."""
+    if sys.stdout is None:
+        raise InputError("standard output is closed")
+    try:
+        isa()
+    except ValueError as error:
+        raise InputError(f"FUSEDRNN_ISA: {str(error).removeprefix('isa: ')}") from error
 
 
 def _fail(message: str, code: int = 2) -> int:
@@ -120,7 +131,7 @@ def _add_train(commands: Any) -> None:
     option("files", nargs="*", help="UTF-8 text; the last 5 %% is held out")
     setting("cell", "recurrent cell", type=_cell, choices=CELLS, metavar=_CELL_NAMES)
     setting("hidden", "units in a layer", type=_integer(1))
-    setting("layers", "recurrent layers", type=_integer(1))
+    setting("layers", "recurrent layers", type=_integer(1, 1024))
     setting("batch", "streams of text read side by side", type=_integer(1))
     setting("chunk", "characters of a stream in a step", type=_integer(1))
     setting("lr", "learning rate", type=_number(0, above=True))
@@ -129,7 +140,9 @@ def _add_train(commands: Any) -> None:
     setting("dtype", "of all arithmetic", choices=("float32", "float64"))
     length = train_parser.add_mutually_exclusive_group().add_argument
     length("--steps", type=_integer(1), help=f"stop after so many; default: {Limits.steps}")
-    length("--epochs", type=_number(0, above=True), help="stop when the text was read so often")
+    length(
+        "--epochs", type=_number(0, 2**24, above=True), help="stop when the text was read so often"
+    )
     option(
         "--minutes",
         type=_number(0, above=True),
@@ -168,9 +181,13 @@ def _integer(least: int, most: int = 2**24) -> Callable[[str], int]:
     return integer
 
 
-def _number(least: float, above: bool = False) -> Callable[[str], float]:
+def _number(least: float, most: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
     def number(text: str) -> float:
-        if not least <= float(text) < math.inf or (above and float(text) == least):
+        if (
+            not least <= float(text) <= most
+            or math.isinf(float(text))
+            or (above and float(text) == least)
+        ):
             raise ValueError
         return float(text)
 

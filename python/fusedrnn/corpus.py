@@ -173,6 +173,8 @@ def _read(path: Path) -> str:
         raise InputError(f"{path}: not UTF-8: byte 0x{byte:02x} at {error.start}") from error
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
+    except ValueError as error:  # as a null character, from a JSON of someone else
+        raise InputError(f"{str(path)!r}: {error}") from error
 
 
 def _split(texts: list[str]) -> tuple[str, str]:

@@ -13,7 +13,15 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .optimizer import Module, Optimizer, Trainables, setting
+from .optimizer import (
+    Module,
+    Optimizer,
+    Trainables,
+    check_floats,
+    check_writable,
+    number,
+    setting,
+)
 from .weights import Array
 
 __all__ = ["SGD", "Adam", "Optimizer", "RMSprop", "clip_grad_norm"]
@@ -107,10 +115,12 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        self.betas = betas
+        if not isinstance(betas, Sequence) or len(betas) != 2:
+            raise TypeError(f"betas: expected two numbers, got {betas!r}")
         for beta in betas:
-            if not 0 <= beta < 1:
+            if not 0 <= number("betas", beta) < 1:
                 raise ValueError(f"betas: expected numbers in [0, 1), got {betas}")
+        self.betas = betas
         self.eps = setting("eps", eps)
         super().__init__(modules, lr, weight_decay, ("exp_avg", "exp_avg_sq"))
 
@@ -147,6 +157,13 @@ def clip_grad_norm(grads: Gradients, max_norm: float) -> float:
         The norm before clipping, summed in float64 in a fixed order; NaN or infinity if a gradient
         is.
 
+    Raises
+    ------
+    TypeError
+        Something else among the gradients, or an array that is not of float32 or float64.
+    ValueError
+        `max_norm` out of range; an array not C-contiguous or not writable. Nothing has changed.
+
     Examples
     --------
     >>> grads = {"w": np.array([3.0, 4.0])}
@@ -155,7 +172,7 @@ def clip_grad_norm(grads: Gradients, max_norm: float) -> float:
     >>> grads["w"].round(3)
     array([0.6, 0.8])
     """
-    if not max_norm >= 0:
+    if not number("max_norm", max_norm) >= 0:
         raise ValueError(f"max_norm: expected a number >= 0, got {max_norm}")
     arrays = list(_arrays(grads))
     # einsum and not dot: a BLAS may sum in another order with another number of threads
@@ -176,14 +193,16 @@ def _average_squares(s: Array, g: Array, decay: float, scratch: Array) -> None:
 
 def _arrays(grads: Gradients) -> Iterator[Array]:
     if isinstance(grads, np.ndarray):
-        if not grads.flags.c_contiguous:
-            raise ValueError(f"grads: expected C-contiguous, got strides {grads.strides}")
+        check_floats("grads", grads)
+        check_writable("grads", grads)
         yield grads.reshape(-1)
     elif isinstance(grads, Mapping):
         for value in grads.values():
             yield from _arrays(value)
-    elif isinstance(grads, Sequence):
+    elif isinstance(grads, Sequence) and not isinstance(grads, (str, bytes)):
         for value in grads:
             yield from _arrays(value)
-    else:
+    elif hasattr(grads, "grads"):
         yield from _arrays(grads.grads)
+    else:
+        raise TypeError(f"grads: expected arrays or modules, got {type(grads).__name__}")

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 
+from .validate import FLOATS
 from .weights import Array
 
 BLOCK = 16384
@@ -52,9 +54,11 @@ class Optimizer:
 
     Raises
     ------
+    TypeError
+        A setting that is not a number; not a module; an array that is not of float32 or float64.
     ValueError
-        A setting out of range; a parameter without gradient of its shape and dtype, or not
-        C-contiguous.
+        A setting out of range; no parameters; one without gradient of its shape and dtype, not
+        C-contiguous or not writable. If `step` raises, nothing has changed.
     """
 
     def __init__(
@@ -70,14 +74,15 @@ class Optimizer:
         for name, param, _ in self._parameters():
             for slot in slots:
                 self._state[f"{slot}.{name}"] = np.zeros_like(param)
-            self._scratch[param.dtype] = np.empty((2, BLOCK), param.dtype)
+        for dtype in FLOATS:
+            self._scratch[dtype] = np.empty((2, BLOCK), dtype)
 
     def step(self) -> None:
         """Update every parameter in place from its gradient, which is only read."""
+        updates = [(p, g, *self._slots_of(name, p)) for name, p, g in self._parameters()]
         self.steps += 1
-        for name, param, grad in self._parameters():
-            arrays = [param, grad, *(self._state[f"{slot}.{name}"] for slot in self._slots)]
-            flat = [array.reshape(-1) for array in arrays]
+        for param, *others in updates:
+            flat = [array.reshape(-1) for array in (param, *others)]
             for start in range(0, param.size, BLOCK):
                 p, g, *state = (array[start : start + BLOCK] for array in flat)
                 decayed, scratch = self._scratch[p.dtype][:, : p.size]
@@ -88,19 +93,33 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Set every gradient to zero, in place."""
-        for _, _, grad in self._parameters():
+        grads = [(name, grad) for name, _, grad in self._parameters()]
+        for name, grad in grads:
+            check_writable(f"gradient of {name}", grad)
+        for _, grad in grads:
             grad.fill(0)
 
     def _update(self, p: Array, g: Array, state: list[Array], scratch: Array) -> None:
         """Update a block of one parameter and of its slots; `g` is read only."""
         raise NotImplementedError
 
+    def _slots_of(self, name: str, param: Array) -> list[Array]:
+        """Return the state of a parameter, which may have come after the optimiser."""
+        state = []
+        for key in (f"{slot}.{name}" for slot in self._slots):
+            if key not in self._state:
+                raise ValueError(f"{name}: has no state, it came after the optimiser was made")
+            _check_like(name, param, self._state[key])
+            state.append(self._state[key])
+        return state
+
     def _parameters(self) -> Iterator[tuple[str, Array, Array]]:
+        """Yield name, parameter and gradient of all; whoever writes goes through all before."""
         for key, module in self._modules.items():
             params, grads = module if isinstance(module, tuple) else (module.params, module.grads)
             for name, param in params.items():
-                if not param.flags.c_contiguous:
-                    raise ValueError(f"{key}.{name}: expected C-contiguous")
+                check_floats(f"{key}.{name}", param)
+                check_writable(f"{key}.{name}", param)
                 if name not in grads:
                     raise ValueError(f"{key}.{name}: has no gradient")
                 _check_like(f"gradient of {key}.{name}", grads[name], param)
@@ -139,20 +158,60 @@ class Optimizer:
 def _named(modules: Trainables) -> dict[str, Trainable]:
     """Give every module a name: its key, or its place."""
     if isinstance(modules, Mapping):
-        return dict(modules)
-    if not isinstance(modules, Sequence) or isinstance(modules[0], Mapping):
-        modules = [cast(Trainable, modules)]
-    return {str(i): module for i, module in enumerate(cast(Sequence[Trainable], modules))}
+        named = {str(key): module for key, module in modules.items()}
+    elif isinstance(modules, Sequence) and not _is_trainable(modules):
+        named = {str(i): module for i, module in enumerate(cast(Sequence[Trainable], modules))}
+    else:
+        named = {"0": cast(Trainable, modules)}
+    for module in named.values():
+        if not _is_trainable(module):
+            raise TypeError(
+                "modules: expected params and grads, two dicts, in a module or a tuple, "
+                f"got {type(module).__name__}"
+            )
+    if not named:
+        raise ValueError("modules: expected at least one, got none")
+    return named
+
+
+def _is_trainable(module: object) -> bool:
+    if not isinstance(module, tuple):
+        module = (getattr(module, "params", None), getattr(module, "grads", None))
+    return len(module) == 2 and all(isinstance(part, Mapping) for part in module)
+
+
+def number(name: str, value: float) -> float:
+    """Return `value`, a real number, or say that it is not."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    return value
 
 
 def setting(name: str, value: float) -> float:
     """Return `value`, a finite number not below zero, or say that it is not."""
-    if not (value >= 0 and math.isfinite(value)):
+    if not (number(name, value) >= 0 and math.isfinite(value)):
         raise ValueError(f"{name}: expected a finite number >= 0, got {value}")
     return value
 
 
+def check_floats(name: str, array: Array) -> None:
+    """Raise for all but C-contiguous arrays of float32 or float64."""
+    if not isinstance(array, np.ndarray) or array.dtype not in FLOATS:
+        got = getattr(array, "dtype", type(array).__name__)
+        raise TypeError(f"{name}: expected an array of float32 or float64, got {got}")
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{name}: expected C-contiguous, got strides {array.strides}")
+
+
+def check_writable(name: str, array: Array) -> None:
+    """Raise for an array that cannot be changed."""
+    if not array.flags.writeable:
+        raise ValueError(f"{name}: expected a writable array, got a read-only one")
+
+
 def _check_like(name: str, array: Array, expected: Array) -> None:
+    if not isinstance(array, (np.ndarray, np.generic)):
+        raise TypeError(f"{name}: expected an array, got {type(array).__name__}")
     if array.shape != expected.shape or array.dtype != expected.dtype:
         raise ValueError(
             f"{name}: expected {expected.dtype} {expected.shape}, got {array.dtype} {array.shape}"

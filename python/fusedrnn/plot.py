@@ -42,7 +42,7 @@ def loss_curve(
     axes.plot(read[window - 1 :], smooth, color="tab:blue", label=f"training, mean of {window}")
     axes.axhline(held_out / math.log(2), color="tab:red", linestyle="--", label="held out, at end")
     axes.set(xlabel="characters read", ylabel="bits per character", title=title)
-    axes.set_ylim(0, math.ceil(bits.max()))
+    axes.set_ylim(0, float(np.ceil(bits.max())))
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right")
     figure.savefig(path, dpi=120)

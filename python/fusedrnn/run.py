@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from .training import Settings, Trainer, part
 from .weights import Array
 
 __all__ = ["Limits", "Run", "load_model"]
+
+LOCK = "lock"
+"""File that a training holds locked; it stays, for to remove it would let two in."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +53,26 @@ class Run:
     """Spent in training so far."""
 
     @classmethod
-    def start(cls, folder: Path, files: Sequence[str], settings: Settings) -> Run:
-        """Begin a run in a folder that holds none.
+    @contextmanager
+    def start(cls, folder: Path, files: Sequence[str], settings: Settings) -> Iterator[Run]:
+        """Begin a run in a folder that holds none, and keep other trainings out of it.
 
         Raises
         ------
         InputError
             The folder holds a run, or the files will not do.
         """
-        if (folder / checkpoint.JSON).exists():
-            raise InputError(f"{folder}: holds a run; add --resume, or name another with --out")
+        _check_holds_no_run(folder)
         corpus = read_corpus(files)
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(folder, corpus, Trainer(settings, corpus), Limits())
+        with _locked(folder):
+            _check_holds_no_run(folder)  # another may have come and gone in the meantime
+            yield cls(folder, corpus, Trainer(settings, corpus), Limits())
 
     @classmethod
-    def resume(cls, folder: Path, files: Sequence[str], given: Mapping[str, Any]) -> Run:
-        """Take up the run of a folder where its checkpoint left it.
+    @contextmanager
+    def resume(cls, folder: Path, files: Sequence[str], given: Mapping[str, Any]) -> Iterator[Run]:
+        """Take up the run of a folder where its checkpoint left it; keep other trainings out.
 
         Parameters
         ----------
@@ -80,21 +87,26 @@ class Run:
         InputError
             There is no checkpoint, it is damaged, or of other settings or another text.
         """
+        with _locked(folder):
+            yield cls._load(folder, files, given)
+
+    @classmethod
+    def _load(cls, folder: Path, files: Sequence[str], given: Mapping[str, Any]) -> Run:
         record, arrays = checkpoint.load(folder)
         with _reading(folder):
             settings = Settings(**record["settings"])
             seconds, limits = record["seconds"], Limits(**record["limits"])
-            if not isinstance(seconds, float):
+            if not isinstance(seconds, float) or not 0 <= seconds < math.inf:
                 raise ValueError(f"seconds: expected a number, got {seconds!r}")
-            recorded, vocabulary = record["corpus"], record["vocabulary"]
-            files = files or [str(path) for path in recorded["files"]]
+            sha256, vocabulary = record["corpus"]["sha256"], record["vocabulary"]
+            files = files or [str(path) for path in record["corpus"]["files"]]
         for name, value in given.items():
             if value != getattr(settings, name):
                 raise InputError(
                     f"--{name} {value}: the run in {folder} has {getattr(settings, name)}"
                 )
         corpus = read_corpus(files)
-        if corpus.sha256 != recorded["sha256"] or corpus.vocabulary.characters != vocabulary:
+        if corpus.sha256 != sha256 or corpus.vocabulary.characters != vocabulary:
             raise InputError(f"corpus: the text is not the one that the run in {folder} began with")
         with _reading(folder):
             _check_sizes(settings, corpus.vocabulary, arrays)
@@ -151,6 +163,25 @@ def load_model(path: str | Path) -> CharModel:
         )
         model.load_state_dict(part(arrays, "model"))
     return model
+
+
+def _check_holds_no_run(folder: Path) -> None:
+    if (folder / checkpoint.JSON).exists():
+        raise InputError(f"{folder}: holds a run; add --resume, or name another with --out")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one training at a time work in a folder; however it ends, the system unlocks."""
+    if not folder.is_dir():
+        yield
+        return
+    with (folder / LOCK).open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{folder}: another training is at work in it") from error
+        yield
 
 
 @contextmanager

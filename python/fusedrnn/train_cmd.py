@@ -9,6 +9,8 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -32,10 +34,14 @@ def train(args: argparse.Namespace) -> int:
         load_extra(module)
     if args.threads is not None:
         set_num_threads(args.threads)
-    run = _run(args)
+    with _run(args) as run:
+        return _train(run, args.save_every)
+
+
+def _train(run: Run, save_every: float) -> int:
     describe(run, _say)
     with Interruption() as interruption:
-        _loop(run, args.save_every, interruption)
+        _loop(run, save_every, interruption)
     if interruption.signal:
         again = f"fusedrnn train --resume --out {shlex.quote(str(run.folder))}"
         print(
@@ -50,19 +56,21 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _run(args: argparse.Namespace) -> Run:
+@contextmanager
+def _run(args: argparse.Namespace) -> Iterator[Run]:
     """Start or resume a run as the options say."""
     given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     if args.resume:
-        run = Run.resume(Path(args.out), args.files, given)
+        opened = Run.resume(Path(args.out), args.files, given)
     else:
-        run = Run.start(Path(args.out), args.files, Settings(**given))
-    steps = args.steps
-    if args.epochs is not None:
-        steps = max(1, round(args.epochs * run.trainer.streams.chunks))
-    if steps is not None or args.minutes is not None:
-        run.limits = Limits(steps, args.minutes)
-    return run
+        opened = Run.start(Path(args.out), args.files, Settings(**given))
+    with opened as run:
+        steps = args.steps
+        if args.epochs is not None:
+            steps = max(1, round(args.epochs * run.trainer.streams.chunks))
+        if steps is not None or args.minutes is not None:
+            run.limits = Limits(steps, args.minutes)
+        yield run
 
 
 def _loop(run: Run, save_every: float, interruption: Interruption) -> None:

@@ -195,7 +195,12 @@ class Trainer:
         self.average.load_state_dict(part(arrays, "model"))
         self.model.load_state_dict(part(arrays, "learning"))
         self.optimizer.load_state_dict(part(arrays, "optimizer"))
-        self.losses = arrays["losses"].tolist()
+        losses, steps = arrays["losses"], self.optimizer.steps
+        if losses.dtype != np.float64 or losses.shape != (steps,):
+            raise ValueError(
+                f"losses: expected float64 ({steps},), got {losses.dtype} {losses.shape}"
+            )
+        self.losses = losses.tolist()
         self.state = self._layer_state(part(arrays, "state"))
 
     def _layer_state(self, arrays: Mapping[str, Array]) -> LayerState:
