@@ -90,18 +90,18 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
   void pack() {
     const bool shared = a.plan.by_rows;
-    const auto [w_ih, w_hh, bias_ih, bias_hh] = a.weights;
+    const Weights<const Real>& w = a.weights;
     for_packed_groups(shared, me, threads, kTileBlocks, mine.b0 * G, mine.b1 * G,
-                      [&](int n, int v) { pack_units(GateRows<Real>{w_ih, z.H, z.I, G}, v, n, at.w_ih); });
+                      [&](int n, int v) { pack_units(GateRows<Real>{w.weight_ih, z.H, z.I, G}, v, n, at.w_ih); });
     for (int stage = 0; stage < kStages; stage++) {
       const int g = gates(stage);
       for_packed_groups(shared, me, threads, group[stage], mine.b0, mine.b1, [&](int n, int b) {
-        pack_units(GateRows<Real>{w_hh + first_gate(stage) * z.H * z.H, z.H, z.H, g}, b * g, n * g, at.w_hh[stage]);
+        pack_units(GateRows<Real>{w.weight_hh + first_gate(stage) * z.H * z.H, z.H, z.H, g}, b * g, n * g, at.w_hh[stage]);
       });
     }
     for_packed_groups(shared, me, threads, 1, mine.b0, mine.b1, [&](int, int b) {
-      pack_bias(bias_ih, z.H, G, b, b + 1, at.b_ih);
-      pack_bias(bias_hh, z.H, G, b, b + 1, at.b_hh);
+      pack_bias(w.bias_ih, z.H, G, b, b + 1, at.b_ih);
+      pack_bias(w.bias_hh, z.H, G, b, b + 1, at.b_hh);
     });
     if (shared) team.wait(me);
   }
