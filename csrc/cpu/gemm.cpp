@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The plain product and the weights' gradients, for both types; compiled once per instruction set.
+// The plain product, for both types; compiled once per instruction set.
 #include "dense.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {

@@ -115,10 +115,7 @@ class SingleStep(Parameters, Generic[CellState]):
         ValueError
             The tape of another cell; a shape that does not fit; an array that is not C-contiguous.
         """
-        if type(tape) is not CellTape:
-            raise TypeError(f"tape: expected a CellTape, got {type(tape).__name__}")
-        if tape.cell is not self:
-            raise ValueError("tape: expected one made by this cell, got one of another cell")
+        self._check_tape(tape, CellTape, "cell")
         parts = self._parts(dstate, tape.N, validate.DSTATE_NAMES)
         self._check_grads()
         dh, *rest = parts  # h is y as well: its gradient enters there

@@ -118,10 +118,7 @@ class Linear(Parameters):
         ValueError
             The tape of another layer; a shape that does not fit; an array that is not C-contiguous.
         """
-        if type(tape) is not LinearTape:
-            raise TypeError(f"tape: expected a LinearTape, got {type(tape).__name__}")
-        if tape.layer is not self:
-            raise ValueError("tape: expected one made by this layer, got one of another layer")
+        self._check_tape(tape, LinearTape)
         x, shape = tape.x, (*tape.x.shape[:-1], self.out_features)
         validate.array("dy", dy, self.dtype, shape, "(..., O)")
         self._check_grads()

@@ -162,6 +162,13 @@ class Parameters:
                 raise ValueError(f"params: expected an array named {name}, got none")
             validate.array(name, self.params[name], self.dtype, shape, rule, need)
 
+    def _check_tape(self, tape: object, kind: type, owner: str = "layer") -> None:
+        """Check that a tape, a `kind` with its maker as attribute `owner`, was made by this."""
+        if type(tape) is not kind:
+            raise TypeError(f"tape: expected a {kind.__name__}, got {type(tape).__name__}")
+        if getattr(tape, owner) is not self:
+            raise ValueError(f"tape: expected one made by this {owner}, got one of another {owner}")
+
     def _check_grads(self) -> None:
         """Check `grads`, which the user may have replaced."""
         for name, (shape, rule) in self._shapes.items():

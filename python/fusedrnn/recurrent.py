@@ -155,10 +155,7 @@ class Recurrent(Parameters, Generic[LayerState]):
         ValueError
             The tape of another layer; a shape that does not fit; an array that is not C-contiguous.
         """
-        if type(tape) is not LayerTape:
-            raise TypeError(f"tape: expected a LayerTape, got {type(tape).__name__}")
-        if tape.layer is not self:
-            raise ValueError("tape: expected one made by this layer, got one of another layer")
+        self._check_tape(tape, LayerTape)
         rule = "(N, T, D*H)" if self.batch_first else "(T, N, D*H)"
         if dy is not None:
             validate.array("dy", dy, self.dtype, tape.shape, rule)
