@@ -37,7 +37,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       weight_gradients(chunk, d, i + 1 < chunks || a.add);
       if (a.dx) input_gradient(chunk, d);
     }
-    hidden_product(after, 0, kEarly, at.w_hh[0], {at.ds, S});
+    hidden_product(after, 0, kEarly, at.w_hh[0], {at.ds, S}, false);
     Base::store_states(mine, z, at.ds, a.dstate_0);
     if (a.tokens) store_token_gradient();
   }
@@ -91,14 +91,15 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     bool add = true;
   };
   // target (+)= gradients of gates g0.. · their rows of W_hh, for own units and rows. `d` starts at the step's row 0.
-  void hidden_product(const Gates& d, int g0, int count, const Real* panel, Target target) {
+  void hidden_product(const Gates& d, int g0, int count, const Real* panel, Target target, bool down) {
     const Place<Real> out{target.data, target.vectors * W, z.N * target.vectors * W};
     product(Product<Real>{.left = d.left(z.H, count, Cell::kH + g0),
                           .panel = panel,
                           .group = group,
                           .init = {target.add ? out.data : nullptr, out.row, out.block},
                           .out = out,
-                          .columns = long(blocks) * W},
+                          .columns = long(blocks) * W,
+                          .down = down},
             mine.n0, mine.n1, mine.b0, mine.b1);
   }
 
@@ -106,7 +107,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   Gates take_step(const Chunk& chunk, long step, const Gates& d, const Gates& after) {
     const long t = clock.time(step), before = clock.before(t);
     const Gates now{d.at(0, 0, (t - chunk.first_time) * z.N), d.rows, D};
-    if (after.data) hidden_product(after, 0, kEarly, at.w_hh[0], {at.ds, S});
+    if (after.data) hidden_product(after, 0, kEarly, at.w_hh[0], {at.ds, S}, t % 2);
     for_own_units([&](int b, long n) {
       V saved[Cell::kSaved], s[S], ds[S], grads[D];
       load_step(b, n, t, step ? before : -1, saved, s, ds);
@@ -117,7 +118,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     });
     if constexpr (kLate > 0) {
       if (!a.plan.by_rows) team.wait(me);
-      hidden_product(now, kEarly, kLate, at.w_hh[1], {at.du, 1, false});
+      hidden_product(now, kEarly, kLate, at.w_hh[1], {at.du, 1, false}, t % 2);
       for_own_units([&](int b, long n) {
         V saved[Cell::kSaved], s[S], ds[S], grads[D];
         load_step(b, n, t, step ? before : -1, saved, s, ds);

@@ -25,9 +25,7 @@ void weight_gradient(const GateGradients<Real>& d, const int* slot, int g0, int 
     for (int b = b0; b < b1; b++)
       for (int g = g0; g < g1; g++) {
         Real* out = dweight + (g * H + b * W) * K + first * W;
-        const Left<Real> left{
-            .data = d.at(b, slot[g], start), .row = 1, .step = step * W, .run = order.rows, .last_run = order.rows};
-        product(Product<Real>{.left = left,
+        product(Product<Real>{.left = plain_left<Real>(d.at(b, slot[g], start), 1, step * W, order.rows),
                               .panel = strip,
                               .group = kTileBlocks,
                               .init = {add ? out : nullptr, K, W},

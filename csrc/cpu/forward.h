@@ -114,7 +114,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
   void input_part(const Chunk& chunk) {
     for_own_rows(chunk, [&](long r0, long r1) {
-      product(Product<Real>{.left = plain_rows(a.x + chunk.first_time * z.N * z.I, z.I, z.I),
+      product(Product<Real>{.left = plain_left(a.x + chunk.first_time * z.N * z.I, z.I, 1, z.I),
                             .panel = at.w_ih,
                             .group = kTileBlocks,
                             .init = {at.b_ih, 0, W},
@@ -155,7 +155,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
   template <int kStage> void stage(const Step& s, const Real* h, long h_row) {
     constexpr int g = gates(kStage);
-    for_groups(group[kStage], mine.b0, mine.b1, [&](int n, int b) {
+    for_groups(group[kStage], mine.b0, mine.b1, s.t % 2, [&](int n, int b) {
       for_row_tiles<step_rows(g)>(mine.n0, mine.n1, [&](auto rows, long row) {
         with_count<step_blocks(g, rows.value)>(
             n, [&](auto blocks) { tile<kStage, rows.value, blocks.value>(s, row, b, h, h_row); });

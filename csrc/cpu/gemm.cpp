@@ -36,39 +36,47 @@ INLINE void store_tile(const Vec<Real> (&acc)[kRows][kBlocks], const Place<Real>
   }
 }
 
-template <int kRows, int kBlocks, class Real> [[gnu::noinline]] void tile(const Product<Real>& p, long r, int b) {
+// Runs of the left factor that are done for all rows and blocks before the next
+struct Runs { int first, last; };
+
+template <int kRows, int kBlocks, class Real> [[gnu::noinline]] void tile(const Product<Real>& p, Runs runs, long r, int b) {
   constexpr int W = kWidth<Real>;
   Vec<Real> acc[kRows][kBlocks] = {};
   const long columns = p.columns - b * W;
-  if (p.init.data) load_tile<kRows, kBlocks>(acc, p.init, r, b, columns);
+  const Place<const Real> init = runs.first ? Place<const Real>{p.out.data, p.out.row, p.out.block} : p.init;
+  if (init.data) load_tile<kRows, kBlocks>(acc, init, r, b, columns);
 
   const Left<Real>& a = p.left;
-  const long length = a.length(), w_k = p.panel_step * kBlocks * W;
-  const Real* w = p.panel + b * length * W + (p.panel_step < 0 ? (length - 1) * kBlocks * W : 0);
-  for (int g = 0; g < a.gates; g++) {
-    const Real* gate = a.data + r * a.row + (a.slot ? a.slot[g] : g) * a.slot_stride;
-    for (int u = 0; u < a.blocks; u++) {
-      const long run = u + 1 < a.blocks ? a.run : a.last_run;
-      multiply<kRows, kBlocks>(acc, gate + u * a.block_stride, a.row, a.step, run, w, w_k);
-      w += run * w_k;
-    }
+  const long length = a.length(), start = a.start(runs.first), w_k = p.panel_step * kBlocks * W;
+  const Real* w = p.panel + b * length * W + (p.panel_step < 0 ? length - 1 - start : start) * kBlocks * W;
+  int g = runs.first / a.blocks, u = runs.first % a.blocks;
+  for (int i = runs.first; i < runs.last; i++) {
+    const long run = u + 1 < a.blocks ? a.run : a.last_run;
+    const Real* from = a.data + (a.slot ? a.slot[g] : g) * a.slot_stride + u * a.block_stride;
+    multiply<kRows, kBlocks>(acc, from + r * a.row, a.row, a.step, run, w, w_k);
+    w += run * w_k;
+    if (++u == a.blocks) u = 0, g++;
   }
   store_tile<kRows, kBlocks>(acc, p.out, r, b, columns);
 }
 
-template <int kRows, int kBlocks, class Real> void group(const Product<Real>& p, long r0, long r1, int n, int b) {
+template <int kRows, int kBlocks, class Real> void group(const Product<Real>& p, Runs runs, long r0, long r1, int n, int b) {
   with_count<kBlocks>(n, [&](auto blocks) {
-    for_row_tiles<kRows>(r0, r1, [&](auto rows, long r) { tile<rows.value, blocks.value>(p, r, b); });
+    for_row_tiles<kRows>(r0, r1, [&](auto rows, long r) { tile<rows.value, blocks.value>(p, runs, r, b); });
   });
 }
 
 }  // namespace
 
 template <class Real> void product(const Product<Real>& p, long r0, long r1, int b0, int b1) {
-  for_groups(p.group, b0, b1, [&](int n, int b) {
-    if (p.group == kWideBlocks) group<kWideRows, kWideBlocks>(p, r0, r1, n, b);
-    else group<kTileRows, kTileBlocks>(p, r0, r1, n, b);
-  });
+  const int most = p.left.run < kMostK ? int(kMostK / p.left.run) : 1, all = p.left.runs();
+  for (int first = 0; first < all; first += most) {
+    const Runs runs{first, first + most < all ? first + most : all};
+    for_groups(p.group, b0, b1, p.down, [&](int n, int b) {
+      if (p.group == kWideBlocks) group<kWideRows, kWideBlocks>(p, runs, r0, r1, n, b);
+      else group<kTileRows, kTileBlocks>(p, runs, r0, r1, n, b);
+    });
+  }
 }
 template void product(const Product<float>&, long, long, int, int);
 template void product(const Product<double>&, long, long, int, int);

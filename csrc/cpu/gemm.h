@@ -56,14 +56,22 @@ template <int kMost, class F> INLINE void for_row_tiles(long first, long last, F
     first += n;
   }
 }
-// f(n, first): blocks first..last in groups of `most`, then what is left
-template <class F> INLINE void for_groups(int most, int first, int last, F&& f) {
-  for (; first < last; first += most) f(last - first < most ? last - first : most, first);
+// f(n, b): blocks first..last in groups of `most`, the last with what is left. `down`: the last group first.
+template <class F> INLINE void for_groups(int most, int first, int last, bool down, F&& f) {
+  const int groups = (last - first + most - 1) / most;
+  for (int i = 0; i < groups; i++) {
+    const int b = first + (down ? groups - 1 - i : i) * most;
+    f(last - b < most ? last - b : most, b);
+  }
 }
+template <class F> INLINE void for_groups(int most, int first, int last, F&& f) { for_groups(most, first, last, false, f); }
+
+// k's of a product that are done for all rows before the next: so much of a panel stays in the second-level cache.
+constexpr long kMostK = 512;
 
 // The left factor: `gates` times `blocks` runs of k. Element (r, k) of run (g, u) stands at
 //   data + slot[g] * slot_stride + u * block_stride + r * row + k * step,   k < run (in the last block: last_run)
-// Rows of x are one run; gate gradients, kept [block][slot][row][W], are walked as k = (gate, unit).
+// Rows of x are runs of kMostK; gate gradients, kept [block][slot][row][W], are walked as k = (gate, unit).
 template <class Real> struct Left {
   const Real* data;
   long row, step;
@@ -72,10 +80,21 @@ template <class Real> struct Left {
   const int* slot = nullptr;  // null: slot[g] is g
   long slot_stride = 0, block_stride = 0;
 
-  long length() const { return gates * ((blocks - 1) * run + last_run); }
+  int runs() const { return gates * blocks; }
+  // The first k of a run
+  long start(int i) const { return i / blocks * ((blocks - 1) * run + last_run) + i % blocks * run; }
+  long length() const { return start(runs()); }
 };
-template <class Real> Left<Real> plain_rows(const Real* data, long row, long K) {
-  return {.data = data, .row = row, .step = 1, .run = K, .last_run = K};
+// Element (r, k) at data + r * row + k * step
+template <class Real> Left<Real> plain_left(const Real* data, long row, long step, long K) {
+  const int blocks = int((K + kMostK - 1) / kMostK);
+  return {.data = data,
+          .row = row,
+          .step = step,
+          .run = kMostK,
+          .last_run = K - (blocks - 1) * kMostK,
+          .blocks = blocks,
+          .block_stride = kMostK * step};
 }
 
 // Where a product comes from or goes to: the W columns of block b in row r stand at data + r * row + b * block.
@@ -93,6 +112,7 @@ template <class Real> struct Product {
   Place<Real> out;
   long columns;         // of init and out, from block 0 on; lanes beyond are neither read nor written
   long panel_step = 1;  // -1: k runs through the panel from its end (and through `left`, by its own step)
+  bool down = false;    // the last group first
 };
 
 // rows r0..r1 of blocks b0..b1. b0 starts a group.

@@ -34,7 +34,7 @@ template <class Real> void linear_forward(const LinearArgs<Real>& a, Team& team,
     pack_bias(a.bias, a.O, 1, b, b + n, at.bias);
   });
   team.wait(me);
-  product(Product<Real>{.left = plain_rows(a.x, a.I, a.I),
+  product(Product<Real>{.left = plain_left(a.x, a.I, 1, a.I),
                         .panel = at.panel,
                         .group = group,
                         .init = {at.bias, 0, W},
