@@ -18,8 +18,8 @@ namespace {
 // threads 1 to 3 µs): a thread must have this much to do between two barriers, and in the whole call.
 constexpr double kOperationsPerStep = 16e3, kOperationsPerCall = 400e3;
 
-// Rows of a chunk of time: its input part or gate gradients stay in cache (48 is slower, 192 to 768 equal).
-constexpr long kChunkRows = 192;
+// Rows of a chunk of time: its input part or gate gradients stay in cache (384 against 192: LSTM training 0.88 to 1.0 of the time, 768 equal).
+constexpr long kChunkRows = 384;
 
 int from_environment(const char* name) {
   const char* text = std::getenv(name);
