@@ -28,13 +28,22 @@ template <class Real> struct ForwardArgs {
   bool reverse;                      // true: time runs from T-1 to 0
   const Real* x;                     // (T, N, I), or null:
   const std::int64_t* tokens;        // (T, N) indices below I, the same as one-hot rows of x
-  Weights<const Real> weights;
+  Weights<const Real> weights;       // not read if there are
+  const Real* panels;                // panels from pack(), or null
+  long panel_rows;
   const Real* state_0[kMaxStates];   // (N, H) each; null is zeros
   Real* y;                           // (T, N, H), rows y_row apart
   long y_row;
   Real* state_n[kMaxStates];         // (N, H) each
   Real* tape;                        // tape_size() values for backward; null: inference
   Real* workspace;                   // forward_size() values
+};
+
+// Weights packed once for many calls of forward
+template <class Real> struct PackArgs {
+  long I, H, rows;                   // rows: of the calls it will be fastest for
+  Weights<const Real> weights;
+  Real* panels;                      // panels_size() values
 };
 
 template <class Real> struct BackwardArgs {

@@ -32,5 +32,6 @@ PYBIND11_MODULE(_core, m) {
   m.def("isa", [] { return std::string(current_isa().name); }, "The instruction set in use.");
   m.def("set_isa", &set_isa, pybind11::arg("name"));
   m.def("num_threads", &num_threads, "The most threads a call may use.");
-  m.def("set_num_threads", &set_num_threads, pybind11::arg("n"));
+  m.def("set_num_threads", &set_num_threads, pybind11::arg("n"), pybind11::arg("beyond_processors") = false,
+        "beyond_processors: also more than the processors this process may run on, to test many threads on few.");
 }

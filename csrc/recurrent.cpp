@@ -153,7 +153,7 @@ void forward(const std::string& name, py::handle x, const py::tuple& weights, py
 
   const py::gil_scoped_release release;
   a.plan = plan_scan(z, cell.gates, isa.kernels<Real>().width);
-  const Buffer workspace(bytes<Real>(cell.forward_size(z, a.plan)));
+  const Buffer workspace(bytes<Real>(cell.forward_size(z, a.plan, true)));
   a.workspace = static_cast<Real*>(workspace.data());
   Buffer kept;
   if (tape) {

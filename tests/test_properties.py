@@ -60,7 +60,7 @@ def test_threads_that_share_rows_unevenly(data):
         _core.set_isa(isa)
         _core.set_num_threads(1)
         one = run_kernel(p)
-        _core.set_num_threads(n)
+        _core.set_num_threads(n, beyond_processors=True)
         assert_same_bits(run_kernel(p), one)
     finally:
         _core.set_isa(before[0])

@@ -21,7 +21,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse},
         blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)), own_b0(int(long(blocks) * me / threads)),
         own_b1(int(long(blocks) * (me + 1) / threads)), dx_by_rows(a.plan.by_rows || blocks_of<Real>(z.I) < 2 * threads),
-        group(group_blocks(z.N / (a.plan.by_rows ? threads : 1))), tape(const_cast<Real*>(a.tape), z),
+        groups{group_blocks(z.N / (a.plan.by_rows ? threads : 1)), mine.b0, mine.b1}, tape(const_cast<Real*>(a.tape), z),
         at(a.workspace, z, a.plan) {}
 
   void run() {
@@ -70,13 +70,13 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   void pack() {
     const bool shared = a.plan.by_rows;
     const long early_rows = kEarly * z.H, late_rows = kLate * z.H;
-    for_packed_groups(shared, me, threads, group, mine.b0, mine.b1, [&](int n, int b) {
+    for_packed_groups(shared, me, threads, groups, [&](int n, int b) {
       pack_columns(a.weights.weight_hh, early_rows, z.H, b, n, at.w_hh[0]);
       if (kLate) pack_columns(a.weights.weight_hh + early_rows * z.H, late_rows, z.H, b, n, at.w_hh[1]);
     });
     const auto [c0, c1] = input_columns();
     if (a.dx)
-      for_packed_groups(dx_by_rows, me, threads, kTileBlocks, c0, c1,
+      for_packed_groups(dx_by_rows, me, threads, {kTileBlocks, c0, c1},
                         [&](int n, int b) { pack_columns(a.weights.weight_ih, G * z.H, z.I, b, n, at.w_ih); });
     if (a.tokens) load_token_gradient();
     if (shared || dx_by_rows) team.wait(me);
@@ -95,7 +95,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     const Place<Real> out{target.data, target.vectors * W, z.N * target.vectors * W};
     product(Product<Real>{.left = d.left(z.H, count, Cell::kH + g0),
                           .panel = panel,
-                          .group = group,
+                          .groups = groups,
                           .init = {target.add ? out.data : nullptr, out.row, out.block},
                           .out = out,
                           .columns = long(blocks) * W,
@@ -187,7 +187,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     Real* dx = a.dx + chunk.first_time * z.N * z.I;
     product(Product<Real>{.left = d.left(z.H, G, Cell::kX),
                           .panel = at.w_ih,
-                          .group = kTileBlocks,
+                          .groups = {kTileBlocks, c0, c1},
                           .init = {a.dx_add ? dx : nullptr, z.I, W},
                           .out = {dx, z.I, W},
                           .columns = z.I},
@@ -233,7 +233,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   const Share mine;              // of the scan
   const int own_b0, own_b1;      // unit blocks whose weight gradients this thread sums
   const bool dx_by_rows;
-  const int group;
+  const Groups groups;
   const typename Base::Tape tape;
   const Layout at;
 };

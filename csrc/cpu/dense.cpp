@@ -27,7 +27,7 @@ void weight_gradient(const GateGradients<Real>& d, const int* slot, int g0, int 
         Real* out = dweight + (g * H + b * W) * K + first * W;
         product(Product<Real>{.left = plain_left<Real>(d.at(b, slot[g], start), 1, step * W, order.rows),
                               .panel = strip,
-                              .group = kTileBlocks,
+                              .groups = {kTileBlocks, 0, n},
                               .init = {add ? out : nullptr, K, W},
                               .out = {out, K, W},
                               .columns = K - first * W,

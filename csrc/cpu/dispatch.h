@@ -13,7 +13,9 @@ template <class Real> struct CellKernels {
   const char* name;
   int gates, states;
   long (*tape_size)(const Sizes&);
-  long (*forward_size)(const Sizes&, const Plan&);
+  long (*panels_size)(const PackArgs<Real>&);
+  void (*pack)(const PackArgs<Real>&);
+  long (*forward_size)(const Sizes&, const Plan&, bool with_panels);
   long (*backward_size)(const Sizes&, const Plan&);
   void (*forward)(const ForwardArgs<Real>&, Team&, int me);
   void (*backward)(const BackwardArgs<Real>&, Team&, int me);

@@ -4,39 +4,27 @@
 // The input part of all gates is computed for a chunk of time; then, step by step, a register tile multiplies h by the
 // panels of all gates of the same units, and the cell finishes while the sums are in registers.
 #pragma once
-#include "scan.h"
+#include "panels.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
-
-// Rows and blocks of a step's tile, for `gates` gates: measured; all gates of a unit stay in one tile.
-constexpr int step_rows(int gates) { return kRegisters == 32 ? (gates == 3 ? 8 : 6) : (gates % 2 ? 4 : 3); }
-constexpr int step_blocks(int gates, long rows) {
-  const int most = rows == 1 ? kSums * 2 / 3 : kSums / int(rows), cap = rows == 1 ? 8 : 4;
-  const int blocks = most / gates;
-  return blocks < 1 ? 1 : blocks < cap ? blocks : cap;
-}
-
-// Blocks in a group of the panel, for a scan of so many rows
-constexpr int step_group(int gates, long rows) {
-  const int most = step_rows(gates), tiles = (rows + most - 1) / most;
-  return step_blocks(gates, tiles ? (rows + tiles - 1) / tiles : 1);
-}
 
 template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   using Base = Scan<Cell, Real>;
   using V = Vec<Real>;
   using Base::W, Base::G, Base::S, Base::kLate, Base::kEarly, Base::kTaped;
-  static constexpr int kStages = kLate ? 2 : 1;
-  static constexpr int first_gate(int stage) { return stage * kEarly; }
-  static constexpr int gates(int stage) { return stage == 0 ? kEarly : kLate; }
 
  public:
-  static long size(const Sizes& z, const Plan& plan) { return Layout(nullptr, z, plan, false).size; }
+  // with_panels: they are packed in the workspace, else they come packed
+  static long size(const Sizes& z, const Plan& plan, bool with_panels) {
+    return Layout(nullptr, z, plan, false).size + (with_panels ? own_panels(nullptr, z, plan, {}).size : 0);
+  }
 
   Forward(const ForwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse},
         blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)),
-        at(a.workspace, z, a.plan, a.tape != nullptr) {
+        at(a.workspace, z, a.plan, a.tape != nullptr),
+        panels(a.panels ? Panels<Cell, Real>(const_cast<Real*>(a.panels), z.I, z.H, 0, blocks, a.panel_rows, a.panel_rows)
+                        : own_panels(a.workspace + at.size, z, a.plan, mine)) {
     if (a.tape) {
       const typename Base::Tape tape(a.tape, z);
       at.taped = tape.taped;
@@ -45,16 +33,10 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     } else {
       taped_rows = z.N;  // late gates hand over within a step
     }
-    // Shared panels have one layout: that of the smaller group where the threads' shares differ by a row.
-    const long sharing = a.plan.by_rows ? threads : 1, fewest = z.N / sharing, most = (z.N + sharing - 1) / sharing;
-    for (int stage = 0; stage < kStages; stage++) {
-      const int g = gates(stage), few = step_group(g, fewest), many = step_group(g, most);
-      group[stage] = few < many ? few : many;
-    }
   }
 
   void run() {
-    pack();
+    if (!a.panels) pack();
     Base::load_states(mine, z, a.state_0, at.state);
     if (a.tape) Base::store_states(mine, z, at.state, typename Base::Tape(a.tape, z).state_0);
     for (long first = 0; first < z.T; first += a.plan.chunk_steps) {
@@ -68,42 +50,28 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
  private:
   struct Layout {
-    Real *w_ih, *w_hh[2], *b_ih, *b_hh;  // panels; biases [block][G][W]
-    Real* xg;                            // [block][G][row in chunk][W]
-    Real* state;                         // [block][n][S][W]
-    Real *taped, *u;                     // those of the tape, or of one step (late gates only), or null
+    Real* xg;           // [block][G][row in chunk][W]
+    Real* state;        // [block][n][S][W]
+    Real *taped, *u;    // those of the tape, or of one step (late gates only), or null
     long size;
     Layout(Real* base, const Sizes& z, const Plan& plan, bool training) {
-      const long vectors = long(blocks_of<Real>(z.H)) * W, rows = (plan.chunk_steps < z.T ? plan.chunk_steps : z.T) * z.N;
+      const long vectors = long(blocks_of<Real>(z.H)) * W;
       Arena<Real> arena{base};
-      w_ih = arena.take(vectors * G * z.I);
-      for (int stage = 0; stage < kStages; stage++) w_hh[stage] = arena.take(vectors * gates(stage) * z.H);
-      b_ih = arena.take(vectors * G);
-      b_hh = arena.take(vectors * G);
-      xg = arena.take(vectors * G * rows);
+      xg = arena.take(vectors * G * chunk_rows(z, plan));
       state = arena.take(vectors * S * z.N);
       taped = kLate && !training ? arena.take(vectors * kTaped * z.N) : nullptr;
       u = kLate && !training ? arena.take(z.N * z.H) : nullptr;
       size = arena.used;
     }
   };
+  static long chunk_rows(const Sizes& z, const Plan& plan) { return (plan.chunk_steps < z.T ? plan.chunk_steps : z.T) * z.N; }
+  static Panels<Cell, Real> own_panels(Real* base, const Sizes& z, const Plan& plan, const Share& mine) {
+    return {base, z.I, z.H, mine.b0, mine.b1, chunk_rows(z, plan), plan.by_rows ? z.N / plan.threads : z.N};
+  }
 
   void pack() {
-    const bool shared = a.plan.by_rows;
-    const Weights<const Real>& w = a.weights;
-    for_packed_groups(shared, me, threads, kTileBlocks, mine.b0 * G, mine.b1 * G,
-                      [&](int n, int v) { pack_units(GateRows<Real>{w.weight_ih, z.H, z.I, G}, v, n, at.w_ih); });
-    for (int stage = 0; stage < kStages; stage++) {
-      const int g = gates(stage);
-      for_packed_groups(shared, me, threads, group[stage], mine.b0, mine.b1, [&](int n, int b) {
-        pack_units(GateRows<Real>{w.weight_hh + first_gate(stage) * z.H * z.H, z.H, z.H, g}, b * g, n * g, at.w_hh[stage]);
-      });
-    }
-    for_packed_groups(shared, me, threads, 1, mine.b0, mine.b1, [&](int, int b) {
-      pack_bias(w.bias_ih, z.H, G, b, b + 1, at.b_ih);
-      pack_bias(w.bias_hh, z.H, G, b, b + 1, at.b_hh);
-    });
-    if (shared) team.wait(me);
+    panels.pack(a.weights, z.I, z.H, a.plan.by_rows, me, threads);
+    if (a.plan.by_rows) team.wait(me);
   }
 
   // f(r0, r1): the chunk's rows that this thread scans
@@ -115,9 +83,9 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   void input_part(const Chunk& chunk) {
     for_own_rows(chunk, [&](long r0, long r1) {
       product(Product<Real>{.left = plain_left(a.x + chunk.first_time * z.N * z.I, z.I, 1, z.I),
-                            .panel = at.w_ih,
-                            .group = kTileBlocks,
-                            .init = {at.b_ih, 0, W},
+                            .panel = panels.w_ih,
+                            .groups = panels.input_groups,
+                            .init = {panels.b_ih, 0, W},
                             .out = {at.xg, W, chunk.rows * W},
                             .columns = long(blocks) * G * W},
               r0, r1, mine.b0 * G, mine.b1 * G);
@@ -126,10 +94,10 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   // The product with one-hot rows: the same bits.
   void gather_input(const Chunk& chunk) {
     const std::int64_t* tokens = a.tokens + chunk.first_time * z.N;
-    for_groups(kTileBlocks, mine.b0 * G, mine.b1 * G, [&](int n, int first) {
-      for (int v = first; v < first + n; v++) {
-        const V bias = load(at.b_ih + v * W);
-        const Real* column = at.w_ih + first * z.I * W + (v - first) * W;
+    for_group_parts(panels.input_groups, mine.b0 * G, mine.b1 * G, false, [&](int n, int first, int j0, int j1) {
+      for (int v = first + j0; v < first + j1; v++) {
+        const V bias = load(panels.b_ih + v * W);
+        const Real* column = panels.w_ih + first * z.I * W + (v - first) * W;
         for_own_rows(chunk, [&](long r0, long r1) {
           for (long r = r0; r < r1; r++) store(at.xg + (v * chunk.rows + r) * W, bias + load(column + tokens[r] * n * W));
         });
@@ -154,23 +122,27 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   }
 
   template <int kStage> void stage(const Step& s, const Real* h, long h_row) {
-    constexpr int g = gates(kStage);
-    for_groups(group[kStage], mine.b0, mine.b1, s.t % 2, [&](int n, int b) {
+    constexpr int g = gates_of<Cell>(kStage);
+    for_group_parts(panels.groups[kStage], mine.b0, mine.b1, s.t % 2, [&](int n, int b, int j0, int j1) {
+      const Real* w = panels.w_hh[kStage] + b * g * z.H * W;
       for_row_tiles<step_rows(g)>(mine.n0, mine.n1, [&](auto rows, long row) {
-        with_count<step_blocks(g, rows.value)>(
-            n, [&](auto blocks) { tile<kStage, rows.value, blocks.value>(s, row, b, h, h_row); });
+        for_groups(step_blocks(g, rows.value), j0, j1, [&](int count, int j) {
+          with_count<step_blocks(g, rows.value)>(count, [&](auto blocks) {
+            tile<kStage, rows.value, blocks.value>(s, row, b + j, h, h_row, w + j * g * W, n * g * W);
+          });
+        });
       });
     });
   }
 
-  // Gates of units b.. for rows n..: the hidden part, then the cell. h null is zeros.
+  // Gates of units b.. for rows n..: the hidden part, then the cell. h null is zeros; w: their panel, one k w_k after another.
   template <int kStage, int kRows, int kBlocks>
-  [[gnu::noinline]] void tile(const Step& s, long n, int b, const Real* h, long h_row) {
-    constexpr int g = gates(kStage), kVectors = kBlocks * g;
+  [[gnu::noinline]] void tile(const Step& s, long n, int b, const Real* h, long h_row, const Real* w, long w_k) {
+    constexpr int g = gates_of<Cell>(kStage), kVectors = kBlocks * g;
     V acc[kRows][kVectors];
     UNROLL for (int r = 0; r < kRows; r++) UNROLL for (int j = 0; j < kVectors; j++) acc[r][j] =
-        load(at.b_hh + ((b + j / g) * G + first_gate(kStage) + j % g) * W);
-    if (h) multiply<kRows, kVectors>(acc, h + n * h_row, h_row, 1, z.H, at.w_hh[kStage] + b * g * z.H * W, kVectors * W);
+        load(panels.b_hh + ((b + j / g) * G + first_gate<Cell>(kStage) + j % g) * W);
+    if (h) multiply<kRows, kVectors>(acc, h + n * h_row, h_row, 1, z.H, w, w_k);
     V sums[kRows][kVectors];  // acc itself must only be indexed by constants, or it would live in memory
     UNROLL for (int r = 0; r < kRows; r++) UNROLL for (int j = 0; j < kVectors; j++) sums[r][j] = acc[r][j];
     for (int j = 0; j < kBlocks; j++)
@@ -178,7 +150,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   }
 
   template <int kStage> INLINE void finish(const Step& step, long n, int b, const V* sums) {
-    constexpr int first = first_gate(kStage), count = gates(kStage), kDone = kStage ? kEarly : 0;
+    constexpr int first = first_gate<Cell>(kStage), count = gates_of<Cell>(kStage), kDone = kStage ? kEarly : 0;
     V xg[G], hg[G], s[S], s_new[S], saved[Cell::kSaved];
     UNROLL for (int g = 0; g < count; g++) {
       hg[first + g] = sums[g];
@@ -209,8 +181,8 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   const int blocks;
   const Share mine;
   Layout at;
+  const Panels<Cell, Real> panels;
   long taped_rows;
-  int group[kStages];
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -39,7 +39,9 @@ INLINE void store_tile(const Vec<Real> (&acc)[kRows][kBlocks], const Place<Real>
 // Runs of the left factor that are done for all rows and blocks before the next
 struct Runs { int first, last; };
 
-template <int kRows, int kBlocks, class Real> [[gnu::noinline]] void tile(const Product<Real>& p, Runs runs, long r, int b) {
+// `w`: the tile's columns at k = 0, one k w_k after another
+template <int kRows, int kBlocks, class Real>
+[[gnu::noinline]] void tile(const Product<Real>& p, Runs runs, long r, int b, const Real* w, long w_k) {
   constexpr int W = kWidth<Real>;
   Vec<Real> acc[kRows][kBlocks] = {};
   const long columns = p.columns - b * W;
@@ -47,8 +49,7 @@ template <int kRows, int kBlocks, class Real> [[gnu::noinline]] void tile(const 
   if (init.data) load_tile<kRows, kBlocks>(acc, init, r, b, columns);
 
   const Left<Real>& a = p.left;
-  const long length = a.length(), start = a.start(runs.first), w_k = p.panel_step * kBlocks * W;
-  const Real* w = p.panel + b * length * W + (p.panel_step < 0 ? length - 1 - start : start) * kBlocks * W;
+  w += a.start(runs.first) * w_k;
   int g = runs.first / a.blocks, u = runs.first % a.blocks;
   for (int i = runs.first; i < runs.last; i++) {
     const long run = u + 1 < a.blocks ? a.run : a.last_run;
@@ -60,9 +61,17 @@ template <int kRows, int kBlocks, class Real> [[gnu::noinline]] void tile(const 
   store_tile<kRows, kBlocks>(acc, p.out, r, b, columns);
 }
 
-template <int kRows, int kBlocks, class Real> void group(const Product<Real>& p, Runs runs, long r0, long r1, int n, int b) {
-  with_count<kBlocks>(n, [&](auto blocks) {
-    for_row_tiles<kRows>(r0, r1, [&](auto rows, long r) { tile<rows.value, blocks.value>(p, runs, r, b); });
+// Tiles of at most kRows x kBlocks over blocks b + j0..b + j1 of the group of n that starts at block b
+template <int kRows, int kBlocks, class Real>
+void group(const Product<Real>& p, Runs runs, long r0, long r1, int n, int b, int j0, int j1) {
+  constexpr int W = kWidth<Real>;
+  const long length = p.left.length(), w_k = n * W;
+  const Real* w = p.panel + b * length * W + (p.panel_step < 0 ? (length - 1) * w_k : 0);
+  for_groups(kBlocks, j0, j1, [&](int count, int j) {
+    with_count<kBlocks>(count, [&](auto blocks) {
+      for_row_tiles<kRows>(
+          r0, r1, [&](auto rows, long r) { tile<rows.value, blocks.value>(p, runs, r, b + j, w + j * W, p.panel_step * w_k); });
+    });
   });
 }
 
@@ -72,9 +81,9 @@ template <class Real> void product(const Product<Real>& p, long r0, long r1, int
   const int most = p.left.run < kMostK ? int(kMostK / p.left.run) : 1, all = p.left.runs();
   for (int first = 0; first < all; first += most) {
     const Runs runs{first, first + most < all ? first + most : all};
-    for_groups(p.group, b0, b1, p.down, [&](int n, int b) {
-      if (p.group == kWideBlocks) group<kWideRows, kWideBlocks>(p, runs, r0, r1, n, b);
-      else group<kTileRows, kTileBlocks>(p, runs, r0, r1, n, b);
+    for_group_parts(p.groups, b0, b1, p.down, [&](int n, int b, int j0, int j1) {
+      if (r1 - r0 <= kWideRows) group<kWideRows, kWideBlocks>(p, runs, r0, r1, n, b, j0, j1);
+      else group<kTileRows, kTileBlocks>(p, runs, r0, r1, n, b, j0, j1);
     });
   }
 }

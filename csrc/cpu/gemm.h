@@ -39,6 +39,9 @@ constexpr int kWideRows = kSums / kWideBlocks;
 // Blocks (vectors of columns) in one group of a panel, for products over this many rows
 constexpr int group_blocks(long rows) { return rows <= kWideRows ? kWideBlocks : kTileBlocks; }
 
+// How a panel's blocks lie: groups of `group` from block `first` to `last`, whoever works on which of them.
+struct Groups { int group, first, last; };
+
 template <int n> struct Count { static constexpr int value = n; };
 
 // f(Count<n>) for a run-time n in 1..kMost
@@ -56,7 +59,7 @@ template <int kMost, class F> INLINE void for_row_tiles(long first, long last, F
     first += n;
   }
 }
-// f(n, b): blocks first..last in groups of `most`, the last with what is left. `down`: the last group first.
+// Blocks first..last in groups of `most`, the last with what is left: f(n, b). `down`: the last group first.
 template <class F> INLINE void for_groups(int most, int first, int last, bool down, F&& f) {
   const int groups = (last - first + most - 1) / most;
   for (int i = 0; i < groups; i++) {
@@ -65,6 +68,13 @@ template <class F> INLINE void for_groups(int most, int first, int last, bool do
   }
 }
 template <class F> INLINE void for_groups(int most, int first, int last, F&& f) { for_groups(most, first, last, false, f); }
+// f(n, b, j0, j1): of each group (n blocks from b on) those, b + j0..b + j1, that are among b0..b1
+template <class F> INLINE void for_group_parts(const Groups& groups, int b0, int b1, bool down, F&& f) {
+  for_groups(groups.group, groups.first, groups.last, down, [&](int n, int b) {
+    const int j0 = b < b0 ? b0 - b : 0, j1 = b1 - b < n ? b1 - b : n;
+    if (j0 < j1) f(n, b, j0, j1);
+  });
+}
 
 // k's of a product that are done for all rows before the next: so much of a panel stays in the second-level cache.
 constexpr long kMostK = 512;
@@ -107,7 +117,7 @@ template <class Real> struct Place {
 template <class Real> struct Product {
   Left<Real> left;
   const Real* panel;  // the group that starts at block b lies at panel + b * length * W, [k][blocks in group][W]
-  int group;          // blocks in a group: group_blocks() of the rows it was packed for
+  Groups groups;      // any; group_blocks() of the rows is the fastest
   Place<const Real> init;  // null: zeros
   Place<Real> out;
   long columns;         // of init and out, from block 0 on; lanes beyond are neither read nor written
@@ -115,7 +125,7 @@ template <class Real> struct Product {
   bool down = false;    // the last group first
 };
 
-// rows r0..r1 of blocks b0..b1. b0 starts a group.
+// rows r0..r1 of blocks b0..b1
 template <class Real> void product(const Product<Real>& p, long r0, long r1, int b0, int b1);
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

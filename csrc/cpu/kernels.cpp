@@ -19,6 +19,11 @@ template <class C, class Real> void forward(const ForwardArgs<Real>& a, Team& te
 template <class C, class Real> void backward(const BackwardArgs<Real>& a, Team& team, int me) {
   Backward<C, Real>(a, team, me).run();
 }
+template <class C, class Real> Panels<C, Real> panels(const PackArgs<Real>& a) {
+  return {a.panels, a.I, a.H, 0, blocks_of<Real>(a.H), a.rows, a.rows};
+}
+template <class C, class Real> long panels_size(const PackArgs<Real>& a) { return panels<C, Real>(a).size; }
+template <class C, class Real> void pack(const PackArgs<Real>& a) { panels<C, Real>(a).pack(a.weights, a.I, a.H, false, 0, 1); }
 template <class C, class Real> long tape_size(const Sizes& z) { return typename Scan<C, Real>::Tape(nullptr, z).size; }
 template <class Real> long linear_forward_size(const LinearArgs<Real>& a) { return LinearLayout<Real>(a, false).size; }
 template <class Real> long linear_backward_size(const LinearArgs<Real>& a) { return LinearLayout<Real>(a, true).size; }
@@ -31,9 +36,16 @@ template <class Real> constexpr Kernels<Real> table() {
   Kernels<Real> k{};
   k.width = kWidth<Real>;
   for_each_cell([&]<Cell C>() {
-    k.cells[k.cell_count++] = {
-        C::kName,         C::kGates,        C::kStates, tape_size<C, Real>, Forward<C, Real>::size, Backward<C, Real>::size,
-        forward<C, Real>, backward<C, Real>};
+    k.cells[k.cell_count++] = {C::kName,
+                               C::kGates,
+                               C::kStates,
+                               tape_size<C, Real>,
+                               panels_size<C, Real>,
+                               pack<C, Real>,
+                               Forward<C, Real>::size,
+                               Backward<C, Real>::size,
+                               forward<C, Real>,
+                               backward<C, Real>};
   });
   k.linear_forward_size = linear_forward_size<Real>;
   k.linear_backward_size = linear_backward_size<Real>;

@@ -28,15 +28,15 @@ template <class Real> void linear_forward(const LinearArgs<Real>& a, Team& team,
   constexpr int W = kWidth<Real>;
   const LinearLayout<Real> at(a, false);
   const int threads = team.size(), blocks = blocks_of<Real>(a.O);
-  const int group = group_blocks(a.M);
-  for_packed_groups(true, me, threads, group, 0, blocks, [&](int n, int b) {
+  const Groups groups{group_blocks(a.M), 0, blocks};
+  for_packed_groups(true, me, threads, groups, [&](int n, int b) {
     pack_units(GateRows<Real>{a.weight, a.O, a.I, 1}, b, n, at.panel);
     pack_bias(a.bias, a.O, 1, b, b + n, at.bias);
   });
   team.wait(me);
   product(Product<Real>{.left = plain_left(a.x, a.I, 1, a.I),
                         .panel = at.panel,
-                        .group = group,
+                        .groups = groups,
                         .init = {at.bias, 0, W},
                         .out = {a.y, a.O, W},
                         .columns = a.O},
@@ -57,7 +57,7 @@ template <class Real> void linear_backward(const LinearArgs<Real>& a, Team& team
   const int threads = team.size(), blocks = blocks_of<Real>(a.O), inputs = blocks_of<Real>(a.I);
   const int b0 = long(blocks) * me / threads, b1 = long(blocks) * (me + 1) / threads;
   if (a.dx)
-    for_packed_groups(true, me, threads, kTileBlocks, 0, inputs,
+    for_packed_groups(true, me, threads, {kTileBlocks, 0, inputs},
                       [&](int n, int b) { pack_columns(a.weight, a.O, a.I, b, n, at.panel); });
   for (long chunk = (a.M - 1) / kLinearChunk; chunk >= 0; chunk--) {
     const long first = chunk * kLinearChunk, rows = a.M - first < kLinearChunk ? a.M - first : kLinearChunk;
@@ -72,7 +72,7 @@ template <class Real> void linear_backward(const LinearArgs<Real>& a, Team& team
     if (a.dx)
       product(Product<Real>{.left = d.left(a.O, 1, kSlot),
                             .panel = at.panel,
-                            .group = kTileBlocks,
+                            .groups = {kTileBlocks, 0, inputs},
                             .init = {},
                             .out = {a.dx + first * a.I, a.I, W},
                             .columns = a.I},

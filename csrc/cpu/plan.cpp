@@ -18,7 +18,8 @@ namespace {
 // threads 1 to 3 µs): a thread must have this much to do between two barriers, and in the whole call.
 constexpr double kOperationsPerStep = 16e3, kOperationsPerCall = 400e3;
 
-// Rows of a chunk of time: its input part or gate gradients stay in cache (384 against 192: LSTM training 0.88 to 1.0 of the time, 768 equal).
+// Rows of a chunk of time: its input part or gate gradients stay in cache (384 against 192: LSTM training 0.88 to 1.0 of the
+// time, 768 equal).
 constexpr long kChunkRows = 384;
 
 int from_environment(const char* name) {
@@ -28,15 +29,27 @@ int from_environment(const char* name) {
   return n > 0 ? int(std::min<long>(n, kMaxThreads)) : 0;
 }
 
-int default_threads() {
-  for (const char* name : {"FUSEDRNN_NUM_THREADS", "OMP_NUM_THREADS"})
-    if (const int n = from_environment(name)) return n;
+int processors() {
   cpu_set_t allowed;  // by taskset, a container, a batch system
   CPU_ZERO(&allowed);
   return sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? std::clamp(CPU_COUNT(&allowed), 1, kMaxThreads) : 1;
 }
 
+int default_threads() {
+  for (const char* name : {"FUSEDRNN_NUM_THREADS", "OMP_NUM_THREADS"})
+    if (const int n = from_environment(name)) return n;
+  return processors();
+}
+
 std::atomic<int> chosen{0};
+std::atomic<bool> oversubscribe{false};
+
+// As many threads as the work is worth, are allowed and find a processor: those that share one only wait for one another.
+int threads_for(double worth) {
+  if (worth < 2) return 1;
+  const int allowed = oversubscribe ? num_threads() : std::min(num_threads(), processors());
+  return int(std::min(worth, double(allowed)));
+}
 
 }  // namespace
 
@@ -46,9 +59,10 @@ int num_threads() {
   return n ? n : default_threads();
 }
 
-void set_num_threads(int n) {
+void set_num_threads(int n, bool beyond_processors) {
   if (n < 1) throw std::invalid_argument("num_threads: expected at least 1, got " + std::to_string(n));
   chosen.store(std::min(n, kMaxThreads));
+  oversubscribe.store(beyond_processors);
 }
 
 Plan plan_scan(const Sizes& z, int gates, int width) {
@@ -56,16 +70,15 @@ Plan plan_scan(const Sizes& z, int gates, int width) {
   const long blocks = (z.H + width - 1) / width;
   Plan plan{};
   plan.chunk_steps = std::max(1L, kChunkRows / z.N);
-  const long most = std::min({double(num_threads()), step / kOperationsPerStep + 0.5, call / kOperationsPerCall + 0.5});
+  const int most = threads_for(std::min(step / kOperationsPerStep, call / kOperationsPerCall) + 0.5);
   // No barrier in the scan, but every thread reads all of W_hh: right for many rows and few weights.
   plan.by_rows = z.N >= 16 && z.H <= 128 && z.N >= 4 * most && most > 1;
-  plan.threads = int(std::max(1L, plan.by_rows ? most : std::min(most, blocks)));
+  plan.threads = plan.by_rows ? most : int(std::min<long>(most, blocks));
   return plan;
 }
 
 int plan_rows(long rows, double operations_per_row) {
-  const double most = std::min(double(num_threads()), rows * operations_per_row / kOperationsPerCall + 0.5);
-  return int(std::clamp<long>(long(most), 1, rows));
+  return int(std::min<long>(threads_for(rows * operations_per_row / kOperationsPerCall + 0.5), rows));
 }
 
 }  // namespace fusedrnn

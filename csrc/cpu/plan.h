@@ -6,9 +6,9 @@
 namespace fusedrnn {
 
 // The most threads a call may use: set_num_threads(), else FUSEDRNN_NUM_THREADS, OMP_NUM_THREADS, else the processors
-// this process may run on.
+// this process may run on. No call uses more than there are such processors, unless told to.
 int num_threads();
-void set_num_threads(int n);  // throws std::invalid_argument below 1
+void set_num_threads(int n, bool beyond_processors = false);  // throws std::invalid_argument below 1
 
 // width: units in a vector
 Plan plan_scan(const Sizes& size, int gates, int width);

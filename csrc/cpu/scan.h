@@ -86,9 +86,9 @@ template <class Cell, class Real> struct Scan {
 };
 
 // Shared panels are packed in turns (a barrier must follow), own panels by their owner.
-template <class F> INLINE void for_packed_groups(bool shared, int me, int threads, int most, int first, int last, F&& f) {
+template <class F> INLINE void for_packed_groups(bool shared, int me, int threads, const Groups& groups, F&& f) {
   int turn = 0;
-  for_groups(most, first, last, [&](int n, int b) {
+  for_groups(groups.group, groups.first, groups.last, [&](int n, int b) {
     if (!shared || turn++ % threads == me) f(n, b);
   });
 }

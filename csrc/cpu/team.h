@@ -9,7 +9,7 @@ constexpr int kMaxThreads = 256;
 class Team {
  public:
   int size() const { return size_; }
-  // Returns when every thread has called it as often as this one. Spins, but yields the core when it takes long.
+  // Returns when every thread has called it as often as this one. Spins, then sleeps until the last one comes.
   void wait(int me);
 
  private:
@@ -17,6 +17,7 @@ class Team {
   // One counter a thread, each on its own pair of cache lines (processors fetch lines in pairs).
   struct alignas(128) Slot { unsigned steps; };
   int size_ = 1;
+  int sleepers_ = 0;
   Slot slots_[kMaxThreads];
 };
 

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+// The weights of one layer in one direction as the forward scan reads them.
+#pragma once
+#include "scan.h"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+// Rows and blocks of a step's tile, for `gates` gates: measured; all gates of a unit stay in one tile.
+constexpr int step_rows(int gates) { return kRegisters == 32 ? (gates == 3 ? 8 : 6) : (gates % 2 ? 4 : 3); }
+constexpr int step_blocks(int gates, long rows) {
+  const int most = rows == 1 ? kSums * 2 / 3 : kSums / int(rows), cap = rows == 1 ? 8 : 4;
+  const int blocks = most / gates;
+  return blocks < 1 ? 1 : blocks < cap ? blocks : cap;
+}
+// Blocks in a group of the panel, for a scan of so many rows
+constexpr int step_group(int gates, long rows) {
+  const int most = step_rows(gates), tiles = (rows + most - 1) / most;
+  return step_blocks(gates, tiles ? (rows + tiles - 1) / tiles : 1);
+}
+
+// A cell with late gates takes a step in two stages, each with gates and panels of its own.
+template <class Cell> constexpr int stages = Cell::kLate ? 2 : 1;
+template <class Cell> constexpr int first_gate(int stage) { return stage * (Cell::kGates - Cell::kLate); }
+template <class Cell> constexpr int gates_of(int stage) { return stage ? Cell::kLate : Cell::kGates - Cell::kLate; }
+
+template <class Cell, class Real> struct Panels {
+  static constexpr int W = kWidth<Real>, G = Cell::kGates;
+  Real *w_ih, *w_hh[2], *b_ih, *b_hh;  // panels; biases [block][G][W]
+  Groups input_groups, groups[2];      // of w_ih (of vectors: G a block) and of w_hh
+  long size;
+
+  // Of blocks b0..b1; the groups suit input products of so many rows, and scans of so many, and are right for any.
+  Panels(Real* base, long I, long H, int b0, int b1, long input_rows, long rows)
+      : input_groups{group_blocks(input_rows), b0 * G, b1 * G} {
+    const long vectors = long(blocks_of<Real>(H)) * W;
+    Arena<Real> arena{base};
+    w_ih = arena.take(vectors * G * I);
+    for (int stage = 0; stage < stages<Cell>; stage++) {
+      w_hh[stage] = arena.take(vectors * gates_of<Cell>(stage) * H);
+      groups[stage] = {step_group(gates_of<Cell>(stage), rows), b0, b1};
+    }
+    b_ih = arena.take(vectors * G);
+    b_hh = arena.take(vectors * G);
+    size = arena.used;
+  }
+
+  // shared: the threads take turns, and a barrier must follow
+  void pack(const Weights<const Real>& w, long I, long H, bool shared, int me, int threads) const {
+    for_packed_groups(shared, me, threads, input_groups,
+                      [&](int n, int v) { pack_units(GateRows<Real>{w.weight_ih, H, I, G}, v, n, w_ih); });
+    for (int stage = 0; stage < stages<Cell>; stage++) {
+      const int g = gates_of<Cell>(stage);
+      const GateRows<Real> rows{w.weight_hh + first_gate<Cell>(stage) * H * H, H, H, g};
+      for_packed_groups(shared, me, threads, groups[stage], [&](int n, int b) { pack_units(rows, b * g, n * g, w_hh[stage]); });
+    }
+    for_packed_groups(shared, me, threads, groups[0], [&](int n, int b) {
+      pack_bias(w.bias_ih, H, G, b, b + n, b_ih);
+      pack_bias(w.bias_hh, H, G, b, b + n, b_hh);
+    });
+  }
+};
+
+}  // namespace fusedrnn::FUSEDRNN_ISA
