@@ -37,9 +37,10 @@ template <class T> py::array array_of(py::handle object, const std::string& name
 }
 
 inline void check_shape(const py::array& array, const std::string& name, std::initializer_list<long> shape) {
-  const std::vector<py::ssize_t> got(array.shape(), array.shape() + array.ndim());
-  if (!std::equal(shape.begin(), shape.end(), got.begin(), got.end()))
-    throw std::invalid_argument(name + ": expected shape " + shape_text(shape) + ", got " + shape_text(got));
+  const auto *first = array.shape(), *last = first + array.ndim();
+  if (!std::equal(shape.begin(), shape.end(), first, last))
+    throw std::invalid_argument(name + ": expected shape " + shape_text(shape) + ", got " +
+                                shape_text(std::vector<long>(first, last)));
 }
 
 inline void check_layout(const py::array& array, const std::string& name, bool writes) {

@@ -20,6 +20,7 @@ PYBIND11_MODULE(_core, m) {
   m.attr("compiler") = FUSEDRNN_COMPILER;
   m.attr("openmp") = has_openmp();
   bind_recurrent(m);
+  bind_packed(m);
   bind_head(m);
   m.def(
       "isas",

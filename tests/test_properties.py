@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import Problem, make_problem, run_forward, run_kernel
 
-# Small and odd, units split with a tail, rows split (N >= 16, H <= 128), several chunks of 192 rows
-SHAPES = [(3, 2, 5, 17), (40, 1, 33, 150), (30, 24, 20, 96), (9, 50, 16, 130)]
+# Small and odd, units split with a tail, rows split (N >= 16, H <= 128), several chunks of rows
+SHAPES = [(3, 2, 5, 17), (2, 3, 1030, 40), (40, 1, 33, 150), (30, 24, 20, 96), (9, 50, 16, 130)]
 ROWS_SPLIT = {"N": (16, 60), "H": (20, 128), "threads": (2, 5)}
 parametrize_cells = pytest.mark.parametrize("cell", CELLS)
 parametrize_shapes = pytest.mark.parametrize(("T", "N", "I", "H"), SHAPES)

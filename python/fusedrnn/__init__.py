@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core, functional, validate
 from ._core import __version__
 from .cells import GRUCell, LSTMCell, RNNCell
+from .frozen import Frozen
 from .head import Linear, softmax_cross_entropy
 from .layers import GRU, LSTM, RNN
 from .weights import CELLS, Weights
@@ -26,6 +27,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Frozen",
     "GRUCell",
     "LSTMCell",
     "Linear",

@@ -41,12 +41,14 @@ def infer(
     cell: str,
     x: Array,
     state: State | None,
-    weights: Weights,
+    weights: Weights | _core.Packed,
     *,
     reverse: bool = False,
     out: Array | None = None,
 ) -> tuple[Array, State]:
     """Run one layer in one direction and keep nothing: `forward` without its tape.
+
+    The weights may come packed, as `layer.freeze()` keeps them.
 
     Examples
     --------
@@ -186,14 +188,17 @@ def _run(
     cell: str,
     x: Array,
     state: State | None,
-    weights: Weights,
+    weights: Weights | _core.Packed,
     reverse: bool,
     out: Array | None,
     core: _core.Tape | None,
 ) -> tuple[Array, State, Array]:
     """Check, allocate and run; return y, state_n, and x as the kernel saw it."""
     G, letters = validate.cell(cell)
-    dtype, I, H = validate.weights(weights, G)
+    if core is None and isinstance(weights, _core.Packed):
+        dtype, I, H = validate.packed(weights, cell)
+    else:
+        dtype, I, H = validate.weights(weights, G)
     x = validate.inputs(x, dtype, I)
     T, N = x.shape[:2]
     if state is not None:
@@ -206,7 +211,10 @@ def _run(
             validate.apart("out", out, read)
     state_n = tuple([np.empty((N, H), dtype) for _ in letters])
     reverse = validate.flag("reverse", reverse)
-    _core.forward(cell, x, weights, state, reverse, out, state_n, core)
+    if isinstance(weights, _core.Packed):
+        _core.infer(weights, x, state, reverse, out, state_n)
+    else:
+        _core.forward(cell, x, weights, state, reverse, out, state_n, core)
     return out, state_n, x
 
 

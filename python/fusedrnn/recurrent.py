@@ -9,14 +9,18 @@ initialisation are those of `torch.nn`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
 from . import functional, validate
 from .parameters import Engine, Names, Parameters, Shapes, names_of_weights, pick, shapes_of_weights
 from .weights import CELLS, Array, State
+
+if TYPE_CHECKING:
+    from .frozen import Frozen
 
 __all__ = ["LayerTape", "Recurrent"]
 
@@ -85,6 +89,31 @@ class Recurrent(Parameters, Generic[LayerState]):
     ) -> tuple[Array, LayerState]:
         """Run over a sequence and keep nothing: `forward` without its tape, y writable."""
         return self._run(x, state, lengths, None)
+
+    def zero_state(self, N: int) -> LayerState:
+        """Return the state that a call without one begins with: new zeros (L*D, N, H)."""
+        shape = (len(self._slots), validate.size("N", N), self.hidden_size)
+        parts: Any = tuple([np.zeros(shape, self.dtype) for _ in self._letters])
+        return parts if self._letters == "hc" else parts[0]  # type: ignore[no-any-return]
+
+    def freeze(self, batch_size: int = 1) -> Frozen[LayerState]:
+        """Return this layer with a copy of its weights, packed once: for inference and streaming.
+
+        Parameters
+        ----------
+        batch_size : int
+            Rows of the calls it shall be fastest for; any number can be run.
+
+        Examples
+        --------
+        >>> import numpy as np, fusedrnn
+        >>> gru = fusedrnn.GRU(2, 3, seed=0)
+        >>> frozen = gru.freeze()
+        >>> h = frozen.step(np.ones((1, 2), np.float32), gru.zero_state(1))
+        """
+        from .frozen import Frozen
+
+        return Frozen(self, batch_size)
 
     def forward(
         self, x: Array, state: LayerState | None = None, lengths: Array | None = None
@@ -176,28 +205,39 @@ class Recurrent(Parameters, Generic[LayerState]):
         return None if dx is None else self._swapped(dx), self._join(dstate_0)
 
     def _run(
-        self, x: Array, state: LayerState | None, lengths: Array | None, tapes: list[Any] | None
+        self,
+        x: Array,
+        state: LayerState | None,
+        lengths: Array | None,
+        tapes: list[Any] | None,
+        packed: Sequence[Any] | None = None,
     ) -> tuple[Array, LayerState]:
-        """Check and run; a list of tapes is filled."""
+        """Check and run, with packed weights if there are; a list of tapes is filled."""
         not_yet("lengths", lengths, None)  # its place is the engine's loop over time
         axes = ("N", "T", "I") if self.batch_first else ("T", "N", "I")
         x = self._swapped(validate.inputs(x, self.dtype, self.input_size, axes))
         states = self._split(state, x.shape[1], validate.STATE_NAMES)
-        self._check_params()
-        y, state_n = self._stack(x, states, tapes)
+        if packed is None:
+            self._check_params()
+        y, state_n = self._stack(x, states, tapes, packed)
         return self._swapped(y), self._join(state_n)
 
     def _stack(
-        self, x: Array, states: list[State | None], tapes: list[Any] | None
+        self,
+        x: Array,
+        states: list[State | None],
+        tapes: list[Any] | None,
+        packed: Sequence[Any] | None,
     ) -> tuple[Array, list[State]]:
         """Run the layers, each on the output of the one before."""
-        engine, D, H = self.engine, len(self._directions), self.hidden_size
+        engine: Any = functional if packed else self.engine
+        D, H = len(self._directions), self.hidden_size
         state_n: list[State] = []
         for layer in range(self.num_layers):
             both = np.empty((*x.shape[:2], D * H), self.dtype) if D == 2 else None
             for d in range(D):
                 k, out = layer * D + d, None if both is None else both[:, :, d * H : (d + 1) * H]
-                w, reverse = pick(self.params, self._slots[k]), d == 1
+                w, reverse = packed[k] if packed else pick(self.params, self._slots[k]), d == 1
                 if tapes is None:
                     y, last = engine.infer(self.cell, x, states[k], w, reverse=reverse, out=out)
                 else:

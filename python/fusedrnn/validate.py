@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from . import _core
 from .weights import CELLS, Array, State, Weights
 
 ARRAYS = ndarray, memmap = np.ndarray, np.memmap
@@ -79,7 +80,7 @@ def cell(name: str) -> tuple[int, str]:
     return len(entry.gate_letters), entry.state_letters
 
 
-def weights(w: Weights, G: int) -> tuple[np.dtype[Any], int, int]:
+def weights(w: Weights | _core.Packed, G: int) -> tuple[np.dtype[Any], int, int]:
     """Return the dtype, I and H that these weights speak of."""
     if not isinstance(w, tuple) or len(w) != 4:
         raise TypeError(f"weights: expected Weights, a tuple of 4, got {_describe(w)}")
@@ -95,6 +96,13 @@ def weights(w: Weights, G: int) -> tuple[np.dtype[Any], int, int]:
     if bias_hh is not None:
         array("bias_hh", bias_hh, dtype, (G * H,), rule_bias)
     return dtype, I, H
+
+
+def packed(p: _core.Packed, cell: str) -> tuple[np.dtype[Any], int, int]:
+    """Return the dtype, I and H of packed weights of this cell."""
+    if p.cell != cell:
+        raise ValueError(f"weights: expected those of {cell}, got Packed of {p.cell}")
+    return F64 if p.is_double else F32, p.input_size, p.hidden_size
 
 
 def floats(name: str, a: object) -> Array:

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+// From Python's arguments to the kernels': cells, sizes, weights, states, tokens.
+#pragma once
+#include <algorithm>
+#include <functional>
+#include <numeric>
+
+#include "arrays.h"
+#include "cpu/dispatch.h"
+#include "cpu/plan.h"
+#include "memory.h"
+
+namespace fusedrnn {
+
+inline int find_cell(const Isa& isa, const std::string& name) {
+  std::string names;
+  for (int i = 0; i < isa.float32.cell_count; i++) {
+    if (name == isa.float32.cells[i].name) return i;
+    names += (names.empty() ? "" : ", ") + std::string(isa.float32.cells[i].name);
+  }
+  throw std::invalid_argument("cell: expected one of " + names + ", got '" + name + "'");
+}
+
+inline py::tuple items(py::handle object, const char* name, std::size_t count) {
+  if (!py::isinstance<py::tuple>(object)) throw py::type_error(std::string(name) + ": expected a tuple");
+  auto tuple = py::reinterpret_borrow<py::tuple>(object);
+  if (tuple.size() != count)
+    throw std::invalid_argument(std::string(name) + ": expected " + std::to_string(count) + " arrays, got " +
+                                std::to_string(tuple.size()));
+  return tuple;
+}
+
+// I and H, from weight_ih (gates*H, I) and weight_hh (gates*H, H); T and N are left at 0.
+inline Sizes read_widths(const py::tuple& weights, int gates) {
+  for (int i = 0; i < 2; i++)
+    if (!py::isinstance<py::array>(weights[i])) throw py::type_error("weights: expected arrays");
+  const auto w_ih = py::reinterpret_borrow<py::array>(weights[0]), w_hh = py::reinterpret_borrow<py::array>(weights[1]);
+  if (w_ih.ndim() != 2 || w_hh.ndim() != 2) throw std::invalid_argument("weights: expected matrices");
+  const Sizes z{0, 0, w_ih.shape(1), w_hh.shape(1)};
+  if (z.I < 1 || z.H < 1)
+    throw std::invalid_argument("weights: expected I, H of at least 1, got " + shape_text(std::vector<long>{z.I, z.H}));
+  if (w_hh.shape(0) != gates * z.H) throw std::invalid_argument("weight_hh: expected shape (gates*H, H)");
+  return z;
+}
+
+// T and N from x, (T, N, I) or tokens (T, N)
+inline void read_lengths(py::handle x, Sizes& z, bool& tokens) {
+  if (!py::isinstance<py::array>(x)) throw py::type_error("x: expected numpy.ndarray");
+  const auto input = py::reinterpret_borrow<py::array>(x);
+  tokens = py::isinstance<py::array_t<std::int64_t>>(x);
+  if (input.ndim() != (tokens ? 2 : 3))
+    throw std::invalid_argument(tokens ? "x: expected tokens (T, N)" : "x: expected shape (T, N, I)");
+  z.T = input.shape(0), z.N = input.shape(1);
+  if (z.T < 1 || z.N < 1)
+    throw std::invalid_argument("x: expected T, N of at least 1, got " + shape_text(std::vector<long>{z.T, z.N}));
+}
+
+template <class T> Weights<T> read_weights(const py::tuple& arrays, const Sizes& z, int gates, const std::string& prefix) {
+  const long rows = gates * z.H;
+  return {pointer<T>(arrays[0], prefix + "weight_ih", {rows, z.I}), pointer<T>(arrays[1], prefix + "weight_hh", {rows, z.H}),
+          optional_pointer<T>(arrays[2], prefix + "bias_ih", {rows}),
+          optional_pointer<T>(arrays[3], prefix + "bias_hh", {rows})};
+}
+
+template <class T> void read_states(py::handle tuple, const char* name, const Sizes& z, int states, T** out) {
+  if (tuple.is_none()) return;
+  const py::tuple arrays = items(tuple, name, states);
+  for (int i = 0; i < states; i++) out[i] = pointer<T>(arrays[i], name, {z.N, z.H});
+}
+
+// Indices in 0..I-1
+inline const std::int64_t* read_tokens(py::handle x, std::initializer_list<long> shape, long I) {
+  const auto* tokens = pointer<const std::int64_t>(x, "x", shape);
+  const auto* end = std::accumulate(shape.begin(), shape.end(), 1L, std::multiplies<>()) + tokens;
+  const auto* bad = std::find_if(tokens, end, [&](std::int64_t token) { return token < 0 || token >= I; });
+  if (bad != end)
+    throw std::invalid_argument("x: expected tokens in 0.." + std::to_string(I - 1) + ", got " + std::to_string(*bad));
+  return tokens;
+}
+
+// All that forward reads and writes but the weights. a.size has I and H, and gets T and N.
+template <class Real>
+void read_forward(ForwardArgs<Real>& a, int states, py::handle x, py::handle state, py::handle y, py::handle state_n) {
+  bool tokens;
+  read_lengths(x, a.size, tokens);
+  const Sizes& z = a.size;
+  if (tokens) a.tokens = read_tokens(x, {z.T, z.N}, z.I);
+  else a.x = pointer<const Real>(x, "x", {z.T, z.N, z.I});
+  read_states(state, "state", z, states, a.state_0);
+  const Rows<Real> rows = row_pointer<Real>(y, "y", {z.T, z.N, z.H});
+  a.y = rows.data;
+  a.y_row = rows.row;
+  if (state_n.is_none()) throw py::type_error("state_n: expected a tuple");
+  read_states(state_n, "state_n", z, states, a.state_n);
+}
+
+template <class Args> void add_inputs(Regions& regions, const Args& a, int gates) {
+  const Sizes& z = a.size;
+  regions.reads(a.x, z.T * z.N * z.I);
+  regions.reads(a.tokens, z.T * z.N);
+  regions.reads(a.weights.weight_ih, gates * z.H * z.I);
+  regions.reads(a.weights.weight_hh, gates * z.H * z.H);
+  regions.reads(a.weights.bias_ih, gates * z.H);
+  regions.reads(a.weights.bias_hh, gates * z.H);
+}
+inline long span(const Sizes& z, long row) { return (z.T * z.N - 1) * row + z.H; }
+
+template <class Real> void check_memory(const ForwardArgs<Real>& a, int gates) {
+  Regions regions;
+  add_inputs(regions, a, gates);
+  regions.writes(a.y, span(a.size, a.y_row), "y");
+  for (int i = 0; i < kMaxStates; i++) {
+    regions.reads(a.state_0[i], a.size.N * a.size.H);
+    regions.writes(a.state_n[i], a.size.N * a.size.H, "state_n");
+  }
+  regions.check();
+}
+
+template <class Real> std::size_t bytes(long values) { return std::size_t(values) * sizeof(Real); }
+
+// Chooses the plan and runs; for after the GIL is let go.
+template <class Real> void run_forward(ForwardArgs<Real>& a, const Isa& isa, const CellKernels<Real>& cell) {
+  a.plan = plan_scan(a.size, cell.gates, isa.kernels<Real>().width);
+  const Buffer workspace(bytes<Real>(cell.forward_size(a.size, a.plan, !a.panels)));
+  a.workspace = static_cast<Real*>(workspace.data());
+  run_team(a.plan.threads, [&](Team& team, int me) { cell.forward(a, team, me); });
+}
+
+// An object of T that was made by a constructor: T.__new__ alone leaves one without a T in it.
+template <class T> const T* constructed(py::handle object) {
+  if (!py::isinstance<T>(object)) return nullptr;
+  auto* instance = reinterpret_cast<py::detail::instance*>(object.ptr());
+  return instance->get_value_and_holder().holder_constructed() ? &py::cast<const T&>(object) : nullptr;
+}
+
+}  // namespace fusedrnn
