@@ -15,9 +15,9 @@
 namespace fusedrnn {
 namespace {
 
-// 10 to 25 µs (a pause takes 40 to 140 cycles): longer than most steps' imbalance. Who waits longer waits for a thread that
-// has lost its core, perhaps to this one.
-constexpr int kSpins = 500;
+// 0.1 to 0.2 ms (a pause takes 40 to 140 cycles). Waking a sleeper takes a virtual machine 50 µs and more: with 500, a call of
+// 0.8 ms took 1.2. Who waits longer than this waits for a thread that has lost its core, perhaps to this one.
+constexpr int kSpins = 4000;
 
 void pause() {
 #if defined(__x86_64__)
