@@ -100,7 +100,7 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   check_memory(a, cell.gates);
 
   const py::gil_scoped_release release;
-  a.plan = plan_scan(z, cell.gates, kernels.width);
+  a.plan = plan_scan(z, cell.gates, kernels.width, true);
   const Buffer workspace(bytes<Real>(cell.backward_size(z, a.plan)));
   a.workspace = static_cast<Real*>(workspace.data());
   run_team(a.plan.threads, [&](Team& team, int me) { cell.backward(a, team, me); });

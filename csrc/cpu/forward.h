@@ -122,27 +122,37 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   }
 
   template <int kStage> void stage(const Step& s, const Real* h, long h_row) {
-    constexpr int g = gates_of<Cell>(kStage);
-    for_group_parts(panels.groups[kStage], mine.b0, mine.b1, s.t % 2, [&](int n, int b, int j0, int j1) {
-      const Real* w = panels.w_hh[kStage] + b * g * z.H * W;
-      for_row_tiles<step_rows(g)>(mine.n0, mine.n1, [&](auto rows, long row) {
+    constexpr int g = gates_of<Cell>(kStage), kMostRows = step_rows(g);
+    const long block = g * z.H * W, tiles = (mine.n1 - mine.n0 + kMostRows - 1) / kMostRows;
+    const bool down = s.t % 2, near = tiles == 1 || (mine.b1 - mine.b0) * block * long(sizeof(Real)) < kNearBytes;
+    for_group_parts(panels.groups[kStage], mine.b0, mine.b1, down, [&](int n, int b, int j0, int j1) {
+      const Real* w = panels.w_hh[kStage] + b * block;
+      const int next = near ? 0 : to_next_group(n, b, mine.b0, mine.b1, down);
+      Ahead<Real> ahead;
+      if (next) ahead = {w + next * block, n * block, tiles, z.H, z.H};
+      for_row_tiles<kMostRows>(mine.n0, mine.n1, [&](auto rows, long row) {
         for_groups(step_blocks(g, rows.value), j0, j1, [&](int count, int j) {
           with_count<step_blocks(g, rows.value)>(count, [&](auto blocks) {
-            tile<kStage, rows.value, blocks.value>(s, row, b + j, h, h_row, w + j * g * W, n * g * W);
+            const Panel panel{w + j * g * W, n * g * W};
+            tile<kStage, rows.value, blocks.value>(s, row, b + j, h, h_row, panel, ahead);
           });
         });
       });
     });
   }
 
-  // Gates of units b.. for rows n..: the hidden part, then the cell. h null is zeros; w: their panel, one k w_k after another.
+  struct Panel {
+    const Real* data;  // of a tile's columns, one k `step` after another
+    long step;
+  };
+  // Gates of units b.. for rows n..: the hidden part, then the cell. h null is zeros.
   template <int kStage, int kRows, int kBlocks>
-  [[gnu::noinline]] void tile(const Step& s, long n, int b, const Real* h, long h_row, const Real* w, long w_k) {
+  [[gnu::noinline]] void tile(const Step& s, long n, int b, const Real* h, long h_row, Panel w, Ahead<Real>& ahead) {
     constexpr int g = gates_of<Cell>(kStage), kVectors = kBlocks * g;
     V acc[kRows][kVectors];
     UNROLL for (int r = 0; r < kRows; r++) UNROLL for (int j = 0; j < kVectors; j++) acc[r][j] =
         load(panels.b_hh + ((b + j / g) * G + first_gate<Cell>(kStage) + j % g) * W);
-    if (h) multiply<kRows, kVectors>(acc, h + n * h_row, h_row, 1, z.H, w, w_k);
+    if (h) multiply<kRows, kVectors>(acc, h + n * h_row, h_row, 1, z.H, w.data, w.step, ahead);
     V sums[kRows][kVectors];  // acc itself must only be indexed by constants, or it would live in memory
     UNROLL for (int r = 0; r < kRows; r++) UNROLL for (int j = 0; j < kVectors; j++) sums[r][j] = acc[r][j];
     for (int j = 0; j < kBlocks; j++)

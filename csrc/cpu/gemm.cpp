@@ -41,7 +41,7 @@ struct Runs { int first, last; };
 
 // `w`: the tile's columns at k = 0, one k w_k after another
 template <int kRows, int kBlocks, class Real>
-[[gnu::noinline]] void tile(const Product<Real>& p, Runs runs, long r, int b, const Real* w, long w_k) {
+[[gnu::noinline]] void tile(const Product<Real>& p, Runs runs, long r, int b, const Real* w, long w_k, Ahead<Real>& ahead) {
   constexpr int W = kWidth<Real>;
   Vec<Real> acc[kRows][kBlocks] = {};
   const long columns = p.columns - b * W;
@@ -54,23 +54,30 @@ template <int kRows, int kBlocks, class Real>
   for (int i = runs.first; i < runs.last; i++) {
     const long run = u + 1 < a.blocks ? a.run : a.last_run;
     const Real* from = a.data + (a.slot ? a.slot[g] : g) * a.slot_stride + u * a.block_stride;
-    multiply<kRows, kBlocks>(acc, from + r * a.row, a.row, a.step, run, w, w_k);
+    multiply<kRows, kBlocks>(acc, from + r * a.row, a.row, a.step, run, w, w_k, ahead);
     w += run * w_k;
     if (++u == a.blocks) u = 0, g++;
   }
   store_tile<kRows, kBlocks>(acc, p.out, r, b, columns);
 }
 
-// Tiles of at most kRows x kBlocks over blocks b + j0..b + j1 of the group of n that starts at block b
+// Tiles of at most kRows x kBlocks over blocks b + j0..b + j1 of the group of n that starts at block b; `next`: from this
+// group's panel to the one after it, 0 if that needs no fetching.
 template <int kRows, int kBlocks, class Real>
-void group(const Product<Real>& p, Runs runs, long r0, long r1, int n, int b, int j0, int j1) {
+void group(const Product<Real>& p, Runs runs, long r0, long r1, int n, int b, int j0, int j1, long next) {
   constexpr int W = kWidth<Real>;
   const long length = p.left.length(), w_k = n * W;
   const Real* w = p.panel + b * length * W + (p.panel_step < 0 ? (length - 1) * w_k : 0);
+  Ahead<Real> ahead;
+  if (next) {
+    const long k = p.left.start(runs.first), K = p.left.start(runs.last) - k, tiles = (r1 - r0 + kRows - 1) / kRows;
+    ahead = {w + k * w_k + next, K * w_k, tiles, K, p.left.run};
+  }
   for_groups(kBlocks, j0, j1, [&](int count, int j) {
     with_count<kBlocks>(count, [&](auto blocks) {
-      for_row_tiles<kRows>(
-          r0, r1, [&](auto rows, long r) { tile<rows.value, blocks.value>(p, runs, r, b + j, w + j * W, p.panel_step * w_k); });
+      for_row_tiles<kRows>(r0, r1, [&](auto rows, long r) {
+        tile<rows.value, blocks.value>(p, runs, r, b + j, w + j * W, p.panel_step * w_k, ahead);
+      });
     });
   });
 }
@@ -79,11 +86,14 @@ void group(const Product<Real>& p, Runs runs, long r0, long r1, int n, int b, in
 
 template <class Real> void product(const Product<Real>& p, long r0, long r1, int b0, int b1) {
   const int most = p.left.run < kMostK ? int(kMostK / p.left.run) : 1, all = p.left.runs();
+  const long block = p.left.length() * kWidth<Real>;
+  const bool near = (b1 - b0) * block * long(sizeof(Real)) < kNearBytes;
   for (int first = 0; first < all; first += most) {
     const Runs runs{first, first + most < all ? first + most : all};
     for_group_parts(p.groups, b0, b1, p.down, [&](int n, int b, int j0, int j1) {
-      if (r1 - r0 <= kWideRows) group<kWideRows, kWideBlocks>(p, runs, r0, r1, n, b, j0, j1);
-      else group<kTileRows, kTileBlocks>(p, runs, r0, r1, n, b, j0, j1);
+      const long next = near ? 0 : to_next_group(n, b, b0, b1, p.down) * block;
+      if (r1 - r0 <= kWideRows) group<kWideRows, kWideBlocks>(p, runs, r0, r1, n, b, j0, j1, 0);  // one row: its own stream
+      else group<kTileRows, kTileBlocks>(p, runs, r0, r1, n, b, j0, j1, next);
     });
   }
 }

@@ -30,6 +30,37 @@ INLINE void multiply(Vec<Real> (&acc)[kRows][kVectors], const Real* a, long a_ro
   }
 }
 
+// What a core's second-level cache holds beside all else; panels beyond come from farther away in every step.
+constexpr long kNearBytes = 1 << 20;
+
+// Memory that will be read next, brought near while a tile works: so many cache lines before every kPiece k's. Spread over all
+// tiles that share a panel; at once, they would take the fill buffers from the tile's own loads.
+constexpr long kPiece = 32;
+template <class Real> struct Ahead {
+  static constexpr long kLine = 64 / sizeof(Real);
+  const Real* next = nullptr;
+  long lines = 0;
+
+  Ahead() = default;
+  // n values from p on, by `tiles` tiles of K k's in runs
+  Ahead(const Real* p, long n, long tiles, long K, long run) : next(p) {
+    const long piece = run < kPiece ? run : kPiece, pieces = tiles * ((K + piece - 1) / piece);
+    lines = (n / kLine + pieces - 1) / pieces;
+  }
+  INLINE void fetch() {
+    for (long i = 0; i < lines; i++, next += kLine) __builtin_prefetch(next, 0, 2);
+  }
+};
+
+template <int kRows, int kVectors, class Real>
+INLINE void multiply(Vec<Real> (&acc)[kRows][kVectors], const Real* a, long a_row, long a_k, long K, const Real* w, long w_k,
+                     Ahead<Real>& ahead) {
+  for (long k = 0; k < K; k += kPiece) {
+    ahead.fetch();
+    multiply<kRows, kVectors>(acc, a + k * a_k, a_row, a_k, K - k < kPiece ? K - k : kPiece, w + k * w_k, w_k);
+  }
+}
+
 // Sizes of tiles, in rows and vectors: as many sums as the registers hold beside their operands (24 of 32, 12 of 16).
 constexpr int kSums = kRegisters * 3 / 4;
 constexpr int kTileRows = kRegisters == 32 ? 6 : 4;     // of the plain product
@@ -75,6 +106,8 @@ template <class F> INLINE void for_group_parts(const Groups& groups, int b0, int
     if (j0 < j1) f(n, b, j0, j1);
   });
 }
+// Blocks from a group of n at block b to the one that follows it in for_group_parts; 0: it is the last.
+inline int to_next_group(int n, int b, int b0, int b1, bool down) { return down ? (b > b0 ? -n : 0) : (b + n < b1 ? n : 0); }
 
 // k's of a product that are done for all rows before the next: so much of a panel stays in the second-level cache.
 constexpr long kMostK = 512;

@@ -11,7 +11,7 @@ int num_threads();
 void set_num_threads(int n, bool beyond_processors = false);  // throws std::invalid_argument below 1
 
 // width: units in a vector
-Plan plan_scan(const Sizes& size, int gates, int width);
+Plan plan_scan(const Sizes& size, int gates, int width, bool backward);
 // For work that threads share by rows without barriers.
 int plan_rows(long rows, double operations_per_row);
 
