@@ -1,19 +1,29 @@
 # SPDX-License-Identifier: MIT
-"""One benchmark per contestant, in one group per cell, shape and task; the answer is asserted."""
+"""One benchmark per contestant, in one group per cell, shape and task; the answer is asserted.
+
+All contestants share this process; table.py, which gives each its own, compares more fairly.
+"""
+
+import importlib
 
 import pytest
 from contestants import (
     CELLS,
-    ODD_SHAPES,
+    GRID,
+    ODD,
+    PEERS,
     QUICK,
-    SHAPES,
-    arrays,
     assert_same,
     contestants,
     expected,
-    run,
+    installed,
+    make,
+    work,
 )
 from machine import line, machine
+
+for peer in filter(installed, PEERS):  # all before JAX starts its threads: OpenVINO's import forks
+    importlib.import_module(peer)
 
 
 def pytest_report_header():
@@ -28,24 +38,26 @@ def pytest_generate_tests(metafunc):
     if "contestant" not in metafunc.fixturenames:
         return
     quick = metafunc.config.getoption("benchmark_disable")
+    names = ["kernels", *filter(installed, PEERS), "reference"]
+    task = metafunc.module.TASK
     cases = [
-        pytest.param((cell, T, N, H), name, id=f"{cell}-{T}-{N}-{H}-{name}")
+        pytest.param((task, cell, *shape), name, id="-".join(map(str, (cell, *shape, name))))
         for cell in CELLS
-        for T, N, H in SHAPES + ODD_SHAPES
-        if not quick or T * N * H * H <= QUICK
-        for name in contestants(cell, T, N, H)
+        for shape in GRID + ODD
+        for name in contestants(names, task, cell, *shape)
+        if not quick or work(cell, *shape) <= QUICK.get(name, QUICK["any"])
     ]
     metafunc.parametrize(("problem", "contestant"), cases)
 
 
 @pytest.fixture
 def measure(benchmark, problem, contestant):
-    """measure(task): time one contestant and compare its answer with the NumPy reference."""
+    """measure(): time one contestant and compare its answer with the NumPy reference."""
 
-    def measure(task):
-        cell, T, N, H = problem
-        benchmark.group = f"{task} {cell} T={T} N={N} H=I={H}"
-        result = benchmark(run(contestant, task, *problem))
-        assert_same(task, arrays(result), expected(task, *problem))
+    def measure():
+        task, cell, T, N, I, H = problem
+        benchmark.group = f"{task} {cell} T={T} N={N} I={I} H={H}"
+        call, arrays = make(contestant, *problem)
+        assert_same(task, arrays(benchmark(call)), expected(*problem))
 
     return measure

@@ -1,70 +1,105 @@
 # SPDX-License-Identifier: MIT
-"""What is measured, by whom, and when two answers are the same."""
+"""What is measured, by whom, and when two answers are the same.
+
+A problem is (cell, T, N, I, H). A contestant is what `make` of its module returns: what to call,
+and how to read the answer of that call as arrays by name. Its library is imported when it is made.
+"""
 
 import functools
+import importlib
 import importlib.util
 
 import fusedrnn
 import numpy as np
-from fusedrnn.bench_cmd import tasks
 
-# T, N and H; I is H. Single sequences, batches, and the sizes of published models.
-SHAPES = (
-    (64, 1, 64), (256, 1, 128), (100, 1, 256), (100, 1, 512), (50, 1, 1024), (64, 16, 128),
-    (64, 32, 256), (64, 64, 512), (32, 64, 1024), (256, 128, 64), (35, 20, 650),
+# T, N, I, H. Single sequences, batches, and the sizes of published models.
+GRID = tuple(
+    (T, N, H, H)
+    for T, N, H in (
+        (64, 1, 64), (256, 1, 128), (100, 1, 256), (100, 1, 512), (50, 1, 1024), (64, 16, 128),
+        (64, 32, 256), (64, 64, 512), (32, 64, 1024), (256, 128, 64), (35, 20, 650),
+    )
 )  # fmt: skip
-# One step, and sizes that no vector or tile divides.
-ODD_SHAPES = ((1, 1, 256), (50, 3, 100), (30, 7, 33))
+# One step, sizes that no vector or tile divides, few rows, narrow and wide inputs, many steps.
+ODD = (
+    (1, 1, 256, 256), (50, 3, 100, 100), (30, 7, 33, 33),
+    (64, 2, 256, 256), (64, 3, 256, 256), (64, 4, 256, 256), (64, 5, 256, 256),
+    (200, 8, 10, 256), (64, 16, 1024, 64), (2048, 1, 64, 64), (4096, 2, 128, 128),
+)  # fmt: skip
 
-CELLS = ("rnn_tanh", "lstm", "gru", "gru_reset_before")  # relu takes the time of tanh
+GATES = {"rnn_tanh": 1, "lstm": 4, "gru": 3, "gru_reset_before": 3}  # relu takes the time of tanh
+CELLS = tuple(GATES)
 TASKS = ("inference", "training")
-CONTESTANTS = ("kernels", "torch", "reference")
 
-# Difference of two float32 answers, relative to the largest value; measured: 2.8e-6 and 8.7e-6.
+# The module that makes each contestant. A peer's name is the package it needs.
+CONTESTANTS = {
+    "kernels": "ours",
+    "torch": "peer_torch",
+    "onnxruntime": "peer_onnx",
+    "openvino": "peer_onnx",
+    "jax": "peer_jax",
+    "reference": "ours",
+}
+PEERS = ("torch", "onnxruntime", "openvino", "jax")
+
+# Difference of two float32 answers, relative to the largest value. The most that was seen between
+# ours and a peer's: 4.8e-6 and 8.0e-6, both PyTorch.
 TOLERANCES = {"inference": 1e-5, "training": 3e-5}
 
-# T*N*H*H, the multiplications of one gate: the NumPy reference is not timed beyond SLOW, and a run
-# that times nothing leaves out what is beyond QUICK.
-SLOW, QUICK = 5e8, 3e7
+# By `work`: the NumPy reference is not timed beyond SLOW, and a run that times nothing leaves out
+# what is beyond QUICK; JAX, which compiles every problem, earlier.
+SLOW = 5e8
+QUICK = {"any": 3e7, "jax": 3e5}
 
 
-def contestants(cell, T, N, H):
-    """Who can do this here, in a reasonable time."""
-    torch = cell != "gru_reset_before" and importlib.util.find_spec("torch") is not None
-    able = {"kernels": True, "torch": torch, "reference": T * N * H * H <= SLOW}
-    return [name for name in CONTESTANTS if able[name]]
+def installed(name):
+    needs = {"peer_onnx": ("onnx", name), "ours": ()}.get(CONTESTANTS[name], (name,))
+    return all(importlib.util.find_spec(package) is not None for package in needs)
 
 
-def run(contestant, task, cell, T, N, H):
-    """What to call; the weights and the data are the same for all."""
-    return _tasks(contestant == "torch", cell, T, N, H)[task][contestant]
+def contestants(names, task, cell, T, N, I, H):
+    """Those of the names that can do this, in a reasonable time."""
+    able = {
+        "torch": cell != "gru_reset_before",
+        "onnxruntime": task == "inference",
+        "openvino": task == "inference",
+        "reference": work(cell, T, N, I, H) <= SLOW,
+    }
+    return [name for name in names if able.get(name, True)]
+
+
+def work(cell, T, N, I, H):
+    """Multiplications of one gate, or those of its input part if they are more."""
+    return T * N * H * max(I, H)
 
 
 @functools.lru_cache(maxsize=2)
-def _tasks(with_torch, cell, T, N, H):
-    torch = None
-    if with_torch:
-        import torch
-
-        torch.set_num_threads(fusedrnn.get_num_threads())
-    return dict(zip(TASKS, tasks(cell, T, N, H, torch), strict=True))
-
-
-def arrays(result):
-    """The answer of any contestant as NumPy arrays by name."""
-    if not isinstance(result, dict):
-        y, state = result
-        states = state if isinstance(state, tuple) else (state,)
-        result = dict(zip(("y", "h", "c"), (y, *states), strict=False))
-    return {
-        name: np.asarray(a.detach() if hasattr(a, "detach") else a) for name, a in result.items()
-    }
+def make(name, task, cell, T, N, I, H):
+    """(call, arrays): arrays(call()) is the answer by name, the same names for all contestants."""
+    module = importlib.import_module(CONTESTANTS[name])
+    return module.make(name, task, cell, *data(cell, T, N, I, H))
 
 
 @functools.lru_cache(maxsize=1)
-def expected(task, cell, T, N, H):
+def data(cell, T, N, I, H):
+    """The weights by name, x and dy: the same for all."""
+    x = np.random.default_rng(0).standard_normal((T, N, I), np.float32)
+    dy = np.random.default_rng(1).standard_normal((T, N, H), np.float32)
+    return layer(cell, I, H).state_dict(), x, dy
+
+
+def layer(cell, I, H):
+    """Our layer with the problem's weights."""
+    kind, _, rest = cell.partition("_")
+    options = {"reset_after": False} if rest == "reset_before" else {}
+    return getattr(fusedrnn, kind.upper())(I, H, seed=0, **options)
+
+
+@functools.lru_cache(maxsize=1)
+def expected(*problem):
     """The answer of the NumPy reference."""
-    return arrays(run("reference", task, cell, T, N, H)())
+    call, arrays = make("reference", *problem)
+    return arrays(call())
 
 
 def assert_same(task, answer, expected):

@@ -21,7 +21,7 @@ def machine():
         "isa": info["isa"],
         "fusedrnn": f"{info['version']} ({info['compiler']}, commit {_commit()})",
         "numpy": f"{np.__version__} ({_blas()})",
-        "torch": _version("torch"),
+        **{name: _version(name) for name in ("torch", "onnxruntime", "openvino", "jax")},
         "python": platform.python_version(),
     }
 
@@ -29,6 +29,11 @@ def machine():
 def line():
     """`machine()` in one line."""
     return ", ".join(f"{name} {value}" for name, value in machine().items())
+
+
+def width():
+    """Floats in a vector of the instruction set in use."""
+    return {"avx512": 16, "avx2": 8}.get(fusedrnn.isa(), 4)
 
 
 def _cpu():

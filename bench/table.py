@@ -1,102 +1,77 @@
 # SPDX-License-Identifier: MIT
-"""Measure the kernels beside PyTorch and the NumPy reference, and print or write the table."""
+"""Measure the kernels beside their peers and the machine's limits; print or write the table.
+
+With --json every measurement is kept: the same command goes on where it was stopped, and
+--rounds 0 makes the table anew from what the file holds.
+"""
 
 import argparse
-import datetime
 import os
 import pathlib
-import statistics
 import sys
 
-from turns import Turns
+from turns import LIMITS, Turns, curve, set_environment, warn_if_busy
 
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
-TITLES = {"kernels": "fusedrnn", "torch": "PyTorch", "reference": "NumPy"}
-TASKS = ("inference", "training")
 CELLS = ("rnn_tanh", "lstm", "gru")
+PEERS = ("torch", "onnxruntime", "openvino", "jax", "reference")
 
 
 def main():
     args = arguments()
     set_environment(args.threads)
-    from contestants import SHAPES, contestants  # imports NumPy, which reads the environment
+    import report  # these import NumPy, which reads the environment
+    from machine import machine
+    from results import Results
 
     if args.write and not has_markers(args.write):
         sys.exit(f"{args.write}: expected the lines {START} and {END}, once and in this order")
-    if (load := os.getloadavg()[0]) > 0.5:
-        print(f"other programs are running (load {load:.1f}): expect noise", file=sys.stderr)
-    rows = []
-    with Turns(TITLES, args.rounds, args.seconds) as turns:
-        for cell in args.cells:
-            for shape in args.shapes or SHAPES:
-                names = contestants(cell, *shape)
-                times = [turns.measure(names, task, cell, *shape) for task in TASKS]
-                rows.append((cell, shape, times))
-                print(line(*rows[-1]), file=sys.stderr, flush=True)
-    text = table(rows, args)
+    try:
+        results = Results(machine(), args.json, remake=not args.rounds)
+    except ValueError as error:
+        sys.exit(str(error))
+    problems = [(cell, shape) for cell in args.cells for shape in shapes(args.shapes)]
+    if args.rounds:
+        measure(problems, results, args)
+    if not results.data["measured"]:
+        sys.exit("nothing is measured")
+    text = report.text(problems, results)
+    if args.picture:
+        from picture import speed
+
+        speed(problems, results, args.picture)
     if args.write:
         write(args.write, text)
     else:
         print(text)
 
 
-def table(rows, args):
-    """The text between the markers."""
-    from machine import machine
+def shapes(chosen):
+    """(T, N, I, H) of each; grid and odd are those of contestants.py."""
+    from contestants import GRID, ODD
 
-    m = machine()
-    titles = ("fusedrnn", "PyTorch", "×", "NumPy")
-    head = ["cell", "T, N, H", *(f"{task}<br>{title}" for task in TASKS for title in titles)]
-    paragraph = (
-        f"Milliseconds a call, float32, I = H; × is PyTorch's time over ours. {m['cpu']}, "
-        f"{m['threads']} threads, {m['isa']}; fusedrnn {m['fusedrnn']}, PyTorch {m['torch']}, "
-        f"NumPy {m['numpy']}, Python {m['python']}; {datetime.date.today()}. One process each, "
-        f"taking turns; medians of {args.rounds} rounds. `{command()}`"
-    )
-    lines = [paragraph, "", markdown(head), markdown(["---"] * 2 + ["--:"] * (len(head) - 2))]
-    lines += [line(*row) for row in rows]
-    return "\n".join(lines + [line for cell in args.cells for line in mean_line(cell, rows)])
+    named = {"grid": GRID, "odd": ODD}
+    return [shape for some in chosen for shape in named.get(some, (some,))]
 
 
-def mean_line(cell, rows):
-    """The geometric means of the cell's ratios, or nothing without PyTorch."""
-    ratios = [[ratio(by_name) for by_name in times] for c, _, times in rows if c == cell]
-    if any(None in pair for pair in ratios):
-        return []
-    fields = [cell, "geometric mean"]
-    for column in zip(*ratios, strict=True):
-        fields += ["", "", f"**{statistics.geometric_mean(column):.2f}**", ""]
-    return [markdown(fields)]
+def measure(problems, results, args):
+    """Measure what the results do not hold yet."""
+    import report
+    from contestants import TASKS, contestants, installed
 
-
-def line(cell, shape, times):
-    """One row of the table; times holds the seconds of each round by contestant, for each task."""
-    fields = [cell, ", ".join(map(str, shape))]
-    for by_name in times:
-        faster = ratio(by_name)
-        fields += [milliseconds(by_name.get("kernels")), milliseconds(by_name.get("torch"))]
-        fields += ["" if faster is None else f"**{faster:.2f}**"]
-        fields += [milliseconds(by_name.get("reference"))]
-    return markdown(fields)
-
-
-def markdown(fields):
-    return f"| {' | '.join(fields)} |"
-
-
-def milliseconds(seconds):
-    if seconds is None:
-        return ""
-    value = 1e3 * statistics.median(seconds)
-    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
-
-
-def ratio(times):
-    """PyTorch's time over ours: the median over the rounds, None without PyTorch."""
-    if "torch" not in times:
-        return None
-    pairs = zip(times["torch"], times["kernels"], strict=True)
-    return statistics.median(theirs / ours for theirs, ours in pairs)
+    peers = args.peers or list(filter(installed, PEERS[:-1]))
+    if missing := [name for name in peers if not installed(name)]:
+        sys.exit(f"not installed: {', '.join(missing)}")
+    warn_if_busy()
+    with Turns(("kernels", *peers), args.rounds, args.seconds) as turns:
+        results.set_curve(turns.call(LIMITS, curve))
+        for cell, shape in problems:
+            for task in TASKS:
+                if results.find(task, cell, shape):
+                    continue
+                names = contestants(("kernels", *peers), task, cell, *shape)
+                new = results.add(task, cell, shape, *turns.measure(names, task, cell, *shape))
+                print(report.progress(new), file=sys.stderr, flush=True)
 
 
 def has_markers(path):
@@ -112,23 +87,13 @@ def write(path, text):
     new.replace(path)
 
 
-def command():
-    return f"python bench/table.py {' '.join(sys.argv[1:])}".rstrip()
-
-
-def set_environment(threads):
-    """As many threads for each contestant, and BLAS kernels for this processor, not another."""
-    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-        os.environ.pop(name, None)
-    for name in ("OMP", "MKL", "OPENBLAS", "FUSEDRNN"):
-        os.environ[f"{name}_NUM_THREADS"] = str(threads)
-
-
 def shape(text):
+    if text in ("grid", "odd"):
+        return text
     sizes = tuple(int(size) for size in text.split(","))
-    if len(sizes) != 3 or min(sizes) < 1:
+    if len(sizes) not in (3, 4) or min(sizes) < 1:
         raise ValueError(text)
-    return sizes
+    return sizes if len(sizes) == 4 else (*sizes, sizes[-1])
 
 
 def arguments():
@@ -138,7 +103,10 @@ def arguments():
     add("--seconds", type=float, default=0.3, help="of runs in one measurement, at least (0.3)")
     add("--threads", type=int, default=len(os.sched_getaffinity(0)), help="(all processors)")
     add("--cells", nargs="+", default=CELLS, choices=(*CELLS, "gru_reset_before"), metavar="CELL")
-    add("--shapes", nargs="+", type=shape, metavar="T,N,H", help="I is H")
+    add("--shapes", nargs="+", type=shape, default=("grid", "odd"), help="T,N,I,H or T,N,H")
+    add("--peers", nargs="+", choices=PEERS, metavar="PEER", help=f"of {', '.join(PEERS)}")
+    add("--json", type=pathlib.Path, help="keep all measurements here, and go on from them")
+    add("--picture", type=pathlib.Path, metavar="SVG", help="of the ratios")
     add("--write", type=pathlib.Path, metavar="README.md", help="between its two markers")
     return parser.parse_args()
 

@@ -6,13 +6,15 @@ process needs is imported inside the functions: the contestant's own library mus
 """
 
 import concurrent.futures
-import contextlib
 import importlib
 import multiprocessing
+import os
 import statistics
+import sys
 import time
 
 WARM_UP, LEAST_RUNS = 0.05, 3  # seconds before a measurement, and runs in it
+LIMITS = "limits"  # the process that measures the machine
 
 
 class Turns:
@@ -23,7 +25,7 @@ class Turns:
         spawn = multiprocessing.get_context("spawn")  # a fork would lack its parent's threads
         self.pools = {
             name: concurrent.futures.ProcessPoolExecutor(1, spawn, _start, (name,))
-            for name in contestants
+            for name in (*contestants, LIMITS)
         }
 
     def __enter__(self):
@@ -34,46 +36,88 @@ class Turns:
             pool.shutdown(cancel_futures=True)
 
     def measure(self, contestants, *problem):
-        """Seconds of each round, by contestant; every other round runs in the opposite order.
+        """Seconds of each round by contestant, and the machine's limits in each round.
 
-        problem is (task, cell, T, N, H). Answers are compared before anything is timed.
+        problem is (task, cell, T, N, I, H). Answers are compared before anything is timed; every
+        other round runs in the opposite order.
         """
         from contestants import assert_same
 
-        answers = {name: self._call(name, _answer, *problem) for name in contestants}
-        for answer in answers.values():
-            assert_same(problem[0], answers["kernels"], answer)
-        times = {name: [] for name in contestants}
+        answers = {name: self.call(name, _answer, name, *problem) for name in contestants}
+        for name, answer in answers.items():
+            try:
+                assert_same(problem[0], answers["kernels"], answer)
+            except AssertionError as error:
+                raise AssertionError(f"{name}, {problem}: {error}") from None
+        times, limits = {name: [] for name in contestants}, []
         for i in range(self.rounds):
+            limits.append(self.call(LIMITS, _limits, *problem[1:]))
             for name in reversed(contestants) if i % 2 else contestants:
-                times[name].append(self._call(name, _median, *problem, self.seconds))
-        return times
+                times[name].append(self.call(name, median_seconds, name, *problem, self.seconds))
+        return times, limits
 
-    def _call(self, name, function, *args):
-        return self.pools[name].submit(function, name, *args).result()
+    def call(self, name, function, *args):
+        return self.pools[name].submit(function, *args).result()
+
+
+def set_environment(threads):
+    """As many threads and the same instruction set for all; before any is imported.
+
+    ONNX Runtime has no setting that holds it to AVX2.
+    """
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        os.environ.pop(name, None)  # BLAS kernels for this processor, not another
+    for name in ("OMP", "MKL", "OPENBLAS", "FUSEDRNN"):
+        os.environ[f"{name}_NUM_THREADS"] = str(threads)
+    os.environ["NPROC"] = str(threads)  # JAX has no other setting
+    if os.environ.get("FUSEDRNN_ISA") == "avx2":
+        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"  # in PyTorch and OpenVINO
+        os.environ["ATEN_CPU_CAPABILITY"] = "avx2"
+        os.environ["XLA_FLAGS"] = "--xla_cpu_max_isa=AVX2"
+
+
+def warn_if_busy():
+    """Threads that meet at a barrier wait for a time slice where another program has a core."""
+    if (load := os.getloadavg()[0]) > 0.5:
+        print(f"other programs are running (load {load:.1f}): expect noise", file=sys.stderr)
 
 
 def _start(name):
-    if name == "torch":
-        with contextlib.suppress(ImportError):
-            importlib.import_module("torch")
+    ours = name in ("kernels", "reference", LIMITS)
+    importlib.import_module("fusedrnn" if ours else name)
 
 
-def _answer(name, *problem):
-    from contestants import arrays, run
+def _answer(*problem):
+    from contestants import make
 
-    return arrays(run(name, *problem)())
+    call, arrays = make(*problem)
+    return arrays(call())
 
 
-def _median(name, task, cell, T, N, H, seconds):
+def curve():
+    """(bytes, bytes a second) of each share; to be called in the process of the limits."""
+    import fusedrnn
+    from limits import SHARES, bandwidth
+
+    return [(share, bandwidth(fusedrnn.get_num_threads(), share)) for share in SHARES]
+
+
+def _limits(*problem):
+    import fusedrnn
+    from limits import limits
+
+    return limits(fusedrnn.get_num_threads(), *problem)
+
+
+def median_seconds(name, task, cell, T, N, I, H, seconds):
     """The median time of at least so many seconds of runs, after a warm-up."""
-    from contestants import run
+    from contestants import make
 
-    contestant = run(name, task, cell, T, N, H)
+    call, _ = make(name, task, cell, T, N, I, H)
     for least in (WARM_UP, seconds):
         times, began = [], time.perf_counter()
         while len(times) < LEAST_RUNS or time.perf_counter() - began < least:
             start = time.perf_counter()
-            contestant()
+            call()
             times.append(time.perf_counter() - start)
     return statistics.median(times)

@@ -66,17 +66,17 @@ Pool& pool() {
 }  // namespace
 
 Buffer::Buffer(std::size_t bytes) {
-  const std::size_t unit = bytes >= kHugePage ? kHugePage : kPage;
-  const Block block = pool().take((bytes + unit - 1) / unit * unit);
+  const Block block = pool().take((bytes + kPage - 1) / kPage * kPage);
   data_ = block.data;
   bytes_ = block.bytes;
   if (data_) return;
-  data_ = std::aligned_alloc(unit, bytes_);
-  if (!data_) {
+  const bool huge = bytes_ >= kHugePage;
+  if (posix_memalign(&data_, huge ? kHugePage : kPage, bytes_)) {
+    data_ = nullptr;
     pool().give_back({nullptr, bytes_});
     throw std::bad_alloc();
   }
-  if (unit == kHugePage) madvise(data_, bytes_, MADV_HUGEPAGE);
+  if (huge) madvise(data_, bytes_ / kHugePage * kHugePage, MADV_HUGEPAGE);  // the rest would be rounded up to one more
 }
 
 Buffer::~Buffer() {

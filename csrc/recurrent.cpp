@@ -9,6 +9,7 @@ namespace {
 // What forward keeps for backward; opaque to Python. It remembers its kernels: its layout is that of their vectors.
 struct Tape {
   Buffer buffer;
+  std::size_t bytes = 0;  // of the buffer that are used
   const Isa* isa = nullptr;  // null: nothing on it
   int cell = 0;
   bool is_double = false, reverse = false, tokens = false;
@@ -55,13 +56,15 @@ void forward(const std::string& name, py::handle x, const py::tuple& weights, py
 
   const py::gil_scoped_release release;
   Buffer kept;
+  std::size_t size = 0;
   if (tape) {
-    kept = Buffer(bytes<Real>(cell.tape_size(a.size)));
+    size = bytes<Real>(cell.tape_size(a.size));
+    kept = Buffer(size);
     a.tape = static_cast<Real*>(kept.data());
   }
   run_forward(a, isa, cell);
   if (!tape) return;
-  *tape = Tape{std::move(kept), &isa, index, sizeof(Real) == sizeof(double), reverse, a.tokens != nullptr, a.size};
+  *tape = Tape{std::move(kept), size, &isa, index, sizeof(Real) == sizeof(double), reverse, a.tokens != nullptr, a.size};
 }
 
 template <class Real>
@@ -113,7 +116,7 @@ bool is_double(const py::tuple& weights) { return py::isinstance<py::array_t<dou
 void bind_recurrent(py::module_& m) {
   py::class_<Tape>(m, "Tape", "What forward keeps for backward.")
       .def(py::init<>())
-      .def_property_readonly("nbytes", [](const Tape& tape) { return tape.buffer.bytes(); });
+      .def_property_readonly("nbytes", [](const Tape& tape) { return tape.bytes; });
 
   m.def(
       "forward",

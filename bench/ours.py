@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: MIT
+"""The contestants of this package: the kernels and the NumPy reference."""
+
+import fusedrnn
+import numpy as np
+from contestants import layer
+
+
+def make(name, task, cell, weights, x, dy):
+    ours = layer(cell, x.shape[-1], dy.shape[-1])
+    if name == "reference":
+        ours.engine = fusedrnn.reference
+
+    def train():
+        ours.zero_grad()
+        y, _, tape = ours.forward(x)
+        dx, _ = ours.backward(tape, dy)
+        return {"y": y, "dx": dx, **ours.grads}
+
+    return (train, dict) if task == "training" else (lambda: ours(x), states)
+
+
+def states(result):
+    """y, h and, for LSTM, c by name, from what a layer of PyTorch's form returns."""
+    y, state = result
+    arrays = (y, *state) if isinstance(state, tuple) else (y, state)
+    return dict(zip("yhc", map(np.asarray, arrays), strict=False))

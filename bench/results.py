@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""What was measured, kept in a JSON file, and the figures that come from it.
+
+A measurement is {"task", "cell", "shape", "seconds": {contestant: one a round}, "limits": one a
+round}. Contestants are compared within a round, since a machine's speed changes between rounds.
+"""
+
+import json
+import statistics
+
+from contestants import PEERS
+from limits import bound
+
+
+class Results:
+    """All measurements of one machine and commit; with a path, written after each."""
+
+    def __init__(self, machine, path=None, remake=False):
+        self.path = path
+        self.data = {"machine": machine, "curve": [], "measured": []}
+        if path and path.exists():
+            self.data = json.loads(path.read_text())
+            if self.data["machine"] != machine and not remake:
+                raise ValueError(f"{path} holds what was measured with {self.data['machine']}")
+
+    def find(self, task, cell, shape):
+        """The measurement, or None."""
+        key = (task, cell, list(shape))
+        found = (m for m in self.data["measured"] if (m["task"], m["cell"], m["shape"]) == key)
+        return next(found, None)
+
+    def add(self, task, cell, shape, seconds, limits):
+        new = {"task": task, "cell": cell, "shape": list(shape)}
+        new |= {"seconds": seconds, "limits": limits}
+        self.data["measured"].append(new)
+        self.save()
+        return new
+
+    def set_curve(self, curve):
+        self.data["curve"] = curve
+        self.save()
+
+    def save(self):
+        if self.path:
+            new = self.path.with_name(self.path.name + ".new")
+            new.write_text(json.dumps(self.data, indent=1))
+            new.replace(self.path)
+
+    def limit(self, name):
+        """One of the machine's limits in every round of all measurements, sorted."""
+        return sorted(round[name] for m in self.data["measured"] for round in m["limits"])
+
+
+def ratio(measured, peer):
+    """The peer's time over ours: the median over the rounds, None where it did not take part."""
+    seconds = measured["seconds"]
+    if peer not in seconds:
+        return None
+    pairs = zip(seconds[peer], seconds["kernels"], strict=True)
+    return statistics.median(theirs / ours for theirs, ours in pairs)
+
+
+def best(measured):
+    """The fastest peer and its ratio, or None without peers."""
+    ratios = [(ratio(measured, peer), peer) for peer in PEERS if peer in measured["seconds"]]
+    return min(ratios) if ratios else None
+
+
+def fraction(measured):
+    """Our speed as a fraction of the bound's: the median over the rounds."""
+    problem = (measured["task"], measured["cell"], *measured["shape"])
+    pairs = zip(measured["limits"], measured["seconds"]["kernels"], strict=True)
+    return statistics.median(bound(limits, *problem) / ours for limits, ours in pairs)
