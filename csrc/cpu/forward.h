@@ -129,7 +129,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
       const Real* w = panels.w_hh[kStage] + b * block;
       const int next = near ? 0 : to_next_group(n, b, mine.b0, mine.b1, down);
       Ahead<Real> ahead;
-      if (next) ahead = {w + next * block, n * block, tiles, z.H, z.H};
+      if (next) ahead = {w + next * block, n * block, tiles * ((z.H + kRun - 1) / kRun)};
       for_row_tiles<kMostRows>(mine.n0, mine.n1, [&](auto rows, long row) {
         for_groups(step_blocks(g, rows.value), j0, j1, [&](int count, int j) {
           with_count<step_blocks(g, rows.value)>(count, [&](auto blocks) {
@@ -152,7 +152,10 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     V acc[kRows][kVectors];
     UNROLL for (int r = 0; r < kRows; r++) UNROLL for (int j = 0; j < kVectors; j++) acc[r][j] =
         load(panels.b_hh + ((b + j / g) * G + first_gate<Cell>(kStage) + j % g) * W);
-    if (h) multiply<kRows, kVectors>(acc, h + n * h_row, h_row, 1, z.H, w.data, w.step, ahead);
+    for (long k = 0; h && k < z.H; k += kRun) {
+      ahead.fetch();
+      multiply<kRows, kVectors>(acc, h + n * h_row + k, h_row, 1, z.H - k < kRun ? z.H - k : kRun, w.data + k * w.step, w.step);
+    }
     V sums[kRows][kVectors];  // acc itself must only be indexed by constants, or it would live in memory
     UNROLL for (int r = 0; r < kRows; r++) UNROLL for (int j = 0; j < kVectors; j++) sums[r][j] = acc[r][j];
     for (int j = 0; j < kBlocks; j++)

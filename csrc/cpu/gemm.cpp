@@ -54,7 +54,8 @@ template <int kRows, int kBlocks, class Real>
   for (int i = runs.first; i < runs.last; i++) {
     const long run = u + 1 < a.blocks ? a.run : a.last_run;
     const Real* from = a.data + (a.slot ? a.slot[g] : g) * a.slot_stride + u * a.block_stride;
-    multiply<kRows, kBlocks>(acc, from + r * a.row, a.row, a.step, run, w, w_k, ahead);
+    ahead.fetch();
+    multiply<kRows, kBlocks>(acc, from + r * a.row, a.row, a.step, run, w, w_k);
     w += run * w_k;
     if (++u == a.blocks) u = 0, g++;
   }
@@ -71,7 +72,7 @@ void group(const Product<Real>& p, Runs runs, long r0, long r1, int n, int b, in
   Ahead<Real> ahead;
   if (next) {
     const long k = p.left.start(runs.first), K = p.left.start(runs.last) - k, tiles = (r1 - r0 + kRows - 1) / kRows;
-    ahead = {w + k * w_k + next, K * w_k, tiles, K, p.left.run};
+    ahead = {w + k * w_k + next, K * w_k, tiles * (runs.last - runs.first)};
   }
   for_groups(kBlocks, j0, j1, [&](int count, int j) {
     with_count<kBlocks>(count, [&](auto blocks) {
@@ -85,14 +86,15 @@ void group(const Product<Real>& p, Runs runs, long r0, long r1, int n, int b, in
 }  // namespace
 
 template <class Real> void product(const Product<Real>& p, long r0, long r1, int b0, int b1) {
-  const int most = p.left.run < kMostK ? int(kMostK / p.left.run) : 1, all = p.left.runs();
+  const bool few = r1 - r0 <= kWideRows;  // one tile of rows reads a panel once, in one go
+  const int all = p.left.runs(), most = few ? all : p.left.run < kMostK ? int(kMostK / p.left.run) : 1;
   const long block = p.left.length() * kWidth<Real>;
   const bool near = (b1 - b0) * block * long(sizeof(Real)) < kNearBytes;
   for (int first = 0; first < all; first += most) {
     const Runs runs{first, first + most < all ? first + most : all};
     for_group_parts(p.groups, b0, b1, p.down, [&](int n, int b, int j0, int j1) {
-      const long next = near ? 0 : to_next_group(n, b, b0, b1, p.down) * block;
-      if (r1 - r0 <= kWideRows) group<kWideRows, kWideBlocks>(p, runs, r0, r1, n, b, j0, j1, 0);  // one row: its own stream
+      const long next = near || few ? 0 : to_next_group(n, b, b0, b1, p.down) * block;
+      if (few) group<kWideRows, kWideBlocks>(p, runs, r0, r1, n, b, j0, j1, next);
       else group<kTileRows, kTileBlocks>(p, runs, r0, r1, n, b, j0, j1, next);
     });
   }

@@ -33,33 +33,22 @@ INLINE void multiply(Vec<Real> (&acc)[kRows][kVectors], const Real* a, long a_ro
 // What a core's second-level cache holds beside all else; panels beyond come from farther away in every step.
 constexpr long kNearBytes = 1 << 20;
 
-// Memory that will be read next, brought near while a tile works: so many cache lines before every kPiece k's. Spread over all
-// tiles that share a panel; at once, they would take the fill buffers from the tile's own loads.
-constexpr long kPiece = 32;
+// Memory that will be read next, brought near while tiles work: a few cache lines before each run of k's. Spread over all tiles
+// that share a panel; at once, they would take the fill buffers from the tiles' own loads.
 template <class Real> struct Ahead {
   static constexpr long kLine = 64 / sizeof(Real);
   const Real* next = nullptr;
   long lines = 0;
 
   Ahead() = default;
-  // n values from p on, by `tiles` tiles of K k's in runs
-  Ahead(const Real* p, long n, long tiles, long K, long run) : next(p) {
-    const long piece = run < kPiece ? run : kPiece, pieces = tiles * ((K + piece - 1) / piece);
-    lines = (n / kLine + pieces - 1) / pieces;
-  }
+  // n values from p on, in so many runs
+  Ahead(const Real* p, long n, long runs) : next(p), lines((n / kLine + runs - 1) / runs) {}
+  // With 16 registers there are none left for this, and a tile takes twice as long: it costs 3 % and gains nothing.
   INLINE void fetch() {
-    for (long i = 0; i < lines; i++, next += kLine) __builtin_prefetch(next, 0, 2);
+    if constexpr (kRegisters == 32)
+      for (long i = 0; i < lines; i++, next += kLine) __builtin_prefetch(next, 0, 2);
   }
 };
-
-template <int kRows, int kVectors, class Real>
-INLINE void multiply(Vec<Real> (&acc)[kRows][kVectors], const Real* a, long a_row, long a_k, long K, const Real* w, long w_k,
-                     Ahead<Real>& ahead) {
-  for (long k = 0; k < K; k += kPiece) {
-    ahead.fetch();
-    multiply<kRows, kVectors>(acc, a + k * a_k, a_row, a_k, K - k < kPiece ? K - k : kPiece, w + k * w_k, w_k);
-  }
-}
 
 // Sizes of tiles, in rows and vectors: as many sums as the registers hold beside their operands (24 of 32, 12 of 16).
 constexpr int kSums = kRegisters * 3 / 4;
@@ -110,11 +99,11 @@ template <class F> INLINE void for_group_parts(const Groups& groups, int b0, int
 inline int to_next_group(int n, int b, int b0, int b1, bool down) { return down ? (b > b0 ? -n : 0) : (b + n < b1 ? n : 0); }
 
 // k's of a product that are done for all rows before the next: so much of a panel stays in the second-level cache.
-constexpr long kMostK = 512;
+constexpr long kMostK = 512, kRun = kRegisters == 32 ? 32 : kMostK;
 
 // The left factor: `gates` times `blocks` runs of k. Element (r, k) of run (g, u) stands at
 //   data + slot[g] * slot_stride + u * block_stride + r * row + k * step,   k < run (in the last block: last_run)
-// Rows of x are runs of kMostK; gate gradients, kept [block][slot][row][W], are walked as k = (gate, unit).
+// Rows of x are runs of kRun; gate gradients, kept [block][slot][row][W], are walked as k = (gate, unit).
 template <class Real> struct Left {
   const Real* data;
   long row, step;
@@ -130,14 +119,14 @@ template <class Real> struct Left {
 };
 // Element (r, k) at data + r * row + k * step
 template <class Real> Left<Real> plain_left(const Real* data, long row, long step, long K) {
-  const int blocks = int((K + kMostK - 1) / kMostK);
+  const int blocks = int((K + kRun - 1) / kRun);
   return {.data = data,
           .row = row,
           .step = step,
-          .run = kMostK,
-          .last_run = K - (blocks - 1) * kMostK,
+          .run = kRun,
+          .last_run = K - (blocks - 1) * kRun,
           .blocks = blocks,
-          .block_stride = kMostK * step};
+          .block_stride = kRun * step};
 }
 
 // Where a product comes from or goes to: the W columns of block b in row r stand at data + r * row + b * block.
