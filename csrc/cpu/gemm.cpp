@@ -50,14 +50,16 @@ template <int kRows, int kBlocks, class Real>
 
   const Left<Real>& a = p.left;
   w += a.start(runs.first) * w_k;
-  int g = runs.first / a.blocks, u = runs.first % a.blocks;
-  for (int i = runs.first; i < runs.last; i++) {
-    const long run = u + 1 < a.blocks ? a.run : a.last_run;
-    const Real* from = a.data + (a.slot ? a.slot[g] : g) * a.slot_stride + u * a.block_stride;
-    ahead.fetch();
-    multiply<kRows, kBlocks>(acc, from + r * a.row, a.row, a.step, run, w, w_k);
-    w += run * w_k;
-    if (++u == a.blocks) u = 0, g++;
+  for (int i = runs.first; i < runs.last;) {
+    const int g = i / a.blocks, u0 = i % a.blocks, u1 = runs.last - i < a.blocks - u0 ? u0 + runs.last - i : a.blocks;
+    const Real* from = a.data + (a.slot ? a.slot[g] : g) * a.slot_stride + u0 * a.block_stride + r * a.row;
+    for (int u = u0; u < u1; u++, from += a.block_stride) {
+      const long run = u + 1 < a.blocks ? a.run : a.last_run;
+      ahead.fetch();
+      multiply<kRows, kBlocks>(acc, from, a.row, a.step, run, w, w_k);
+      w += run * w_k;
+    }
+    i += u1 - u0;
   }
   store_tile<kRows, kBlocks>(acc, p.out, r, b, columns);
 }
