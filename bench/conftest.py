@@ -11,6 +11,7 @@ from contestants import (
     CELLS,
     GRID,
     ODD,
+    OURS,
     PEERS,
     QUICK,
     assert_same,
@@ -38,7 +39,7 @@ def pytest_generate_tests(metafunc):
     if "contestant" not in metafunc.fixturenames:
         return
     quick = metafunc.config.getoption("benchmark_disable")
-    names = ["kernels", *filter(installed, PEERS), "reference"]
+    names = [*OURS, *filter(installed, PEERS), "reference"]
     task = metafunc.module.TASK
     cases = [
         pytest.param((task, cell, *shape), name, id="-".join(map(str, (cell, *shape, name))))

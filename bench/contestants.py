@@ -31,15 +31,19 @@ GATES = {"rnn_tanh": 1, "lstm": 4, "gru": 3, "gru_reset_before": 3}  # relu take
 CELLS = tuple(GATES)
 TASKS = ("inference", "training")
 
-# The module that makes each contestant. A peer's name is the package it needs.
+# The module that makes each contestant. A peer's name is the package it needs. The kernels pack the
+# weights in every call, as a layer must whose weights may change; the frozen layer has packed them
+# before, as ONNX Runtime and OpenVINO have.
 CONTESTANTS = {
     "kernels": "ours",
+    "frozen": "ours",
     "torch": "peer_torch",
     "onnxruntime": "peer_onnx",
     "openvino": "peer_onnx",
     "jax": "peer_jax",
     "reference": "ours",
 }
+OURS = ("kernels", "frozen")
 PEERS = ("torch", "onnxruntime", "openvino", "jax")
 
 # Difference of two float32 answers, relative to the largest value. The most that was seen between
@@ -61,6 +65,7 @@ def contestants(names, task, cell, T, N, I, H):
     """Those of the names that can do this, in a reasonable time."""
     able = {
         "torch": cell != "gru_reset_before",
+        "frozen": task == "inference",
         "onnxruntime": task == "inference",
         "openvino": task == "inference",
         "reference": work(cell, T, N, I, H) <= SLOW,

@@ -3,7 +3,7 @@
 
 import matplotlib
 from contestants import PEERS, TASKS
-from results import ratio
+from results import ratio, ready
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
@@ -36,7 +36,7 @@ def speed(problems, results, path):
 
 def _panel(ax, title, measured):
     for peer in PEERS:
-        points = [(i, r) for i, m in enumerate(measured) if (r := ratio(m, peer))]
+        points = [(i, r) for i, m in enumerate(measured) if (r := ratio(m, peer, ready(m)))]
         if points:
             ax.plot(*zip(*points, strict=True), "o", ms=3.5, color=COLORS[peer], label=peer)
     ax.axhline(1, color="black", lw=0.8)

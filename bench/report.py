@@ -5,14 +5,19 @@ import datetime
 import os
 import statistics
 
-from contestants import GRID, TASKS
+from contestants import GRID, OURS, TASKS
 from results import best, fraction, ratio
 
-TITLES = ("ms", "% of bound", "× PyTorch", "× best peer")
+TITLES = {
+    "inference": ("ms", "frozen ms", "% of bound", "× PyTorch", "× best peer"),
+    "training": ("ms", "% of bound", "× PyTorch", "× best peer"),
+}
 HOW = (
-    "Milliseconds a call, float32; × is a peer's time over ours: above 1 we are faster. The bound "
-    "is the larger of operations / peak and, step by step, bytes of W_hh / bandwidth, measured in "
-    "the same round. One process each, taking turns; medians."
+    "Milliseconds a call, float32; × is a peer's time over ours: above 1 we are faster. Frozen is "
+    "`layer.freeze()`, whose weights are packed before the call, as ONNX Runtime's and OpenVINO's "
+    "are: in inference the bound and the best peer stand beside it, PyTorch beside the layer. The "
+    "bound is the larger of operations / peak and, step by step, bytes of W_hh / bandwidth, "
+    "measured in the same round. One process each, taking turns; medians."
 )
 
 
@@ -23,7 +28,8 @@ def text(problems, results):
 
 def table(pairs):
     """The lines of the table; each pair is what was measured in inference and in training."""
-    head = ["cell", "T, N, I, H", *(f"{task}<br>{title}" for task in TASKS for title in TITLES)]
+    titles = [f"{task}<br>{title}" for task in TASKS for title in TITLES[task]]
+    head = ["cell", "T, N, I, H", *titles]
     lines = [markdown(head), markdown(["---"] * 2 + ["--:"] * (len(head) - 2))]
     lines += [markdown(line(pair)) for pair in pairs]
     grid = [pair for pair in pairs if tuple(pair[0]["shape"]) in GRID]
@@ -37,7 +43,9 @@ def line(pair):
     fields = [pair[0]["cell"], sizes(pair[0])]
     for measured in pair:
         peer = best(measured)
-        fields += [milliseconds(measured["seconds"]["kernels"]), f"{100 * fraction(measured):.0f}"]
+        seconds = measured["seconds"]
+        fields += [milliseconds(seconds[name]) for name in OURS if name in seconds]
+        fields.append(f"{100 * fraction(measured):.0f}")
         fields += [bold(ratio(measured, "torch")), f"{bold(peer[0])} {peer[1]}" if peer else ""]
     return fields
 
@@ -48,7 +56,8 @@ def mean(cell, pairs):
     for column in zip(*pairs, strict=True):
         torch = [ratio(measured, "torch") for measured in column]
         peers = [peer[0] for peer in map(best, column) if peer]
-        fields += ["", "", *(bold(geometric_mean(ratios)) for ratios in (torch, peers))]
+        fields += [""] * (len(TITLES[column[0]["task"]]) - 2)
+        fields += [*(bold(geometric_mean(ratios)) for ratios in (torch, peers))]
     return markdown(fields)
 
 

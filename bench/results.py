@@ -51,23 +51,29 @@ class Results:
         return sorted(round[name] for m in self.data["measured"] for round in m["limits"])
 
 
-def ratio(measured, peer):
+def ratio(measured, peer, ours="kernels"):
     """The peer's time over ours: the median over the rounds, None where it did not take part."""
     seconds = measured["seconds"]
     if peer not in seconds:
         return None
-    pairs = zip(seconds[peer], seconds["kernels"], strict=True)
-    return statistics.median(theirs / ours for theirs, ours in pairs)
+    pairs = zip(seconds[peer], seconds[ours], strict=True)
+    return statistics.median(theirs / own for theirs, own in pairs)
 
 
 def best(measured):
-    """The fastest peer and its ratio, or None without peers."""
-    ratios = [(ratio(measured, peer), peer) for peer in PEERS if peer in measured["seconds"]]
+    """The peer that is the fastest beside our best, and its ratio; None without peers."""
+    ours = ready(measured)
+    ratios = [(ratio(measured, peer, ours), peer) for peer in PEERS if peer in measured["seconds"]]
     return min(ratios) if ratios else None
 
 
 def fraction(measured):
-    """Our speed as a fraction of the bound's: the median over the rounds."""
+    """Our best speed as a fraction of the bound's: the median over the rounds."""
     problem = (measured["task"], measured["cell"], *measured["shape"])
-    pairs = zip(measured["limits"], measured["seconds"]["kernels"], strict=True)
+    pairs = zip(measured["limits"], measured["seconds"][ready(measured)], strict=True)
     return statistics.median(bound(limits, *problem) / ours for limits, ours in pairs)
+
+
+def ready(measured):
+    """The one of ours that has packed its weights, where that can be done before the call."""
+    return "frozen" if "frozen" in measured["seconds"] else "kernels"

@@ -57,19 +57,19 @@ def shapes(chosen):
 def measure(problems, results, args):
     """Measure what the results do not hold yet."""
     import report
-    from contestants import TASKS, contestants, installed
+    from contestants import OURS, TASKS, contestants, installed
 
     peers = args.peers or list(filter(installed, PEERS[:-1]))
     if missing := [name for name in peers if not installed(name)]:
         sys.exit(f"not installed: {', '.join(missing)}")
     warn_if_busy()
-    with Turns(("kernels", *peers), args.rounds, args.seconds) as turns:
+    with Turns((*OURS, *peers), args.rounds, args.seconds) as turns:
         results.set_curve(turns.call(LIMITS, curve))
         for cell, shape in problems:
             for task in TASKS:
                 if results.find(task, cell, shape):
                     continue
-                names = contestants(("kernels", *peers), task, cell, *shape)
+                names = contestants((*OURS, *peers), task, cell, *shape)
                 new = results.add(task, cell, shape, *turns.measure(names, task, cell, *shape))
                 print(report.progress(new), file=sys.stderr, flush=True)
 

@@ -83,7 +83,7 @@ def warn_if_busy():
 
 
 def _start(name):
-    ours = name in ("kernels", "reference", LIMITS)
+    ours = name in ("kernels", "frozen", "reference", LIMITS)
     importlib.import_module("fusedrnn" if ours else name)
 
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import Problem, make_problem, run_forward, run_kernel
 
-# Small and odd, units split with a tail, rows split (N >= 16, H <= 128), several chunks of rows
-SHAPES = [(3, 2, 5, 17), (2, 3, 1030, 40), (40, 1, 33, 150), (30, 24, 20, 96), (9, 50, 16, 130)]
-ROWS_SPLIT = {"N": (16, 60), "H": (20, 128), "threads": (2, 5)}
+# Small and odd, units split with a tail, rows split (gates * H <= 3 * N), several chunks of rows
+SHAPES = [(3, 2, 5, 17), (2, 3, 1030, 40), (40, 1, 33, 150), (12, 64, 20, 45), (9, 50, 16, 130)]
+ROWS_SPLIT = {"N": (55, 90), "H": (20, 40), "threads": (2, 5)}
 parametrize_cells = pytest.mark.parametrize("cell", CELLS)
 parametrize_shapes = pytest.mark.parametrize(("T", "N", "I", "H"), SHAPES)
 BATCH_SUMS = ("dweight_ih", "dweight_hh", "dbias_ih", "dbias_hh")
@@ -51,7 +51,7 @@ def test_threads_and_repeats(cell, T, N, I, H, isa, threads):
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_threads_that_share_rows_unevenly(data):
-    """N >= 16 and H <= 128: threads split the rows, and no two of them need have as many."""
+    """gates * H <= 3 * N: threads split the rows, and no two of them need have as many."""
     cell, isa = data.draw(st.sampled_from(list(CELLS))), data.draw(st.sampled_from(_core.isas()))
     N, H, n = (data.draw(st.integers(*range_), name) for name, range_ in ROWS_SPLIT.items())
     p = make_problem(cell, T=40, N=N, I=9, H=H, dtype="float32")
@@ -123,7 +123,7 @@ def test_instruction_sets_with_fma(cell, T, N, I, H, dtype, set_isa):
 
 @parametrize_cells
 def test_tokens_are_one_hot_rows(cell, isa):
-    p = make_problem(cell, T=30, N=20, I=37, H=45, dtype="float32", tokens=True)
+    p = make_problem(cell, T=20, N=64, I=37, H=45, dtype="float32", tokens=True)
     one_hot = np.eye(37, dtype=np.float32)[p.x]
     for reverse in (False, True):
         tokens = run_kernel(p.replace(reverse=reverse))
@@ -132,7 +132,7 @@ def test_tokens_are_one_hot_rows(cell, isa):
 
 @parametrize_cells
 def test_reverse_is_flip_forward_flip(cell, isa):
-    p = make_problem(cell, T=30, N=20, I=7, H=45, dtype="float32")
+    p = make_problem(cell, T=20, N=64, I=7, H=45, dtype="float32")
     flipped = p.replace(x=p.x[::-1].copy(), dy=p.dy[::-1].copy(), reverse=True)
     a, b = run_kernel(p), run_kernel(flipped)
     for name in ("y", "dx"):
