@@ -7,7 +7,7 @@ loads and starts on first use does not count. Two runs differ by some tenths of 
 
 The tape is what backward needs beyond x, y and the weights. Ours takes 4 bytes (float32) times
 VALUES for each step, row and unit, with H rounded up to the vector's width (16 with AVX-512, 8
-with AVX2), and the states before the first step; all rounded up to a page, from 2 MB on to 2 MB.
+with AVX2), and the states before the first step; all rounded up to a page.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def our_tape(cell, sizes):
 
     _, x, _ = data(cell, *sizes)
     _, _, tape = layer(cell, *sizes[2:]).forward(x)
-    return sum(one.nbytes for one in tape.tapes)
+    return tape.nbytes
 
 
 def torch_tape(cell, sizes):

@@ -65,6 +65,7 @@ def _openvino(model, shapes, x):
     settings = {
         "INFERENCE_NUM_THREADS": fusedrnn.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_HYPER_THREADING": True,  # else a thread a core, where we have one a processor
         "INFERENCE_PRECISION_HINT": "f32",
     }
     core = openvino.Core()

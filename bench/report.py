@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The table in Markdown, and the paragraph that says how, where and when it was measured."""
 
-import datetime
-import os
 import statistics
 
 from contestants import GRID, OURS, TASKS
@@ -17,7 +15,7 @@ HOW = (
     "`layer.freeze()`, whose weights are packed before the call, as ONNX Runtime's and OpenVINO's "
     "are: in inference the bound and the best peer stand beside it, PyTorch beside the layer. The "
     "bound is the larger of operations / peak and, step by step, bytes of W_hh / bandwidth, "
-    "measured in the same round. One process each, taking turns; medians."
+    "measured in the same round. One process each, taking turns."
 )
 
 
@@ -86,13 +84,9 @@ def paragraph(results):
         f"{1e9 * statistics.median(barrier):.0f} ns ({1e9 * barrier[0]:.0f} to "
         f"{1e9 * barrier[-1]:.0f}); GB/s by the size of a core's share: {curve}."
     )
-    return f"{HOW} {head}; {versions}; {datetime.date.today()}. {limits} `{command(results)}`"
-
-
-def command(results):
-    isa = f"FUSEDRNN_ISA={os.environ['FUSEDRNN_ISA']} " if "FUSEDRNN_ISA" in os.environ else ""
     rounds = min(len(measured["limits"]) for measured in results.data["measured"])
-    return f"{isa}python bench/table.py --rounds {rounds}"
+    how = f"Medians of {rounds} rounds: `{results.data['command']}`"
+    return f"{HOW} {head}; {versions}; {results.data['date']}. {limits} {how}"
 
 
 def progress(measured):

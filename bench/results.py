@@ -5,6 +5,7 @@ A measurement is {"task", "cell", "shape", "seconds": {contestant: one a round},
 round}. Contestants are compared within a round, since a machine's speed changes between rounds.
 """
 
+import datetime
 import json
 import statistics
 
@@ -13,15 +14,17 @@ from limits import bound
 
 
 class Results:
-    """All measurements of one machine and commit; with a path, written after each."""
+    """All measurements of one machine, commit and command; with a path, written after each."""
 
-    def __init__(self, machine, path=None, remake=False):
+    def __init__(self, machine, command, path=None, remake=False):
         self.path = path
-        self.data = {"machine": machine, "curve": [], "measured": []}
+        head = {"machine": machine, "command": command}
+        self.data = {**head, "date": str(datetime.date.today()), "curve": [], "measured": []}
         if path and path.exists():
             self.data = json.loads(path.read_text())
-            if self.data["machine"] != machine and not remake:
-                raise ValueError(f"{path} holds what was measured with {self.data['machine']}")
+            for name, value in head.items():
+                if self.data[name] != value and not remake:
+                    raise ValueError(f"{path} holds what was measured with {self.data[name]}")
 
     def find(self, task, cell, shape):
         """The measurement, or None."""

@@ -27,7 +27,7 @@ def main():
     if args.write and not has_markers(args.write):
         sys.exit(f"{args.write}: expected the lines {START} and {END}, once and in this order")
     try:
-        results = Results(machine(), args.json, remake=not args.rounds)
+        results = Results(machine(), command(), args.json, remake=not args.rounds)
     except ValueError as error:
         sys.exit(str(error))
     problems = [(cell, shape) for cell in args.cells for shape in shapes(args.shapes)]
@@ -72,6 +72,17 @@ def measure(problems, results, args):
                 names = contestants((*OURS, *peers), task, cell, *shape)
                 new = results.add(task, cell, shape, *turns.measure(names, task, cell, *shape))
                 print(report.progress(new), file=sys.stderr, flush=True)
+
+
+def command():
+    """What measures the same again: this command without its files."""
+    isa, words, kept = os.environ.get("FUSEDRNN_ISA"), iter(sys.argv[1:]), []
+    for word in words:
+        if word in ("--json", "--picture", "--write"):
+            next(words, None)
+        else:
+            kept.append(word)
+    return " ".join([*([f"FUSEDRNN_ISA={isa}"] if isa else []), "python bench/table.py", *kept])
 
 
 def has_markers(path):

@@ -65,6 +65,8 @@ def set_environment(threads):
 
     ONNX Runtime has no setting that holds it to AVX2.
     """
+    if threads > (most := len(os.sched_getaffinity(0))):  # we would not use them, and peers suffer
+        sys.exit(f"--threads: expected at most {most}, the processors allowed, got {threads}")
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
         os.environ.pop(name, None)  # BLAS kernels for this processor, not another
     for name in ("OMP", "MKL", "OPENBLAS", "FUSEDRNN"):

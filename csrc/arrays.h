@@ -31,6 +31,9 @@ template <class T> py::array array_of(py::handle object, const std::string& name
   if (!py::isinstance<py::array>(object))
     throw py::type_error(name + ": expected numpy.ndarray, got " + Py_TYPE(object.ptr())->tp_name);
   auto array = py::reinterpret_borrow<py::array>(object);
+  const bool plain = Py_TYPE(object.ptr()) == reinterpret_cast<PyTypeObject*>(py::detail::npy_api::get().PyArray_Type_);
+  if (!plain && py::hasattr(object, "mask"))
+    throw py::type_error(name + ": expected an array without a mask, got " + Py_TYPE(object.ptr())->tp_name);
   if (!py::isinstance<py::array_t<T>>(object))
     throw py::type_error(name + ": expected " + type_name<T>() + ", got " + py::cast<std::string>(py::str(array.dtype())));
   return array;

@@ -127,10 +127,10 @@ template <class Real> void run_forward(ForwardArgs<Real>& a, const Isa& isa, con
 }
 
 // An object of T that was made by a constructor: T.__new__ alone leaves one without a T in it.
-template <class T> const T* constructed(py::handle object) {
+template <class T> T* constructed(py::handle object) {
   if (!py::isinstance<T>(object)) return nullptr;
   auto* instance = reinterpret_cast<py::detail::instance*>(object.ptr());
-  return instance->get_value_and_holder().holder_constructed() ? &py::cast<const T&>(object) : nullptr;
+  return instance->get_value_and_holder().holder_constructed() ? &py::cast<T&>(object) : nullptr;
 }
 
 }  // namespace fusedrnn

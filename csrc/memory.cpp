@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "memory.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -63,24 +64,32 @@ Pool& pool() {
   return *instance;
 }
 
+// A child whose parent forked while another thread held the mutex would wait for it forever.
+[[maybe_unused]] const int at_fork =
+    pthread_atfork([] { pool().mutex.lock(); }, [] { pool().mutex.unlock(); }, [] { pool().mutex.unlock(); });
+
 }  // namespace
 
-Buffer::Buffer(std::size_t bytes) {
-  const Block block = pool().take((bytes + kPage - 1) / kPage * kPage);
-  data_ = block.data;
-  bytes_ = block.bytes;
+Buffer::Buffer(std::size_t bytes, bool reused) : bytes_((bytes + kPage - 1) / kPage * kPage), reused_(reused) {
+  if (reused) {
+    const Block block = pool().take(bytes_);
+    data_ = block.data;
+    bytes_ = block.bytes;
+  }
   if (data_) return;
   const bool huge = bytes_ >= kHugePage;
   if (posix_memalign(&data_, huge ? kHugePage : kPage, bytes_)) {
     data_ = nullptr;
-    pool().give_back({nullptr, bytes_});
+    if (reused) pool().give_back({nullptr, bytes_});
     throw std::bad_alloc();
   }
   if (huge) madvise(data_, bytes_ / kHugePage * kHugePage, MADV_HUGEPAGE);  // the rest would be rounded up to one more
 }
 
 Buffer::~Buffer() {
-  if (data_) pool().give_back({data_, bytes_});
+  if (!data_) return;
+  if (reused_) pool().give_back({data_, bytes_});
+  else std::free(data_);
 }
 
 }  // namespace fusedrnn

@@ -12,21 +12,23 @@ namespace fusedrnn {
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(std::size_t bytes);  // throws std::bad_alloc
-  Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  // reused: from the pool, and back to it; else fresh, of just this size, for what stays. Throws std::bad_alloc.
+  explicit Buffer(std::size_t bytes, bool reused = true);
+  Buffer(Buffer&& other) noexcept { *this = std::move(other); }
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
+    std::swap(reused_, other.reused_);
     return *this;
   }
   ~Buffer();
 
   void* data() const { return data_; }
-  std::size_t bytes() const { return bytes_; }
 
  private:
   void* data_ = nullptr;
   std::size_t bytes_ = 0;
+  bool reused_ = true;
 };
 
 }  // namespace fusedrnn

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The compiled module: names and settings. The work is bound in recurrent.cpp and head.cpp.
+// The compiled module: names and settings. The work is bound in recurrent.cpp, packed.cpp and head.cpp.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -19,6 +19,7 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = FUSEDRNN_VERSION;
   m.attr("compiler") = FUSEDRNN_COMPILER;
   m.attr("openmp") = has_openmp();
+  num_threads();  // reads the environment
   bind_recurrent(m);
   bind_packed(m);
   bind_head(m);

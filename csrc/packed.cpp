@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Weights packed once, for many calls: _core.pack, _core.infer and _core.step.
+#include <climits>
+
 #include "bindings.h"
 #include "layer_args.h"
 
@@ -9,6 +11,7 @@ namespace {
 // Panels of one layer in one direction. They remember their kernels, whose layout they have.
 struct Packed {
   Buffer panels;
+  std::size_t bytes;
   const Isa* isa;
   int cell;
   bool is_double;
@@ -27,7 +30,8 @@ template <class Real> Packed pack(const std::string& name, const py::tuple& weig
   const CellKernels<Real>& cell = isa.kernels<Real>().cells[index];
   const Sizes z = read_widths(weights, cell.gates);
   PackArgs<Real> a{z.I, z.H, rows, read_weights<const Real>(weights, z, cell.gates, ""), nullptr};
-  Packed packed{Buffer(bytes<Real>(cell.panels_size(a))), &isa, index, sizeof(Real) == sizeof(double), z.I, z.H, rows};
+  const std::size_t size = bytes<Real>(cell.panels_size(a));
+  Packed packed{Buffer(size, false), size, &isa, index, sizeof(Real) == sizeof(double), z.I, z.H, rows};
   a.panels = static_cast<Real*>(packed.panels.data());
   cell.pack(a);
   return packed;
@@ -89,6 +93,9 @@ template <class Real> StepArgs<Real> read_step(const py::tuple& stack, py::handl
   if (!py::isinstance<py::array>(x)) throw py::type_error("x: expected numpy.ndarray");
   const auto input = py::reinterpret_borrow<py::array>(x);
   const bool tokens = py::isinstance<py::array_t<std::int64_t>>(x);
+  if (const char kind = input.dtype().kind(); !tokens && (kind == 'i' || kind == 'u'))
+    throw py::type_error(std::string("x: expected ") + type_name<Real>() + " or int64 tokens, got " +
+                         py::cast<std::string>(py::str(input.dtype())));
   if (input.ndim() != (tokens ? 1 : 2))
     throw std::invalid_argument(tokens ? "x: expected tokens (N,)" : "x: expected shape (N, I)");
   a.N = input.shape(0);
@@ -106,9 +113,7 @@ template <class Real> StepArgs<Real> read_step(const py::tuple& stack, py::handl
 
 template <class Real> void step(const py::tuple& stack, py::handle x, py::handle state, py::handle out) {
   const StepArgs<Real> step = read_step<Real>(stack, x, state, out);
-  constexpr std::size_t kMostLayers = 64;
-  const Packed* layers[kMostLayers];
-  if (stack.size() > kMostLayers) throw std::invalid_argument("stack: expected at most 64 layers");
+  std::vector<const Packed*> layers(stack.size());
   for (std::size_t l = 0; l < stack.size(); l++) {
     layers[l] = &read_packed(stack[l]);
     if (layers[l]->cell != layers[0]->cell || layers[l]->is_double != layers[0]->is_double || layers[l]->H != layers[0]->H ||
@@ -136,17 +141,18 @@ template <class Real> void step(const py::tuple& stack, py::handle x, py::handle
 
 void bind_packed(py::module_& m) {
   py::class_<Packed>(m, "Packed", "Weights in the order in which the kernels read them.")
-      .def_readonly("is_double", &Packed::is_double)
-      .def_readonly("input_size", &Packed::I)
-      .def_readonly("hidden_size", &Packed::H)
-      .def_property_readonly("cell", [](const Packed& packed) { return cell_of<float>(packed).name; })
-      .def_property_readonly("nbytes", [](const Packed& packed) { return packed.panels.bytes(); });
+      .def_property_readonly("is_double", [](py::object packed) { return read_packed(packed).is_double; })
+      .def_property_readonly("input_size", [](py::object packed) { return read_packed(packed).I; })
+      .def_property_readonly("hidden_size", [](py::object packed) { return read_packed(packed).H; })
+      .def_property_readonly("cell", [](py::object packed) { return cell_of<float>(read_packed(packed)).name; })
+      .def_property_readonly("nbytes", [](py::object packed) { return read_packed(packed).bytes; });
 
   m.def(
       "pack",
       [](const std::string& cell, py::object weights, long rows) {
         const py::tuple w = items(weights, "weights", 4);
-        if (rows < 1) throw std::invalid_argument("rows: expected at least 1, got " + std::to_string(rows));
+        if (rows < 1 || rows > INT_MAX)
+          throw std::invalid_argument("rows: expected 1 to " + std::to_string(INT_MAX) + ", got " + std::to_string(rows));
         return (py::isinstance<py::array_t<double>>(w[0]) ? pack<double> : pack<float>)(cell, w, rows);
       },
       py::arg("cell"), py::arg("weights"), py::arg("rows"), "A copy of the weights, the fastest for so many rows.");

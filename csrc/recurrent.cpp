@@ -34,10 +34,9 @@ template <class Real> void check_memory(const BackwardArgs<Real>& a, int gates) 
   regions.check();
 }
 
-const Tape& read_tape(py::handle object) {
-  if (!py::isinstance<Tape>(object)) throw py::type_error("tape: expected a Tape");
-  const Tape* tape = constructed<Tape>(object);
-  if (!tape || !tape->isa) throw std::invalid_argument("tape: expected one that forward has filled");
+Tape& read_tape(py::handle object) {
+  Tape* tape = constructed<Tape>(object);
+  if (!tape) throw py::type_error("tape: expected a Tape");
   return *tape;
 }
 
@@ -116,15 +115,15 @@ bool is_double(const py::tuple& weights) { return py::isinstance<py::array_t<dou
 void bind_recurrent(py::module_& m) {
   py::class_<Tape>(m, "Tape", "What forward keeps for backward.")
       .def(py::init<>())
-      .def_property_readonly("nbytes", [](const Tape& tape) { return tape.bytes; });
+      .def_property_readonly("nbytes", [](py::object tape) { return read_tape(tape).bytes; });
 
   m.def(
       "forward",
       [](const std::string& cell, py::object x, py::object weights, py::object state, bool reverse, py::object y,
-         py::object state_n, Tape* tape) {
+         py::object state_n, py::object tape) {
         const py::tuple w = items(weights, "weights", 4);
         const auto run = is_double(w) ? forward<double> : forward<float>;
-        run(cell, x, w, state, reverse, y, state_n, tape);
+        run(cell, x, w, state, reverse, y, state_n, tape.is_none() ? nullptr : &read_tape(tape));
       },
       py::arg("cell"), py::arg("x"), py::arg("weights"), py::arg("state"), py::arg("reverse"), py::arg("y"), py::arg("state_n"),
       py::arg("tape"), "Fills y and state_n, and the tape unless None.");
@@ -134,6 +133,7 @@ void bind_recurrent(py::module_& m) {
       [](py::object tape_object, py::object x, py::object y, py::object weights, py::object dy, py::object dstate_n,
          py::object dx, bool dx_add, py::object dweights, bool add, py::object dstate_0) {
         const Tape& tape = read_tape(tape_object);
+        if (!tape.isa) throw std::invalid_argument("tape: expected one that forward has filled");
         const auto run = tape.is_double ? backward<double> : backward<float>;
         run(tape, x, y, items(weights, "weights", 4), dy, dstate_n, dx, dx_add, items(dweights, "dweights", 4), add, dstate_0);
       },

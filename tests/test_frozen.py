@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """`Frozen`: the layer's own bits, by sequence and step by step, for any N and any threads."""
 
+import copy
+import pickle
+
 import fusedrnn
 import numpy as np
 import pytest
@@ -104,6 +107,35 @@ def test_weights_are_copied():
     assert (layer(x)[0] != before).any()  # while the layer's own call sees the change
 
 
+def test_settings_of_the_layer_are_copied():
+    layer = fusedrnn.GRU(3, 4, seed=0)
+    frozen, x = layer.freeze(), np.ones((2, 1, 3), np.float32)
+    wanted = frozen(x)[0]
+    layer.batch_first = True
+    np.testing.assert_array_equal(frozen(x)[0], wanted)
+
+
+def test_copies_are_itself_and_pickle_refuses():
+    frozen = LSTM.freeze()
+    assert copy.copy(frozen) is copy.deepcopy(frozen) is frozen
+    with pytest.raises(TypeError, match="pickle its layer"):
+        pickle.dumps(frozen)
+
+
+def test_nbytes_is_what_the_panels_take():
+    """Even when memory is free that another call has left."""
+    layer = fusedrnn.LSTM(64, 320, seed=0)
+    layer.forward(np.zeros((38, 12, 64), np.float32))
+    least = 4 * 4 * 320 * (64 + 320 + 2)
+    assert least <= layer.freeze().nbytes <= least + 4 * 128
+
+
+def test_more_layers_than_any_array_on_the_stack():
+    layer = fusedrnn.RNN(1, 2, num_layers=70, seed=0)
+    x = np.ones((1, 1, 1), np.float32)
+    assert_same(layer.freeze().step(x[0], layer.zero_state(1)), layer(x)[1])
+
+
 def test_the_instruction_set_is_kept(set_isa):
     layer, x = fusedrnn.LSTM(3, 20, seed=0), np.ones((2, 1, 3), np.float32)
     frozen = layer.freeze()
@@ -123,6 +155,9 @@ WRONG = {
     "state of other N": (ValueError, "state: expected shape", (X, LSTM.zero_state(1))),
     "state not a tuple": (TypeError, "state: expected a tuple", (X, STATE[0])),
     "state of lists": (TypeError, "state: expected numpy", (X, ([0], [1]))),
+    "x with a mask": (TypeError, "x: expected an array without a mask", (np.ma.array(X), STATE)),
+    "tokens of another dtype": (TypeError, "int64 tokens, got int32", (np.zeros(2, "i4"), STATE)),
+    "no state": (TypeError, "state: expected a tuple", (X, None)),
     "out crossed": (ValueError, "out: expected memory", (X, STATE, STATE[::-1])),
     "out twice": (ValueError, "out: expected memory", (X, STATE, (STATE[0], STATE[0]))),
     "out not a tuple": (TypeError, "out: expected a tuple", (X, STATE, STATE[0])),
@@ -162,6 +197,10 @@ def test_packed_by_hand():
         fusedrnn.functional.forward("lstm", X[None], None, packed)
     with pytest.raises(TypeError, match="packed"):
         _core.step((_core.Packed.__new__(_core.Packed),), X, STATE, STATE)
+    with pytest.raises(TypeError, match="packed"):
+        _ = _core.Packed.__new__(_core.Packed).cell
+    with pytest.raises(ValueError, match="rows"):
+        _core.pack("lstm", tuple(LSTM.params.values()), 2**62)
     with pytest.raises(ValueError, match="stack"):
         _core.step((), X, STATE, STATE)
     with pytest.raises(ValueError, match="stack"):

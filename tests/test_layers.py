@@ -122,6 +122,18 @@ def test_y_of_training_is_read_only(make):
             y[...] = 0
 
 
+@pytest.mark.parametrize(
+    ("cls", "values"), [(fusedrnn.RNN, 1), (fusedrnn.LSTM, 6), (fusedrnn.GRU, 4)]
+)
+def test_the_tape_takes_what_the_readme_says(cls, values):
+    """H is a multiple of every vector: nothing is rounded up but the whole, to a page."""
+    T, N, H = 50, 8, 64
+    layer = cls(3, H, num_layers=2, bidirectional=True, seed=0)
+    *_, tape = layer.forward(np.ones((T, N, 3), np.float32))
+    least = 4 * values * 4 * T * N * H
+    assert least < tape.nbytes <= least + 4 * (2 * 4 * N * H + 4096)
+
+
 def test_state_may_change_after_forward(make, rng):
     """Only x, y and the parameters are referred to."""
     layer = make(I, H, seed=0)

@@ -86,10 +86,11 @@ def test_documentation(name, monkeypatch, tmp_path):
 def test_readme_examples_run():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks
+    names = {}  # a block goes on from those before it
     for block in blocks:
         if "torch" in block:
             pytest.importorskip("torch")
-        exec(block, {})
+        exec(block, names)
 
 
 def test_main_objects_have_examples():

@@ -2,6 +2,7 @@
 """Threads of the caller's making, processes by fork, and settings."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -51,6 +52,33 @@ def test_a_forked_child_computes(threads):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_forked_during_a_call_computes():
+    """Another thread may hold a mutex: it does so for long when a tape goes back to the system."""
+    layer, stop = fusedrnn.RNN(1, 64, seed=0), threading.Event()
+    small, large = (np.ones((T, 1, 1), np.float32) for T in (1, 20_000))
+
+    def work():
+        while not stop.is_set():
+            layer.forward(small)
+            layer.forward(large)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        for _ in range(100):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)  # ends a child that waits for ever
+                layer.forward(small)
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        stop.set()
+        worker.join()
+
+
 def test_more_threads_than_cores(threads):
     p = problem()
     threads(1)
@@ -89,11 +117,13 @@ def test_number_of_threads_from_the_environment(environment, expected):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no processor affinity")
 def test_number_of_threads_is_that_of_the_processors_allowed():
     kept = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
-    one = min(os.sched_getaffinity(0))
-    code = f"import os; os.sched_setaffinity(0, [{one}]); import fusedrnn; "
-    code += "print(fusedrnn.get_num_threads())"
-    done = subprocess.run([sys.executable, "-c", code], env=kept, capture_output=True, text=True)
-    assert done.stdout.strip() == "1", done.stderr
+    all_ = os.sched_getaffinity(0)
+    for allowed, bind in (({min(all_)}, "false"), (all_, "false"), (all_, "true")):
+        code = f"import os; os.sched_setaffinity(0, {allowed}); import fusedrnn; "
+        code += "print(fusedrnn.get_num_threads())"
+        env = kept | {"OMP_PROC_BIND": bind}  # true: OpenMP binds the first thread to one of them
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+        assert done.stdout.strip() == str(len(allowed)), done.stderr
 
 
 @pytest.mark.parametrize("name", _core.isas())

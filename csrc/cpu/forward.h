@@ -127,9 +127,13 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     const bool down = s.t % 2, near = tiles == 1 || (mine.b1 - mine.b0) * block * long(sizeof(Real)) < kNearBytes;
     for_group_parts(panels.groups[kStage], mine.b0, mine.b1, down, [&](int n, int b, int j0, int j1) {
       const Real* w = panels.w_hh[kStage] + b * block;
-      const int next = near ? 0 : to_next_group(n, b, mine.b0, mine.b1, down);
+      const Group next = near ? Group{} : group_after(panels.groups[kStage], b, mine.b0, mine.b1, down);
       Ahead<Real> ahead;
-      if (next) ahead = {w + next * block, n * block, tiles * ((z.H + kRun - 1) / kRun)};
+      if (next.n) {
+        constexpr int most = step_blocks(g, kMostRows);
+        ahead = {panels.w_hh[kStage] + next.first * block, next.n * block,
+                 tiles * ((j1 - j0 + most - 1) / most) * ((z.H + kRun - 1) / kRun)};
+      }
       for_row_tiles<kMostRows>(mine.n0, mine.n1, [&](auto rows, long row) {
         for_groups(step_blocks(g, rows.value), j0, j1, [&](int count, int j) {
           with_count<step_blocks(g, rows.value)>(count, [&](auto blocks) {

@@ -64,17 +64,17 @@ template <int kRows, int kBlocks, class Real>
   store_tile<kRows, kBlocks>(acc, p.out, r, b, columns);
 }
 
-// Tiles of at most kRows x kBlocks over blocks b + j0..b + j1 of the group of n that starts at block b; `next`: from this
-// group's panel to the one after it, 0 if that needs no fetching.
+// Tiles of at most kRows x kBlocks over blocks b + j0..b + j1 of the group of n that starts at block b; `next` is fetched.
 template <int kRows, int kBlocks, class Real>
-void group(const Product<Real>& p, Runs runs, long r0, long r1, int n, int b, int j0, int j1, long next) {
+void group(const Product<Real>& p, Runs runs, long r0, long r1, int n, int b, int j0, int j1, Group next) {
   constexpr int W = kWidth<Real>;
   const long length = p.left.length(), w_k = n * W;
   const Real* w = p.panel + b * length * W + (p.panel_step < 0 ? (length - 1) * w_k : 0);
   Ahead<Real> ahead;
-  if (next) {
-    const long k = p.left.start(runs.first), K = p.left.start(runs.last) - k, tiles = (r1 - r0 + kRows - 1) / kRows;
-    ahead = {w + k * w_k + next, K * w_k, tiles * (runs.last - runs.first)};
+  if (next.n) {
+    const long k = p.left.start(runs.first), K = p.left.start(runs.last) - k, next_k = next.n * W;
+    const long tiles = (r1 - r0 + kRows - 1) / kRows * ((j1 - j0 + kBlocks - 1) / kBlocks);
+    ahead = {p.panel + next.first * length * W + k * next_k, K * next_k, tiles * (runs.last - runs.first)};
   }
   for_groups(kBlocks, j0, j1, [&](int count, int j) {
     with_count<kBlocks>(count, [&](auto blocks) {
@@ -95,7 +95,7 @@ template <class Real> void product(const Product<Real>& p, long r0, long r1, int
   for (int first = 0; first < all; first += most) {
     const Runs runs{first, first + most < all ? first + most : all};
     for_group_parts(p.groups, b0, b1, p.down, [&](int n, int b, int j0, int j1) {
-      const long next = near || few ? 0 : to_next_group(n, b, b0, b1, p.down) * block;
+      const Group next = near || few ? Group{} : group_after(p.groups, b, b0, b1, p.down);
       if (few) group<kWideRows, kWideBlocks>(p, runs, r0, r1, n, b, j0, j1, next);
       else group<kTileRows, kTileBlocks>(p, runs, r0, r1, n, b, j0, j1, next);
     });

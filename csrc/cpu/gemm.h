@@ -41,8 +41,8 @@ template <class Real> struct Ahead {
   long lines = 0;
 
   Ahead() = default;
-  // n values from p on, in so many runs
-  Ahead(const Real* p, long n, long runs) : next(p), lines((n / kLine + runs - 1) / runs) {}
+  // n values from p on, in so many fetches
+  Ahead(const Real* p, long n, long fetches) : next(p), lines((n / kLine + fetches - 1) / fetches) {}
   // With 16 registers there are none left for this, and a tile takes twice as long: it costs 3 % and gains nothing.
   INLINE void fetch() {
     if constexpr (kRegisters == 32)
@@ -95,8 +95,13 @@ template <class F> INLINE void for_group_parts(const Groups& groups, int b0, int
     if (j0 < j1) f(n, b, j0, j1);
   });
 }
-// Blocks from a group of n at block b to the one that follows it in for_group_parts; 0: it is the last.
-inline int to_next_group(int n, int b, int b0, int b1, bool down) { return down ? (b > b0 ? -n : 0) : (b + n < b1 ? n : 0); }
+// The group that follows the one at block b in for_group_parts: its first block, and how many; none after the last.
+struct Group { int first, n; };
+inline Group group_after(const Groups& groups, int b, int b0, int b1, bool down) {
+  const int first = down ? b - groups.group : b + groups.group, left = groups.last - first;
+  if (down ? b <= b0 : first >= b1) return {0, 0};
+  return {first, left < groups.group ? left : groups.group};
+}
 
 // k's of a product that are done for all rows before the next: so much of a panel stays in the second-level cache.
 constexpr long kMostK = 512, kRun = kRegisters == 32 ? 32 : kMostK;

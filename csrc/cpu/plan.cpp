@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "plan.h"
 
-#include <sched.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -29,16 +31,23 @@ int from_environment(const char* name) {
   return n > 0 ? int(std::min<long>(n, kMaxThreads)) : 0;
 }
 
+// Those allowed to the process by taskset, a container or a batch system. OpenMP knows them even where it has bound this
+// thread to one of them (OMP_PROC_BIND).
 int processors() {
-  cpu_set_t allowed;  // by taskset, a container, a batch system
-  CPU_ZERO(&allowed);
-  return sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? std::clamp(CPU_COUNT(&allowed), 1, kMaxThreads) : 1;
+#ifdef _OPENMP
+  return std::clamp(omp_get_num_procs(), 1, kMaxThreads);
+#else
+  return 1;
+#endif
 }
 
 int default_threads() {
-  for (const char* name : {"FUSEDRNN_NUM_THREADS", "OMP_NUM_THREADS"})
-    if (const int n = from_environment(name)) return n;
-  return processors();
+  static const int wanted = [] {  // read once: the environment may change while a call without the GIL reads it
+    for (const char* name : {"FUSEDRNN_NUM_THREADS", "OMP_NUM_THREADS"})
+      if (const int n = from_environment(name)) return n;
+    return 0;
+  }();
+  return wanted ? wanted : processors();
 }
 
 std::atomic<int> chosen{0};

@@ -7,6 +7,7 @@ that is time lost: a tenth of a short sequence, nearly all of a single step.
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Generic
 
 import numpy as np
@@ -43,7 +44,8 @@ class Frozen(Generic[LayerState]):
     def __init__(self, layer: Recurrent[LayerState], batch_size: int) -> None:
         rows = validate.size("batch_size", batch_size)
         layer._check_params()
-        self._layer = layer
+        self._layer = copy.copy(layer)  # for its sizes; later settings of the layer are not seen
+        self._layer.params, self._layer.grads = {}, {}
         self._is_tuple = CELLS[layer.cell].states > 1
         self._packed = tuple(
             [_core.pack(layer.cell, pick(layer.params, names), rows) for names in layer._slots]
@@ -51,6 +53,18 @@ class Frozen(Generic[LayerState]):
 
     def __repr__(self) -> str:
         return f"Frozen({self._layer!r})"
+
+    def __copy__(self) -> Frozen[LayerState]:
+        """Return itself: nothing in it can change."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Frozen[LayerState]:
+        """Return itself: nothing in it can change."""
+        return self
+
+    def __reduce__(self) -> Any:
+        """Refuse: another machine may pack in another order."""
+        raise TypeError("a Frozen cannot be pickled: pickle its layer, and freeze that again")
 
     @property
     def nbytes(self) -> int:
@@ -93,7 +107,7 @@ class Frozen(Generic[LayerState]):
         given: Any = state
         new: Any = out
         if self._is_tuple:
-            if new is None:
+            if new is None and isinstance(given, tuple):
                 new = tuple(map(np.empty_like, given))
             _core.step(self._packed, x, given, new)
         else:
