@@ -121,7 +121,7 @@ template <class Real> std::size_t bytes(long values) { return std::size_t(values
 // Chooses the plan and runs; for after the GIL is let go.
 template <class Real> void run_forward(ForwardArgs<Real>& a, const Isa& isa, const CellKernels<Real>& cell) {
   a.plan = plan_scan(a.size, cell.gates, isa.kernels<Real>().width, false);
-  const Buffer workspace(bytes<Real>(cell.forward_size(a.size, a.plan, !a.panels)));
+  const Buffer workspace(bytes<Real>(cell.forward_size(a)));
   a.workspace = static_cast<Real*>(workspace.data());
   run_team(a.plan.threads, [&](Team& team, int me) { cell.forward(a, team, me); });
 }

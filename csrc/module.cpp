@@ -6,6 +6,7 @@
 #include "bindings.h"
 #include "cpu/dispatch.h"
 #include "cpu/plan.h"
+#include "cpu/team.h"
 
 #if defined(__clang__)
 #define FUSEDRNN_COMPILER "Clang " __clang_version__
@@ -34,6 +35,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("isa", [] { return std::string(current_isa().name); }, "The instruction set in use.");
   m.def("set_isa", &set_isa, pybind11::arg("name"));
   m.def("num_threads", &num_threads, "The most threads a call may use.");
+  m.def("threads_at_work", &threads_at_work, "Threads in calls that run now; a new call takes what is left.");
   m.def("set_num_threads", &set_num_threads, pybind11::arg("n"), pybind11::arg("beyond_processors") = false,
         "beyond_processors: also more than the processors this process may run on, to test many threads on few.");
 }

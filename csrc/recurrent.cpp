@@ -103,7 +103,7 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
 
   const py::gil_scoped_release release;
   a.plan = plan_scan(z, cell.gates, kernels.width, true);
-  const Buffer workspace(bytes<Real>(cell.backward_size(z, a.plan)));
+  const Buffer workspace(bytes<Real>(cell.backward_size(a)));
   a.workspace = static_cast<Real*>(workspace.data());
   run_team(a.plan.threads, [&](Team& team, int me) { cell.backward(a, team, me); });
 }

@@ -15,14 +15,14 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   using Base::W, Base::G, Base::S, Base::D, Base::kLate, Base::kEarly, Base::kTaped;
 
  public:
-  static long size(const Sizes& z, const Plan& plan) { return Layout(nullptr, z, plan).size; }
+  static long size(const BackwardArgs<Real>& a) { return Layout(nullptr, a).size; }
 
   Backward(const BackwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse},
         blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)), own_b0(int(long(blocks) * me / threads)),
-        own_b1(int(long(blocks) * (me + 1) / threads)), dx_by_rows(a.plan.by_rows || blocks_of<Real>(z.I) < 2 * threads),
+        own_b1(int(long(blocks) * (me + 1) / threads)), dx_by_rows(splits_dx_by_rows(a)), once(is_once(a)),
         groups{group_blocks(z.N / (a.plan.by_rows ? threads : 1)), mine.b0, mine.b1}, tape(const_cast<Real*>(a.tape), z),
-        at(a.workspace, z, a.plan) {}
+        at(a.workspace, a) {}
 
   void run() {
     pack();
@@ -51,13 +51,16 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     Real* d[2];            // gate gradients of a chunk, [block][D][row][W]
     Real* strip;           // a strip of the weights' right factor, for each thread
     long strip_size, size;
-    Layout(Real* base, const Sizes& z, const Plan& plan) {
+    Layout(Real* base, const BackwardArgs<Real>& a) {
+      const Sizes& z = a.size;
+      const Plan& plan = a.plan;
       const long units = long(blocks_of<Real>(z.H)) * W, columns = long(blocks_of<Real>(z.I)) * W;
       const long rows = (plan.chunk_steps < z.T ? plan.chunk_steps : z.T) * z.N;
       Arena<Real> arena{base};
       w_hh[0] = arena.take(kEarly * z.H * units);
       w_hh[1] = arena.take(kLate * z.H * units);
-      w_ih = token_sum = arena.take(G * (z.H * columns > units * z.I ? z.H * columns : units * z.I));
+      const long kept = is_once(a) ? plan.threads * kTileBlocks * W : columns;
+      w_ih = token_sum = arena.take(G * (a.tokens ? units * z.I : a.dx ? z.H * kept : 0));
       ds = arena.take(units * S * z.N);
       du = arena.take(kLate ? units * z.N : 0);
       for (Real*& buffer : d) buffer = arena.take(units * D * rows);
@@ -67,17 +70,24 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     }
   };
 
+  static bool splits_dx_by_rows(const BackwardArgs<Real>& a) {
+    return a.plan.by_rows || blocks_of<Real>(a.size.I) < 2 * a.plan.threads;
+  }
+  // A sequence of one chunk needs the panels of W_ih once: w_ih has room for one group of each thread.
+  static bool is_once(const BackwardArgs<Real>& a) { return a.plan.chunk_steps >= a.size.T && !splits_dx_by_rows(a); }
+
   void pack() {
     const bool shared = a.plan.by_rows;
     const long early_rows = kEarly * z.H, late_rows = kLate * z.H;
     for_packed_groups(shared, me, threads, groups, [&](int n, int b) {
-      pack_columns(a.weights.weight_hh, early_rows, z.H, b, n, at.w_hh[0]);
-      if (kLate) pack_columns(a.weights.weight_hh + early_rows * z.H, late_rows, z.H, b, n, at.w_hh[1]);
+      pack_columns(a.weights.weight_hh, early_rows, z.H, b, n, at.w_hh[0] + b * early_rows * W);
+      if (kLate) pack_columns(a.weights.weight_hh + early_rows * z.H, late_rows, z.H, b, n, at.w_hh[1] + b * late_rows * W);
     });
     const auto [c0, c1] = input_columns();
-    if (a.dx)
-      for_packed_groups(dx_by_rows, me, threads, {kTileBlocks, c0, c1},
-                        [&](int n, int b) { pack_columns(a.weights.weight_ih, G * z.H, z.I, b, n, at.w_ih); });
+    if (a.dx && !once)
+      for_packed_groups(dx_by_rows, me, threads, {kTileBlocks, c0, c1}, [&](int n, int b) {
+        pack_columns(a.weights.weight_ih, G * z.H, z.I, b, n, at.w_ih + b * G * z.H * W);
+      });
     if (a.tokens) load_token_gradient();
     if (shared || dx_by_rows) team.wait(me);
   }
@@ -185,13 +195,23 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     const auto [c0, c1] = input_columns();
     const long r0 = dx_by_rows ? chunk.rows * me / threads : 0, r1 = dx_by_rows ? chunk.rows * (me + 1) / threads : chunk.rows;
     Real* dx = a.dx + chunk.first_time * z.N * z.I;
-    product(Product<Real>{.left = d.left(z.H, G, Cell::kX),
-                          .panel = at.w_ih,
-                          .groups = {kTileBlocks, c0, c1},
-                          .init = {a.dx_add ? dx : nullptr, z.I, W},
-                          .out = {dx, z.I, W},
-                          .columns = z.I},
-            r0, r1, c0, c1);
+    Product<Real> p{.left = d.left(z.H, G, Cell::kX),
+                    .panel = at.w_ih,
+                    .groups = {kTileBlocks, c0, c1},
+                    .init = {a.dx_add ? dx : nullptr, z.I, W},
+                    .out = {dx, z.I, W},
+                    .columns = z.I};
+    if (!once) return product(p, r0, r1, c0, c1);
+    Real* group = at.w_ih + me * kTileBlocks * G * z.H * W;
+    for_groups(kTileBlocks, c0, c1, [&](int n, int c) {
+      pack_columns(a.weights.weight_ih, G * z.H, z.I, c, n, group);
+      p.panel = group;
+      p.groups = {n, 0, n};
+      p.out.data = dx + c * W;
+      p.init.data = a.dx_add ? p.out.data : nullptr;
+      p.columns = z.I - c * W;
+      product(p, r0, r1, 0, n);
+    });
   }
 
   // The gradient of W_ih for token input: each row adds to one column, kept transposed until the end. The same chain
@@ -232,7 +252,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   const int blocks;
   const Share mine;              // of the scan
   const int own_b0, own_b1;      // unit blocks whose weight gradients this thread sums
-  const bool dx_by_rows;
+  const bool dx_by_rows, once;
   const Groups groups;
   const typename Base::Tape tape;
   const Layout at;

@@ -15,8 +15,8 @@ template <class Real> struct CellKernels {
   long (*tape_size)(const Sizes&);
   long (*panels_size)(const PackArgs<Real>&);
   void (*pack)(const PackArgs<Real>&);
-  long (*forward_size)(const Sizes&, const Plan&, bool with_panels);
-  long (*backward_size)(const Sizes&, const Plan&);
+  long (*forward_size)(const ForwardArgs<Real>&);
+  long (*backward_size)(const BackwardArgs<Real>&);
   void (*forward)(const ForwardArgs<Real>&, Team&, int me);
   void (*backward)(const BackwardArgs<Real>&, Team&, int me);
 };

@@ -14,9 +14,8 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   using Base::W, Base::G, Base::S, Base::kLate, Base::kEarly, Base::kTaped;
 
  public:
-  // with_panels: they are packed in the workspace, else they come packed
-  static long size(const Sizes& z, const Plan& plan, bool with_panels) {
-    return Layout(nullptr, z, plan, false).size + (with_panels ? own_panels(nullptr, z, plan, {}).size : 0);
+  static long size(const ForwardArgs<Real>& a) {
+    return Layout(nullptr, a.size, a.plan, a.tape != nullptr).size + (a.panels ? 0 : own_panels(nullptr, a, {}).size);
   }
 
   Forward(const ForwardArgs<Real>& args, Team& team, int me)
@@ -24,7 +23,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
         blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)),
         at(a.workspace, z, a.plan, a.tape != nullptr),
         panels(a.panels ? Panels<Cell, Real>(const_cast<Real*>(a.panels), z.I, z.H, 0, blocks, a.panel_rows, a.panel_rows)
-                        : own_panels(a.workspace + at.size, z, a.plan, mine)) {
+                        : own_panels(a.workspace + at.size, a, mine)) {
     if (a.tape) {
       const typename Base::Tape tape(a.tape, z);
       at.taped = tape.taped;
@@ -65,8 +64,12 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     }
   };
   static long chunk_rows(const Sizes& z, const Plan& plan) { return (plan.chunk_steps < z.T ? plan.chunk_steps : z.T) * z.N; }
-  static Panels<Cell, Real> own_panels(Real* base, const Sizes& z, const Plan& plan, const Share& mine) {
-    return {base, z.I, z.H, mine.b0, mine.b1, chunk_rows(z, plan), plan.by_rows ? z.N / plan.threads : z.N};
+  // In the workspace, unless they come packed. A sequence of one chunk needs W_ih once.
+  static Panels<Cell, Real> own_panels(Real* base, const ForwardArgs<Real>& a, const Share& mine) {
+    const Sizes& z = a.size;
+    const bool once = a.plan.chunk_steps >= z.T && !a.plan.by_rows && !a.tokens;
+    const long rows = a.plan.by_rows ? z.N / a.plan.threads : z.N;
+    return {base, z.I, z.H, mine.b0, mine.b1, chunk_rows(z, a.plan), rows, once ? a.plan.threads : 0};
   }
 
   void pack() {
@@ -81,14 +84,22 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   }
 
   void input_part(const Chunk& chunk) {
-    for_own_rows(chunk, [&](long r0, long r1) {
-      product(Product<Real>{.left = plain_left(a.x + chunk.first_time * z.N * z.I, z.I, 1, z.I),
-                            .panel = panels.w_ih,
-                            .groups = panels.input_groups,
-                            .init = {panels.b_ih, 0, W},
-                            .out = {at.xg, W, chunk.rows * W},
-                            .columns = long(blocks) * G * W},
-              r0, r1, mine.b0 * G, mine.b1 * G);
+    Product<Real> p{.left = plain_left(a.x + chunk.first_time * z.N * z.I, z.I, 1, z.I),
+                    .panel = panels.w_ih,
+                    .groups = panels.input_groups,
+                    .init = {panels.b_ih, 0, W},
+                    .out = {at.xg, W, chunk.rows * W},
+                    .columns = long(blocks) * G * W};
+    if (!panels.once) return for_own_rows(chunk, [&](long r0, long r1) { product(p, r0, r1, mine.b0 * G, mine.b1 * G); });
+    Real* group = panels.w_ih + me * panels.input_groups.group * z.I * W;
+    for_groups(panels.input_groups.group, mine.b0 * G, mine.b1 * G, [&](int n, int v) {
+      pack_units(GateRows<Real>{a.weights.weight_ih, z.H, z.I, G}, v, n, group);
+      p.panel = group;
+      p.groups = {n, 0, n};
+      p.init.data = panels.b_ih + v * W;
+      p.out.data = at.xg + v * chunk.rows * W;
+      p.columns = n * W;
+      product(p, 0, chunk.rows, 0, n);
     });
   }
   // The product with one-hot rows: the same bits.

@@ -30,7 +30,7 @@ template <class Real> void linear_forward(const LinearArgs<Real>& a, Team& team,
   const int threads = team.size(), blocks = blocks_of<Real>(a.O);
   const Groups groups{group_blocks(a.M), 0, blocks};
   for_packed_groups(true, me, threads, groups, [&](int n, int b) {
-    pack_units(GateRows<Real>{a.weight, a.O, a.I, 1}, b, n, at.panel);
+    pack_units(GateRows<Real>{a.weight, a.O, a.I, 1}, b, n, at.panel + b * a.I * W);
     pack_bias(a.bias, a.O, 1, b, b + n, at.bias);
   });
   team.wait(me);
@@ -58,7 +58,7 @@ template <class Real> void linear_backward(const LinearArgs<Real>& a, Team& team
   const int b0 = long(blocks) * me / threads, b1 = long(blocks) * (me + 1) / threads;
   if (a.dx)
     for_packed_groups(true, me, threads, {kTileBlocks, 0, inputs},
-                      [&](int n, int b) { pack_columns(a.weight, a.O, a.I, b, n, at.panel); });
+                      [&](int n, int b) { pack_columns(a.weight, a.O, a.I, b, n, at.panel + b * a.O * W); });
   for (long chunk = (a.M - 1) / kLinearChunk; chunk >= 0; chunk--) {
     const long first = chunk * kLinearChunk, rows = a.M - first < kLinearChunk ? a.M - first : kLinearChunk;
     const bool add = a.add || first + rows < a.M;

@@ -22,9 +22,8 @@ template <class Real> struct GateRows {
 };
 
 // Vectors first..first+n as one group [k][n][W]: products whose columns are units. W x W tiles are transposed in registers.
-template <class Real> void pack_units(const GateRows<Real>& rows, int first, int n, Real* panel) {
+template <class Real> void pack_units(const GateRows<Real>& rows, int first, int n, Real* group) {
   constexpr int W = kWidth<Real>;
-  panel += first * rows.K * W;
   for (int j = 0; j < n; j++) {
     const Real* source = rows.unit_rows(first + j);
     const long lanes = rows.lanes(first + j);
@@ -34,20 +33,19 @@ template <class Real> void pack_units(const GateRows<Real>& rows, int first, int
         Vec<Real> v[W];
         UNROLL for (int i = 0; i < W; i++) v[i] = load(source + i * rows.K + k);
         transpose<Real>(v);
-        UNROLL for (int i = 0; i < W; i++) store(panel + ((k + i) * n + j) * W, v[i]);
+        UNROLL for (int i = 0; i < W; i++) store(group + ((k + i) * n + j) * W, v[i]);
       }
     }
     for (; k < rows.K; k++)
-      for (int i = 0; i < W; i++) panel[(k * n + j) * W + i] = i < lanes ? source[i * rows.K + k] : 0;
+      for (int i = 0; i < W; i++) group[(k * n + j) * W + i] = i < lanes ? source[i * rows.K + k] : 0;
   }
 }
 
 // Column blocks first..first+n of weight (M, K) as one group [m][n][W]: products that sum over units.
-template <class Real> void pack_columns(const Real* weight, long M, long K, int first, int n, Real* panel) {
+template <class Real> void pack_columns(const Real* weight, long M, long K, int first, int n, Real* group) {
   constexpr int W = kWidth<Real>;
-  panel += first * M * W;
   for (long m = 0; m < M; m++, weight += K)
-    for (int j = 0; j < n; j++, panel += W) store(panel, load(weight + (first + j) * W, K - (first + j) * W));
+    for (int j = 0; j < n; j++, group += W) store(group, load(weight + (first + j) * W, K - (first + j) * W));
 }
 
 // A bias (gates * H,) as [block][gate][W]; null is zeros.

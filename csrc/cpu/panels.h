@@ -27,14 +27,15 @@ template <class Cell, class Real> struct Panels {
   static constexpr int W = kWidth<Real>, G = Cell::kGates;
   Real *w_ih, *w_hh[2], *b_ih, *b_hh;  // panels; biases [block][G][W]
   Groups input_groups, groups[2];      // of w_ih (of vectors: G a block) and of w_hh
+  int once;                            // > 0: w_ih is used once, and has room for one group of so many threads each
   long size;
 
   // Of blocks b0..b1; the groups suit input products of so many rows, and scans of so many, and are right for any.
-  Panels(Real* base, long I, long H, int b0, int b1, long input_rows, long rows)
-      : input_groups{group_blocks(input_rows), b0 * G, b1 * G} {
+  Panels(Real* base, long I, long H, int b0, int b1, long input_rows, long rows, int once = 0)
+      : input_groups{group_blocks(input_rows), b0 * G, b1 * G}, once(once) {
     const long vectors = long(blocks_of<Real>(H)) * W;
     Arena<Real> arena{base};
-    w_ih = arena.take(vectors * G * I);
+    w_ih = arena.take((once ? long(once) * input_groups.group * W : vectors * G) * I);
     for (int stage = 0; stage < stages<Cell>; stage++) {
       w_hh[stage] = arena.take(vectors * gates_of<Cell>(stage) * H);
       groups[stage] = {step_group(gates_of<Cell>(stage), rows), b0, b1};
@@ -46,12 +47,14 @@ template <class Cell, class Real> struct Panels {
 
   // shared: the threads take turns, and a barrier must follow
   void pack(const Weights<const Real>& w, long I, long H, bool shared, int me, int threads) const {
-    for_packed_groups(shared, me, threads, input_groups,
-                      [&](int n, int v) { pack_units(GateRows<Real>{w.weight_ih, H, I, G}, v, n, w_ih); });
+    if (!once)
+      for_packed_groups(shared, me, threads, input_groups,
+                        [&](int n, int v) { pack_units(GateRows<Real>{w.weight_ih, H, I, G}, v, n, w_ih + v * I * W); });
     for (int stage = 0; stage < stages<Cell>; stage++) {
       const int g = gates_of<Cell>(stage);
       const GateRows<Real> rows{w.weight_hh + first_gate<Cell>(stage) * H * H, H, H, g};
-      for_packed_groups(shared, me, threads, groups[stage], [&](int n, int b) { pack_units(rows, b * g, n * g, w_hh[stage]); });
+      for_packed_groups(shared, me, threads, groups[stage],
+                        [&](int n, int b) { pack_units(rows, b * g, n * g, w_hh[stage] + b * g * H * W); });
     }
     for_packed_groups(shared, me, threads, groups[0], [&](int n, int b) {
       pack_bias(w.bias_ih, H, G, b, b + n, b_ih);

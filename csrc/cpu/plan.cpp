@@ -54,10 +54,11 @@ std::atomic<int> chosen{0};
 std::atomic<bool> oversubscribe{false};
 
 // As many threads as the work is worth, are allowed and find a processor: those that share one only wait for one another.
+// So of two calls at the same time each soon has half of the processors.
 int threads_for(double worth) {
   if (worth < 2) return 1;
-  const int allowed = oversubscribe ? num_threads() : std::min(num_threads(), processors());
-  return int(std::min(worth, double(allowed)));
+  const int free = oversubscribe ? kMaxThreads : std::max(1, processors() - threads_at_work());
+  return int(std::min(worth, double(std::min(num_threads(), free))));
 }
 
 }  // namespace

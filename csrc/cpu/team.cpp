@@ -30,9 +30,12 @@ void pause() {
 
 // After fork() the child has none of OpenMP's threads, and libgomp would wait for them for ever.
 bool forked = false;
-[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+int at_work = 0;
+[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { forked = true, at_work = 0; });
 
 }  // namespace
+
+int threads_at_work() { return __atomic_load_n(&at_work, __ATOMIC_RELAXED); }
 
 bool has_openmp() {
 #ifdef _OPENMP
@@ -67,6 +70,7 @@ void run_team(int threads, void (*body)(void*, Team&, int), void* context) {
   Team team;
   if (threads > kMaxThreads) threads = kMaxThreads;
   for (int i = 0; i < threads; i++) team.slots_[i].steps = 0;
+  __atomic_add_fetch(&at_work, threads, __ATOMIC_RELAXED);
 #ifdef _OPENMP
   if (threads > 1 && !forked) {
 #pragma omp parallel num_threads(threads)
@@ -75,10 +79,10 @@ void run_team(int threads, void (*body)(void*, Team&, int), void* context) {
       team.size_ = omp_get_num_threads();  // may be fewer than asked for; the implied barrier shows it to all
       body(context, team, omp_get_thread_num());
     }
-    return;
-  }
+  } else
 #endif
-  body(context, team, 0);
+    body(context, team, 0);
+  __atomic_sub_fetch(&at_work, threads, __ATOMIC_RELAXED);
 }
 
 }  // namespace fusedrnn

@@ -30,6 +30,9 @@ template <class F> void run_team(int threads, F&& f) {
   run_team(threads, [](void* context, Team& team, int me) { (*static_cast<F*>(context))(team, me); }, &f);
 }
 
+// Threads that run a body now, those of all callers together
+int threads_at_work();
+
 bool has_openmp();
 
 }  // namespace fusedrnn

@@ -107,8 +107,8 @@ class Recurrent(Parameters, Generic[LayerState]):
         Parameters
         ----------
         batch_size : int
-            Rows of the calls it shall be fastest for. Any number can be run, those far from it up to a
-            tenth slower.
+            Rows of the calls it shall be fastest for. Any number can be run, numbers far from it
+            up to a tenth slower.
 
         Examples
         --------
