@@ -3,6 +3,8 @@
 //
 // Sizes: T time steps, N batch rows, I input size, H hidden size, G gates, S states (state 0 is h).
 // Arrays are row-major and belong to the caller. Weights are PyTorch's: weight_ih (G*H, I), weight_hh (G*H, H).
+// Sequences of unequal length stand longest first, and without gaps: step t has the rows first_row[t]..first_row[t + 1] of
+// (R, I) and (R, H) where others have (T, N, I) and (T, N, H); R is all of them, N those of step 0.
 #pragma once
 #include <cstdint>
 
@@ -12,6 +14,12 @@ constexpr int kMaxStates = 2;
 
 struct Sizes { long T, N, I, H; };
 
+// What some steps of some rows do otherwise. All null: nothing.
+struct Form {
+  const long* first_row;       // (T + 1,)
+  const std::uint8_t* resets;  // (R,): not 0: the state before the step is zero, whatever came before
+};
+
 // How the threads share the work; see plan.cpp for the rules.
 struct Plan {
   int threads;
@@ -19,11 +27,12 @@ struct Plan {
   long chunk_steps;  // the input part and the weight gradients are done for so many steps at a time
 };
 
-// Same shapes for the weights and for their gradients. Biases may be null.
-template <class Real> struct Weights { Real *weight_ih, *weight_hh, *bias_ih, *bias_hh; };
+// Same shapes for the weights and for their gradients. Biases may be null; weight_ch (P*H,) is, without peepholes (P = 0).
+template <class Real> struct Weights { Real *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_ch; };
 
 template <class Real> struct ForwardArgs {
   Sizes size;
+  Form form;
   Plan plan;
   bool reverse;                      // true: time runs from T-1 to 0
   const Real* x;                     // (T, N, I), or null:
@@ -48,6 +57,7 @@ template <class Real> struct PackArgs {
 
 template <class Real> struct BackwardArgs {
   Sizes size;
+  Form form;
   Plan plan;
   bool reverse;
   const Real* x;

@@ -23,6 +23,7 @@ template <class Range> std::string shape_text(const Range& shape) {
 template <class T> const char* type_name() {
   if constexpr (std::is_same_v<T, float>) return "float32";
   else if constexpr (std::is_same_v<T, double>) return "float64";
+  else if constexpr (std::is_same_v<T, bool>) return "bool";
   else return "int64";
 }
 

@@ -8,6 +8,7 @@
 #include "arrays.h"
 #include "cpu/dispatch.h"
 #include "cpu/plan.h"
+#include "form.h"
 #include "memory.h"
 
 namespace fusedrnn {
@@ -55,11 +56,15 @@ inline void read_lengths(py::handle x, Sizes& z, bool& tokens) {
     throw std::invalid_argument("x: expected T, N of at least 1, got " + shape_text(std::vector<long>{z.T, z.N}));
 }
 
-template <class T> Weights<T> read_weights(const py::tuple& arrays, const Sizes& z, int gates, const std::string& prefix) {
-  const long rows = gates * z.H;
+template <class T, class Real>
+Weights<T> read_weights(const py::tuple& arrays, const Sizes& z, const CellKernels<Real>& cell, const std::string& prefix) {
+  const long rows = cell.gates * z.H;
+  if (!cell.peepholes && !arrays[4].is_none())
+    throw py::type_error(prefix + "weight_ch: expected None for a cell without peepholes");
   return {pointer<T>(arrays[0], prefix + "weight_ih", {rows, z.I}), pointer<T>(arrays[1], prefix + "weight_hh", {rows, z.H}),
           optional_pointer<T>(arrays[2], prefix + "bias_ih", {rows}),
-          optional_pointer<T>(arrays[3], prefix + "bias_hh", {rows})};
+          optional_pointer<T>(arrays[3], prefix + "bias_hh", {rows}),
+          cell.peepholes ? pointer<T>(arrays[4], prefix + "weight_ch", {cell.peepholes * z.H}) : nullptr};
 }
 
 template <class T> void read_states(py::handle tuple, const char* name, const Sizes& z, int states, T** out) {
@@ -80,35 +85,49 @@ inline const std::int64_t* read_tokens(py::handle x, std::initializer_list<long>
 
 // All that forward reads and writes but the weights. a.size has I and H, and gets T and N.
 template <class Real>
-void read_forward(ForwardArgs<Real>& a, int states, py::handle x, py::handle state, py::handle y, py::handle state_n) {
+OwnForm read_forward(ForwardArgs<Real>& a, int states, py::handle x, py::handle state, py::handle y, py::handle state_n,
+                     py::handle first_row, py::handle resets) {
   bool tokens;
-  read_lengths(x, a.size, tokens);
-  const Sizes& z = a.size;
-  if (tokens) a.tokens = read_tokens(x, {z.T, z.N}, z.I);
-  else a.x = pointer<const Real>(x, "x", {z.T, z.N, z.I});
+  Sizes& z = a.size;
+  read_lengths(x, z, tokens);
+  const long T = z.T, N = z.N;
+  OwnForm form = read_form(first_row, resets, T, N);
+  form.set_sizes(z, T, N);
+  a.form = form.view();
+  if (tokens) a.tokens = read_tokens(x, {T, N}, z.I);
+  else a.x = pointer<const Real>(x, "x", {T, N, z.I});
   read_states(state, "state", z, states, a.state_0);
-  const Rows<Real> rows = row_pointer<Real>(y, "y", {z.T, z.N, z.H});
+  const Rows<Real> rows = row_pointer<Real>(y, "y", {T, N, z.H});
   a.y = rows.data;
   a.y_row = rows.row;
   if (state_n.is_none()) throw py::type_error("state_n: expected a tuple");
   read_states(state_n, "state_n", z, states, a.state_n);
+  return form;
 }
 
-template <class Args> void add_inputs(Regions& regions, const Args& a, int gates) {
+// R, the rows of all steps
+template <class Args> long rows_of(const Args& a) {
+  return a.form.first_row ? a.form.first_row[a.size.T] : a.size.T * a.size.N;
+}
+
+template <class Args, class Real> void add_inputs(Regions& regions, const Args& a, const CellKernels<Real>& cell) {
   const Sizes& z = a.size;
-  regions.reads(a.x, z.T * z.N * z.I);
-  regions.reads(a.tokens, z.T * z.N);
+  const int gates = cell.gates;
+  regions.reads(a.x, rows_of(a) * z.I);
+  regions.reads(a.tokens, rows_of(a));
   regions.reads(a.weights.weight_ih, gates * z.H * z.I);
   regions.reads(a.weights.weight_hh, gates * z.H * z.H);
   regions.reads(a.weights.bias_ih, gates * z.H);
   regions.reads(a.weights.bias_hh, gates * z.H);
+  regions.reads(a.weights.weight_ch, cell.peepholes * z.H);
 }
-inline long span(const Sizes& z, long row) { return (z.T * z.N - 1) * row + z.H; }
+// Values from the first to the last of R rows of H values
+template <class Args> long span(const Args& a, long row) { return (rows_of(a) - 1) * row + a.size.H; }
 
-template <class Real> void check_memory(const ForwardArgs<Real>& a, int gates) {
+template <class Real> void check_memory(const ForwardArgs<Real>& a, const CellKernels<Real>& cell) {
   Regions regions;
-  add_inputs(regions, a, gates);
-  regions.writes(a.y, span(a.size, a.y_row), "y");
+  add_inputs(regions, a, cell);
+  regions.writes(a.y, span(a, a.y_row), "y");
   for (int i = 0; i < kMaxStates; i++) {
     regions.reads(a.state_0[i], a.size.N * a.size.H);
     regions.writes(a.state_n[i], a.size.N * a.size.H, "state_n");
@@ -120,7 +139,7 @@ template <class Real> std::size_t bytes(long values) { return std::size_t(values
 
 // Chooses the plan and runs; for after the GIL is let go.
 template <class Real> void run_forward(ForwardArgs<Real>& a, const Isa& isa, const CellKernels<Real>& cell) {
-  a.plan = plan_scan(a.size, cell.gates, isa.kernels<Real>().width, false);
+  a.plan = plan_scan(a.size, a.form.first_row, cell.gates, isa.kernels<Real>().width, false);
   const Buffer workspace(bytes<Real>(cell.forward_size(a)));
   a.workspace = static_cast<Real*>(workspace.data());
   run_team(a.plan.threads, [&](Team& team, int me) { cell.forward(a, team, me); });

@@ -29,7 +29,7 @@ template <class Real> Packed pack(const std::string& name, const py::tuple& weig
   const int index = find_cell(isa, name);
   const CellKernels<Real>& cell = isa.kernels<Real>().cells[index];
   const Sizes z = read_widths(weights, cell.gates);
-  PackArgs<Real> a{z.I, z.H, rows, read_weights<const Real>(weights, z, cell.gates, ""), nullptr};
+  PackArgs<Real> a{z.I, z.H, rows, read_weights<const Real>(weights, z, cell, ""), nullptr};
   const std::size_t size = bytes<Real>(cell.panels_size(a));
   Packed packed{Buffer(size, false), size, &isa, index, sizeof(Real) == sizeof(double), z.I, z.H, rows};
   a.panels = static_cast<Real*>(packed.panels.data());
@@ -49,12 +49,13 @@ template <class Real> const CellKernels<Real>& cell_of(const Packed& packed) {
 }
 
 template <class Real>
-void infer(const Packed& packed, py::handle x, py::handle state, bool reverse, py::handle y, py::handle state_n) {
+void infer(const Packed& packed, py::handle x, py::handle state, bool reverse, py::handle y, py::handle state_n,
+           py::handle first_row, py::handle resets) {
   const CellKernels<Real>& cell = cell_of<Real>(packed);
   ForwardArgs<Real> a = args_of<Real>(packed);
   a.reverse = reverse;
-  read_forward(a, cell.states, x, state, y, state_n);
-  check_memory(a, cell.gates);
+  const OwnForm form = read_forward(a, cell.states, x, state, y, state_n, first_row, resets);
+  check_memory(a, cell);
   const py::gil_scoped_release release;
   run_forward(a, *packed.isa, cell);
 }
@@ -150,7 +151,7 @@ void bind_packed(py::module_& m) {
   m.def(
       "pack",
       [](const std::string& cell, py::object weights, long rows) {
-        const py::tuple w = items(weights, "weights", 4);
+        const py::tuple w = items(weights, "weights", 5);
         if (rows < 1 || rows > INT_MAX)
           throw std::invalid_argument("rows: expected 1 to " + std::to_string(INT_MAX) + ", got " + std::to_string(rows));
         return (py::isinstance<py::array_t<double>>(w[0]) ? pack<double> : pack<float>)(cell, w, rows);
@@ -159,12 +160,14 @@ void bind_packed(py::module_& m) {
 
   m.def(
       "infer",
-      [](py::object object, py::object x, py::object state, bool reverse, py::object y, py::object state_n) {
+      [](py::object object, py::object x, py::object state, bool reverse, py::object y, py::object state_n,
+         py::object first_row, py::object resets) {
         const Packed& packed = read_packed(object);
-        (packed.is_double ? infer<double> : infer<float>)(packed, x, state, reverse, y, state_n);
+        const auto run = packed.is_double ? infer<double> : infer<float>;
+        run(packed, x, state, reverse, y, state_n, first_row, resets);
       },
       py::arg("packed"), py::arg("x"), py::arg("state"), py::arg("reverse"), py::arg("y"), py::arg("state_n"),
-      "Fills y and state_n.");
+      py::arg("first_row") = py::none(), py::arg("resets") = py::none(), "Fills y and state_n.");
 
   m.def(
       "step",

@@ -14,19 +14,22 @@ struct Tape {
   int cell = 0;
   bool is_double = false, reverse = false, tokens = false;
   Sizes size{};
+  OwnForm form;
 };
 
-template <class Real> void check_memory(const BackwardArgs<Real>& a, int gates) {
+template <class Real> void check_memory(const BackwardArgs<Real>& a, const CellKernels<Real>& cell) {
   const Sizes& z = a.size;
+  const int gates = cell.gates;
   Regions regions;
-  add_inputs(regions, a, gates);
-  regions.reads(a.y, span(z, a.y_row));
-  regions.reads(a.dy, span(z, a.dy_row));
-  regions.writes(a.dx, z.T * z.N * z.I, "dx");
+  add_inputs(regions, a, cell);
+  regions.reads(a.y, span(a, a.y_row));
+  regions.reads(a.dy, span(a, a.dy_row));
+  regions.writes(a.dx, rows_of(a) * z.I, "dx");
   regions.writes(a.dweights.weight_ih, gates * z.H * z.I, "dweight_ih");
   regions.writes(a.dweights.weight_hh, gates * z.H * z.H, "dweight_hh");
   regions.writes(a.dweights.bias_ih, gates * z.H, "dbias_ih");
   regions.writes(a.dweights.bias_hh, gates * z.H, "dbias_hh");
+  regions.writes(a.dweights.weight_ch, cell.peepholes * z.H, "dweight_ch");
   for (int i = 0; i < kMaxStates; i++) {
     regions.reads(a.dstate_n[i], z.N * z.H);
     regions.writes(a.dstate_0[i], z.N * z.H, "dstate_0");
@@ -42,28 +45,29 @@ Tape& read_tape(py::handle object) {
 
 template <class Real>
 void forward(const std::string& name, py::handle x, const py::tuple& weights, py::handle state, bool reverse, py::handle y,
-             py::handle state_n, Tape* tape) {
+             py::handle state_n, Tape* tape, py::handle first_row, py::handle resets) {
   const Isa& isa = current_isa();
   const int index = find_cell(isa, name);
   const CellKernels<Real>& cell = isa.kernels<Real>().cells[index];
   ForwardArgs<Real> a{};
   a.size = read_widths(weights, cell.gates);
-  a.weights = read_weights<const Real>(weights, a.size, cell.gates, "");
+  a.weights = read_weights<const Real>(weights, a.size, cell, "");
   a.reverse = reverse;
-  read_forward(a, cell.states, x, state, y, state_n);
-  check_memory(a, cell.gates);
+  OwnForm form = read_forward(a, cell.states, x, state, y, state_n, first_row, resets);
+  check_memory(a, cell);
 
   const py::gil_scoped_release release;
   Buffer kept;
   std::size_t size = 0;
   if (tape) {
-    size = bytes<Real>(cell.tape_size(a.size));
+    size = bytes<Real>(cell.tape_size(a.size, rows_of(a)));
     kept = Buffer(size);
     a.tape = static_cast<Real*>(kept.data());
   }
   run_forward(a, isa, cell);
   if (!tape) return;
-  *tape = Tape{std::move(kept), size, &isa, index, sizeof(Real) == sizeof(double), reverse, a.tokens != nullptr, a.size};
+  *tape = Tape{std::move(kept),     size,   &isa,           index, sizeof(Real) == sizeof(double), reverse,
+               a.tokens != nullptr, a.size, std::move(form)};
 }
 
 template <class Real>
@@ -75,23 +79,27 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   Sizes z = read_widths(weights, cell.gates);
   bool tokens;
   read_lengths(x, z, tokens);
-  if (tokens != tape.tokens || z.T != tape.size.T || z.N != tape.size.N || z.I != tape.size.I || z.H != tape.size.H)
+  const long T = z.T, N = z.N;
+  tape.form.set_sizes(z, T, N);
+  a.form = tape.form.view();
+  if (tokens != tape.tokens || z.T != tape.size.T || z.N != tape.size.N || z.I != tape.size.I || z.H != tape.size.H ||
+      (a.form.first_row && (T != 1 || N != a.form.first_row[z.T])))
     throw std::invalid_argument("x, weights: expected those of the forward call");
   a.size = z;
   a.reverse = tape.reverse;
-  a.weights = read_weights<const Real>(weights, z, cell.gates, "");
-  a.dweights = read_weights<Real>(dweights, z, cell.gates, "d");
-  if (tokens) a.tokens = read_tokens(x, {z.T, z.N}, z.I);
-  else a.x = pointer<const Real>(x, "x", {z.T, z.N, z.I});
+  a.weights = read_weights<const Real>(weights, z, cell, "");
+  a.dweights = read_weights<Real>(dweights, z, cell, "d");
+  if (tokens) a.tokens = read_tokens(x, {T, N}, z.I);
+  else a.x = pointer<const Real>(x, "x", {T, N, z.I});
   if (tokens && !dx.is_none()) throw std::invalid_argument("dx: expected None for tokens");
-  a.dx = optional_pointer<Real>(dx, "dx", {z.T, z.N, z.I});
+  a.dx = optional_pointer<Real>(dx, "dx", {T, N, z.I});
   a.dx_add = dx_add;
   a.add = add;
-  const Rows<const Real> rows = row_pointer<const Real>(y, "y", {z.T, z.N, z.H});
+  const Rows<const Real> rows = row_pointer<const Real>(y, "y", {T, N, z.H});
   a.y = rows.data;
   a.y_row = rows.row;
   if (!dy.is_none()) {
-    const Rows<const Real> drows = row_pointer<const Real>(dy, "dy", {z.T, z.N, z.H});
+    const Rows<const Real> drows = row_pointer<const Real>(dy, "dy", {T, N, z.H});
     a.dy = drows.data;
     a.dy_row = drows.row;
   }
@@ -99,10 +107,10 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   if (dstate_0.is_none()) throw py::type_error("dstate_0: expected a tuple");
   read_states(dstate_0, "dstate_0", z, cell.states, a.dstate_0);
   a.tape = static_cast<const Real*>(tape.buffer.data());
-  check_memory(a, cell.gates);
+  check_memory(a, cell);
 
   const py::gil_scoped_release release;
-  a.plan = plan_scan(z, cell.gates, kernels.width, true);
+  a.plan = plan_scan(z, a.form.first_row, cell.gates, kernels.width, true);
   const Buffer workspace(bytes<Real>(cell.backward_size(a)));
   a.workspace = static_cast<Real*>(workspace.data());
   run_team(a.plan.threads, [&](Team& team, int me) { cell.backward(a, team, me); });
@@ -120,13 +128,14 @@ void bind_recurrent(py::module_& m) {
   m.def(
       "forward",
       [](const std::string& cell, py::object x, py::object weights, py::object state, bool reverse, py::object y,
-         py::object state_n, py::object tape) {
-        const py::tuple w = items(weights, "weights", 4);
+         py::object state_n, py::object tape, py::object first_row, py::object resets) {
+        const py::tuple w = items(weights, "weights", 5);
         const auto run = is_double(w) ? forward<double> : forward<float>;
-        run(cell, x, w, state, reverse, y, state_n, tape.is_none() ? nullptr : &read_tape(tape));
+        run(cell, x, w, state, reverse, y, state_n, tape.is_none() ? nullptr : &read_tape(tape), first_row, resets);
       },
       py::arg("cell"), py::arg("x"), py::arg("weights"), py::arg("state"), py::arg("reverse"), py::arg("y"), py::arg("state_n"),
-      py::arg("tape"), "Fills y and state_n, and the tape unless None.");
+      py::arg("tape"), py::arg("first_row") = py::none(), py::arg("resets") = py::none(),
+      "Fills y and state_n, and the tape unless None.");
 
   m.def(
       "backward",
@@ -135,7 +144,7 @@ void bind_recurrent(py::module_& m) {
         const Tape& tape = read_tape(tape_object);
         if (!tape.isa) throw std::invalid_argument("tape: expected one that forward has filled");
         const auto run = tape.is_double ? backward<double> : backward<float>;
-        run(tape, x, y, items(weights, "weights", 4), dy, dstate_n, dx, dx_add, items(dweights, "dweights", 4), add, dstate_0);
+        run(tape, x, y, items(weights, "weights", 5), dy, dstate_n, dx, dx_add, items(dweights, "dweights", 5), add, dstate_0);
       },
       py::arg("tape"), py::arg("x"), py::arg("y"), py::arg("weights"), py::arg("dy"), py::arg("dstate_n"), py::arg("dx"),
       py::arg("dx_add"), py::arg("dweights"), py::arg("add"), py::arg("dstate_0"),

@@ -51,13 +51,16 @@ def make_problem(
 ) -> Problem:
     """Weights as layers begin with, all else standard normal; the sizes are the seed."""
     rng = np.random.default_rng([list(CELLS).index(cell), T, N, I, H])
-    rows, letters, bound = CELLS[cell].gates * H, CELLS[cell].state_letters, 1 / np.sqrt(H)
+    entry, bound = CELLS[cell], 1 / np.sqrt(H)
+    rows, letters = entry.gates * H, entry.state_letters
 
     def normal(*shape):
         return rng.standard_normal(shape).astype(dtype)
 
     shapes = [(rows, I), (rows, H), (rows,), (rows,)]
     weights = Weights(*(rng.uniform(-bound, bound, shape).astype(dtype) for shape in shapes))
+    if entry.peepholes:
+        weights = weights._replace(weight_ch=normal(entry.peepholes * H))
     if not bias:
         weights = weights._replace(bias_ih=None, bias_hh=None)
     x = rng.integers(0, I, (T, N)) if tokens else normal(T, N, I)

@@ -4,15 +4,10 @@
 from functools import partial
 
 import numpy as np
-from fusedrnn import GRU, LSTM, RNN
+from fusedrnn.layers import KINDS
 
-LAYERS = {
-    "rnn_tanh": RNN,
-    "rnn_relu": partial(RNN, nonlinearity="relu"),
-    "lstm": LSTM,
-    "gru": GRU,
-    "gru_reset_before": partial(GRU, reset_after=False),
-}
+LAYERS = {name: partial(layer, **options) for name, (layer, options) in KINDS.items()}
+FORMS = ("nonlinearity", "reset_after", "peephole", "coupled")
 DTYPES = (np.float32, np.float64)
 T, N, I, H = 6, 3, 5, 7
 
@@ -32,7 +27,7 @@ def twin(layer, engine, dtype, **changes):
     """A layer with the same parameters on another engine or of another dtype."""
     options = {
         name: getattr(layer, name)
-        for name in ("bias", "batch_first", "bidirectional", "nonlinearity", "reset_after")
+        for name in ("bias", "batch_first", "bidirectional", *FORMS)
         if hasattr(layer, name)
     }
     sizes = layer.input_size, layer.hidden_size, layer.num_layers

@@ -39,6 +39,7 @@ def make(cell, *, bias=True, dtype=np.float64):
     shapes = {"x": (T, N, I), "weight_ih": (rows, I), "weight_hh": (rows, H)}
     shapes |= {f"{letter}_0": (N, H) for letter in CELLS[cell].state_letters}
     shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)} if bias else {}
+    shapes |= {"weight_ch": (CELLS[cell].peepholes * H,)} if CELLS[cell].peepholes else {}
     arrays = {k: (0.7 * rng.standard_normal(shape)).astype(dtype) for k, shape in shapes.items()}
     dy = rng.standard_normal((T, N, H)).astype(dtype)
     dstate = tuple(rng.standard_normal((N, H)).astype(dtype) for _ in CELLS[cell].state_letters)

@@ -454,6 +454,29 @@ def test_a_reader_that_has_gone(finished):
 # bench
 
 
+def test_gradflow_of_fresh_layers(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "flow.svg"
+    arguments = ["--steps", "12", "--hidden", "8", "--cells", "rnn", "lstm_peephole"]
+    assert cli.main(["gradflow", *arguments, "--out", str(out)]) == 0
+    head, *lines, last = capsys.readouterr().out.splitlines()
+    assert head.split()[:5] == ["0", "1", "2", "5", "10"]
+    assert [line.split()[:2] for line in lines] == [
+        ["rnn_tanh", "1.0e+00"],
+        ["lstm_peephole", "1.0e+00"],
+    ]
+    assert last == str(out)
+    assert out.read_text().startswith("<?xml")
+
+
+def test_gradflow_of_a_trained_model(finished, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "flow.png"
+    assert cli.main(["gradflow", str(finished), "--steps", "5", "--out", str(out)]) == 0
+    assert str(finished) in capsys.readouterr().out
+    assert out.stat().st_size > 1000
+
+
 @pytest.mark.parametrize("cell", ["gru", "gru_reset_before", "rnn"])
 def test_bench_prints_a_table(monkeypatch, capsys, cell):
     from fusedrnn import bench_cmd

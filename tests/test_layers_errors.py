@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from fusedrnn import LSTM, RNN
+from fusedrnn.weights import CELLS
 from layer_cases import LAYERS, H, I, N, T
 
 
@@ -19,6 +20,7 @@ def test_parameters_are_those_of_torch(make):
     layer = make(I, H, 2, bidirectional=True, seed=0)
     G = layer.params["bias_ih_l0"].size // H
     names = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
+    names += ["weight_ch"] if CELLS[layer.cell].peepholes else []
     suffixes = ["_l0", "_l0_reverse", "_l1", "_l1_reverse"]
     assert list(layer.params) == [name + suffix for suffix in suffixes for name in names]
     assert layer.params["weight_ih_l0"].shape == (G * H, I)
@@ -54,24 +56,16 @@ def test_repr_and_pickle(make):
     np.testing.assert_array_equal(copy(x)[0], make(2, 3, seed=0)(x)[0])
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("dropout", 0.5), ("proj_size", 2), ("peephole", True), ("coupled", True)]
-)
+@pytest.mark.parametrize(("name", "value"), [("dropout", 0.5), ("proj_size", 2)])
 def test_arguments_without_a_room_yet(name, value):
     with pytest.raises(NotImplementedError, match=rf"^{name}: not implemented yet"):
         LSTM(I, H, **{name: value})
-    LSTM(I, H, dropout=0, proj_size=0, peephole=False, coupled=False)
+    LSTM(I, H, dropout=0, proj_size=0)
 
 
-def test_dropout_and_lengths_are_not_there_yet(make):
+def test_dropout_is_not_there_yet(make):
     with pytest.raises(NotImplementedError, match=r"^dropout: not implemented yet"):
         make(I, H, num_layers=2, dropout=0.5)
-    layer, x = make(I, H), np.zeros((T, N, I), np.float32)
-    for call in (layer, layer.forward):
-        with pytest.raises(NotImplementedError, match=r"^lengths: not implemented yet"):
-            call(x, None, np.array([1, 2, 3]))
-        with pytest.raises(NotImplementedError, match=r"^lengths: not implemented yet"):
-            call(x, lengths=T)
 
 
 def test_forward_refuses_with_the_layer_s_names(make):

@@ -12,7 +12,9 @@ from reference_cases import GRADIENT_ERROR, SAME_SUMS, H, complex_step, error, m
 # tanh(ln 3) = 4/5. Two units with different answers, so that blocks of rows cannot be mistaken.
 LN2, LN3, LN4 = np.log([2.0, 3.0, 4.0])
 H_0 = np.array([0.5, -0.25])
-C_0 = 4 * (np.array([LN2, LN3]) - [0.45, 0.48])  # makes c = [ln 2, ln 3]
+C = np.array([LN2, LN3])
+C_0 = 4 * (C - [0.45, 0.48])  # makes c = C
+C_0_COUPLED = [4, 5] * (C - [0.45, 0.48])  # as well, with f = 1/4 1/5
 HAND = {  # cell: pre-activation of each gate, state after
     "rnn_tanh": ([[LN2, -LN3]], [[3 / 5, -4 / 5]]),
     "rnn_relu": ([[LN2, -LN3]], [[LN2, 0.0]]),
@@ -20,9 +22,14 @@ HAND = {  # cell: pre-activation of each gate, state after
         [[LN3, LN4], [-LN3, -LN3], [LN2, LN2], [LN4, LN3]],  # i f g o = 3/4 4/5, 1/4, 3/5, 4/5 3/4
         [[12 / 25, 3 / 5], [LN2, LN3]],
     ),
+    "lstm_coupled": (
+        [[-LN3, -LN4], [LN2, LN2], [LN4, LN3]],  # f g o = 1/4 1/5, 3/5, 4/5 3/4
+        [[12 / 25, 3 / 5], [LN2, LN3]],
+    ),
     "gru": ([[LN3, LN4], [-LN3, -LN4], [LN2, -LN3]], [[23 / 40, -69 / 100]]),  # r z n
     "gru_reset_before": ([[LN3, LN4], [-LN3, -LN4], [LN2, -LN3]], [[23 / 40, -69 / 100]]),
 }
+HAND |= {f"lstm_peephole{form}": HAND[f"lstm{form}"] for form in ("", "_coupled")}
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -37,11 +44,17 @@ def test_one_step_by_hand(cell):
         a_hh[2] *= r
     if cell == "gru_reset_before":
         a_hh[2] = weight_hh[2] @ (r * H_0) + bias_hh[2]
+    c_0, weight_ch = C_0_COUPLED if "coupled" in cell else C_0, None
+    if "peephole" in cell:
+        weight_ch = rng.standard_normal((rows[0] - 1, 2))
+        a_hh[: rows[0] - 2] += weight_ch[:-1] * c_0
+        a_hh[-1] += weight_ch[-1] * C
+        weight_ch = weight_ch.ravel()
     weight_ih = target - a_hh - bias_ih  # for x = 1, and so the gates are what they should be
 
     flat = [weight_ih.reshape(-1, 1), weight_hh.reshape(-1, 2), bias_ih.ravel(), bias_hh.ravel()]
-    state = (H_0[None], C_0[None])[: CELLS[cell].states]
-    y, state_n = reference.infer(cell, np.ones((1, 1, 1)), state, Weights(*flat))
+    state = (H_0[None], c_0[None])[: CELLS[cell].states]
+    y, state_n = reference.infer(cell, np.ones((1, 1, 1)), state, Weights(*flat, weight_ch))
     assert error(y[0], wanted[:1]) <= SAME_SUMS
     assert error(np.concatenate(state_n), wanted) <= SAME_SUMS
 
@@ -51,7 +64,7 @@ def test_gru_of_the_other_convention(cell):
     """h = (1-z) h' + z n, as many texts have it, is ours with the rows of z negated."""
     x, state, theirs = split(cell, make(cell)[0])
     (W_r, W_z, W_n), (U_r, U_z, U_n), (b_r, b_z, b_n), (u_r, u_z, u_n) = (
-        w.reshape(3, H, -1) for w in theirs
+        w.reshape(3, H, -1) for w in theirs[:4]
     )
     h, wanted = state[0].T, []  # columns, as in a text
     for x_t in x.transpose(0, 2, 1):
@@ -60,7 +73,7 @@ def test_gru_of_the_other_convention(cell):
         hidden = r * (U_n @ h + u_n) if cell == "gru" else U_n @ (r * h) + u_n
         h = (1 - z) * h + z * np.tanh(W_n @ x_t + b_n + hidden)
         wanted.append(h.T)
-    for w in theirs:
+    for w in theirs[:4]:
         w[H : 2 * H] *= -1
     assert error(reference.infer(cell, x, state, theirs)[0], wanted) <= SAME_SUMS
 

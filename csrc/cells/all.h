@@ -10,7 +10,10 @@ namespace fusedrnn::FUSEDRNN_ISA {
 template <class F> constexpr void for_each_cell(F&& f) {
   f.template operator()<Rnn<Tanh>>();
   f.template operator()<Rnn<Relu>>();
-  f.template operator()<Lstm>();
+  f.template operator()<Lstm<false, false>>();
+  f.template operator()<Lstm<true, false>>();
+  f.template operator()<Lstm<false, true>>();
+  f.template operator()<Lstm<true, true>>();
   f.template operator()<Gru<true>>();
   f.template operator()<Gru<false>>();
 }

@@ -5,13 +5,15 @@
 //
 //   xg[kGates]     input part of every gate,   W_ih x_t + b_ih
 //   hg[kGates]     hidden part of every gate,  W_hh h_{t-1} + b_hh
+//   p[kPeepholes]  weights by which gates of the unit see a state of its own (LSTM's peepholes)
 //   s[kStates]     state before the step; s[0] is h
 //   s_new[kStates] state after it
 //   saved[kSaved]  what backward needs beside the states
 //   ds[kStates]    enters backward as dL/ds_new and leaves as dL/ds, without the path through hg
 //   d[kGrads]      gradients of the gates' parts: that of xg[g] is d[kX[g]], that of hg[g] is d[kH[g]]
 //
-//   forward(xg, hg, s, s_new, saved)     backward(saved, s, ds, d)
+//   forward(xg, hg, p, s, s_new, saved)  backward(saved, p, s, ds, d)
+//   peeped(i, saved, s)                  what p[i] was multiplied with, inside gate kPeepholeGate[i]; if kPeepholes > 0
 //
 // A cell with kLate > 0 has a second product inside the step: its last kLate gates see not h but
 //   u = early(xg, hg, s, saved)          the first gates' work; only their xg and hg are given
@@ -27,7 +29,7 @@ concept Cell = requires {
   C::kName;
   requires C::kGates > 0 && C::kStates > 0 && C::kSaved > 0;
   requires C::kLate >= 0 && C::kLate < C::kGates;
-  requires C::kGrads >= C::kGates;
+  requires C::kGrads >= C::kGates&& C::kPeepholes >= 0;
   C::kX[C::kGates - 1];
   C::kH[C::kGates - 1];
 };

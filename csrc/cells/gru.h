@@ -10,7 +10,7 @@ namespace fusedrnn::FUSEDRNN_ISA {
 
 template <bool kResetAfter> struct Gru {
   static constexpr const char* kName = kResetAfter ? "gru" : "gru_reset_before";
-  static constexpr int kGates = 3, kStates = 1, kLate = kResetAfter ? 0 : 1;
+  static constexpr int kGates = 3, kStates = 1, kLate = kResetAfter ? 0 : 1, kPeepholes = 0;
   // Only reset after needs h_n again; only there the gradient of h_n is not that of x_n.
   static constexpr int kSaved = kResetAfter ? 4 : 3, kGrads = kResetAfter ? 4 : 3;
   static constexpr int kX[] = {0, 1, 2}, kH[] = {0, 1, kResetAfter ? 3 : 2};
@@ -20,7 +20,7 @@ template <bool kResetAfter> struct Gru {
     saved[1] = sigmoid(xg[1] + hg[1]);
     return saved[0] * s[0];
   }
-  template <class V> INLINE static void forward(const V* xg, const V* hg, const V* s, V* s_new, V* saved) {
+  template <class V> INLINE static void forward(const V* xg, const V* hg, const V*, const V* s, V* s_new, V* saved) {
     if constexpr (kResetAfter) early(xg, hg, s, saved);
     const V r = saved[0], z = saved[1];
     const V n = kResetAfter ? tanh(fma(r, hg[2], xg[2])) : tanh(xg[2] + hg[2]);
@@ -28,7 +28,7 @@ template <bool kResetAfter> struct Gru {
     saved[2] = n;
     if constexpr (kResetAfter) saved[3] = hg[2];
   }
-  template <class V> INLINE static void backward(const V* saved, const V* s, V* ds, V* d) {
+  template <class V> INLINE static void backward(const V* saved, const V*, const V* s, V* ds, V* d) {
     const V r = saved[0], z = saved[1], n = saved[2], dh = ds[0];
     d[1] = dh * (s[0] - n) * z * (1 - z);
     d[2] = dh * (1 - z) * (1 - n * n);

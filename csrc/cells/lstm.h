@@ -2,33 +2,51 @@
 // LSTM with forget gate (Gers et al. 2000), PyTorch's nn.LSTM. Gates i f g o; states h, c.
 //   i = σ(x_i + h_i)   f = σ(x_f + h_f)   g = tanh(x_g + h_g)   o = σ(x_o + h_o)
 //   c = f c' + i g     h = o tanh(c)
+// Peepholes (Gers and Schmidhuber 2000) add p_i c', p_f c' and p_o c inside their gates' σ; coupled gates (Greff et al. 2017)
+// are f g o, and i = 1 - f.
 #pragma once
 #include "cell.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-struct Lstm {
-  static constexpr const char* kName = "lstm";
-  static constexpr int kGates = 4, kStates = 2, kSaved = 5, kLate = 0, kGrads = 4;
+template <bool kPeephole, bool kCoupled> struct Lstm {
+  static constexpr const char* kName = kPeephole  ? kCoupled ? "lstm_peephole_coupled" : "lstm_peephole"
+                                       : kCoupled ? "lstm_coupled"
+                                                  : "lstm";
+  static constexpr int kGates = kCoupled ? 3 : 4, kStates = 2, kSaved = kGates + 1, kLate = 0, kGrads = kGates;
   static constexpr int kX[] = {0, 1, 2, 3}, kH[] = {0, 1, 2, 3};
+  static constexpr int I = 0, F = kGates - 3, G = F + 1, O = F + 2;  // there is no I if coupled
+  static constexpr int kPeepholes = kPeephole ? kGates - 1 : 0, kLastPeephole = kPeepholes - 1;
+  static constexpr int kPeepholeGate[] = {0, kCoupled ? O : F, O};
 
-  template <class V> INLINE static void forward(const V* xg, const V* hg, const V* s, V* s_new, V* saved) {
-    const V i = sigmoid(xg[0] + hg[0]), f = sigmoid(xg[1] + hg[1]);
-    const V g = tanh(xg[2] + hg[2]), o = sigmoid(xg[3] + hg[3]);
-    const V c = fma(f, s[1], i * g), tanh_c = tanh(c);
+  template <class V> INLINE static void forward(const V* xg, const V* hg, const V* p, const V* s, V* s_new, V* saved) {
+    const auto sum = [&](int gate, int peephole, V c) {
+      const V a = xg[gate] + hg[gate];
+      if constexpr (kPeephole) return fma(p[peephole], c, a);
+      else return a;
+    };
+    const V f = sigmoid(sum(F, F, s[1])), i = kCoupled ? 1 - f : sigmoid(sum(I, I, s[1])), g = tanh(xg[G] + hg[G]);
+    const V c = fma(f, s[1], i * g), o = sigmoid(sum(O, kLastPeephole, c)), tanh_c = tanh(c);
     s_new[0] = o * tanh_c;
     s_new[1] = c;
-    saved[0] = i, saved[1] = f, saved[2] = g, saved[3] = o, saved[4] = tanh_c;
+    if constexpr (!kCoupled) saved[I] = i;
+    saved[F] = f, saved[G] = g, saved[O] = o, saved[kGates] = tanh_c;
   }
-  template <class V> INLINE static void backward(const V* saved, const V* s, V* ds, V* d) {
-    const V i = saved[0], f = saved[1], g = saved[2], o = saved[3], tanh_c = saved[4];
-    const V dh = ds[0], dc = fma(dh * o, 1 - tanh_c * tanh_c, ds[1]);
-    d[0] = dc * g * i * (1 - i);
-    d[1] = dc * s[1] * f * (1 - f);
-    d[2] = dc * i * (1 - g * g);
-    d[3] = dh * tanh_c * o * (1 - o);
+  template <class V> INLINE static void backward(const V* saved, const V* p, const V* s, V* ds, V* d) {
+    const V f = saved[F], i = kCoupled ? 1 - f : saved[I], g = saved[G], o = saved[O], tanh_c = saved[kGates], dh = ds[0];
+    d[O] = dh * tanh_c * o * (1 - o);
+    V dc = fma(dh * o, 1 - tanh_c * tanh_c, ds[1]);
+    if constexpr (kPeephole) dc = fma(d[O], p[kLastPeephole], dc);
+    d[F] = dc * (kCoupled ? s[1] - g : s[1]) * f * (1 - f);
+    d[G] = dc * i * (1 - g * g);
+    if constexpr (!kCoupled) d[I] = dc * g * i * (1 - i);
     ds[0] = V{};
     ds[1] = dc * f;
+    if constexpr (kPeephole) UNROLL for (int gate = 0; gate < kLastPeephole; gate++) ds[1] = fma(d[gate], p[gate], ds[1]);
+  }
+  template <class V> INLINE static V peeped(int peephole, const V* saved, const V* s) {
+    if (peephole < kLastPeephole) return s[1];
+    return fma(saved[F], s[1], (kCoupled ? 1 - saved[F] : saved[I]) * saved[G]);  // c, as forward made it
   }
 };
 

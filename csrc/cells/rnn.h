@@ -20,13 +20,13 @@ struct Relu {
 
 template <class Activation> struct Rnn {
   static constexpr const char* kName = Activation::kName;
-  static constexpr int kGates = 1, kStates = 1, kSaved = 1, kLate = 0, kGrads = 1;
+  static constexpr int kGates = 1, kStates = 1, kSaved = 1, kLate = 0, kGrads = 1, kPeepholes = 0;
   static constexpr int kX[] = {0}, kH[] = {0};
 
-  template <class V> INLINE static void forward(const V* xg, const V* hg, const V*, V* s_new, V* saved) {
+  template <class V> INLINE static void forward(const V* xg, const V* hg, const V*, const V*, V* s_new, V* saved) {
     saved[0] = s_new[0] = Activation::apply(xg[0] + hg[0]);
   }
-  template <class V> INLINE static void backward(const V* saved, const V*, V* ds, V* d) {
+  template <class V> INLINE static void backward(const V* saved, const V*, const V*, V* ds, V* d) {
     d[0] = ds[0] * Activation::slope(saved[0]);
     ds[0] = V{};
   }

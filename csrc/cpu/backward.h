@@ -12,23 +12,23 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   using Base = Scan<Cell, Real>;
   using V = Vec<Real>;
   using Gates = GateGradients<Real>;
-  using Base::W, Base::G, Base::S, Base::D, Base::kLate, Base::kEarly, Base::kTaped;
+  using Base::W, Base::G, Base::S, Base::D, Base::P, Base::kLate, Base::kEarly, Base::kTaped;
 
  public:
   static long size(const BackwardArgs<Real>& a) { return Layout(nullptr, a).size; }
 
   Backward(const BackwardArgs<Real>& args, Team& team, int me)
-      : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse},
+      : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
         blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)), own_b0(int(long(blocks) * me / threads)),
         own_b1(int(long(blocks) * (me + 1) / threads)), dx_by_rows(splits_dx_by_rows(a)), once(is_once(a)),
-        groups{group_blocks(z.N / (a.plan.by_rows ? threads : 1)), mine.b0, mine.b1}, tape(const_cast<Real*>(a.tape), z),
-        at(a.workspace, a) {}
+        groups{group_blocks(z.N / (a.plan.by_rows ? threads : 1)), mine.b0, mine.b1},
+        tape(const_cast<Real*>(a.tape), z, clock.row(z.T)), at(a.workspace, a) {}
 
   void run() {
     pack();
     Base::load_states(mine, z, a.dstate_n, at.ds);
     const long steps = a.plan.chunk_steps, chunks = (z.T + steps - 1) / steps;
-    Gates after{};  // gate gradients of the step after this one (none yet)
+    After after{};  // none yet
     for (long i = chunks - 1; i >= 0; i--) {
       const Chunk chunk = clock.chunk(i * steps, steps);
       const Gates d{at.d[i % 2], chunk.rows, D};  // in turns: others may still read the last chunk's
@@ -37,7 +37,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       weight_gradients(chunk, d, i + 1 < chunks || a.add);
       if (a.dx) input_gradient(chunk, d);
     }
-    hidden_product(after, 0, kEarly, at.w_hh[0], {at.ds, S}, false);
+    add_hidden(after, false);
     Base::store_states(mine, z, at.ds, a.dstate_0);
     if (a.tokens) store_token_gradient();
   }
@@ -50,7 +50,9 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     Real* du;              // [block][n][W], late gates only
     Real* d[2];            // gate gradients of a chunk, [block][D][row][W]
     Real* strip;           // a strip of the weights' right factor, for each thread
-    long strip_size, size;
+    const Real** hidden;   // h_{t-1} of a chunk's rows, for each thread
+    Real* zeros;           // (H,)
+    long strip_size, hidden_size, size;
     Layout(Real* base, const BackwardArgs<Real>& a) {
       const Sizes& z = a.size;
       const Plan& plan = a.plan;
@@ -66,6 +68,10 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       for (Real*& buffer : d) buffer = arena.take(units * D * rows);
       strip_size = rows * kTileBlocks * W;
       strip = arena.take(plan.threads * strip_size);
+      constexpr long kPointer = sizeof hidden, kValue = sizeof *base;
+      hidden = reinterpret_cast<const Real**>(arena.take(plan.threads * rows * kPointer / kValue));
+      hidden_size = rows;
+      zeros = arena.take(units);
       size = arena.used;
     }
   };
@@ -89,6 +95,8 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
         pack_columns(a.weights.weight_ih, G * z.H, z.I, b, n, at.w_ih + b * G * z.H * W);
       });
     if (a.tokens) load_token_gradient();
+    if (me == 0)  // others read them after the first step's barrier
+      for (long i = 0; i < z.H; i++) at.zeros[i] = 0;
     if (shared || dx_by_rows) team.wait(me);
   }
 
@@ -100,8 +108,9 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     int vectors;
     bool add = true;
   };
-  // target (+)= gradients of gates g0.. · their rows of W_hh, for own units and rows. `d` starts at the step's row 0.
-  void hidden_product(const Gates& d, int g0, int count, const Real* panel, Target target, bool down) {
+  // target (+)= gradients of gates g0.. · their rows of W_hh, for own units of own rows among the first `rows`. `d` starts at
+  // the step's row 0.
+  void hidden_product(const Gates& d, long rows, int g0, int count, const Real* panel, Target target, bool down) {
     const Place<Real> out{target.data, target.vectors * W, z.N * target.vectors * W};
     product(Product<Real>{.left = d.left(z.H, count, Cell::kH + g0),
                           .panel = panel,
@@ -110,63 +119,98 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
                           .out = out,
                           .columns = long(blocks) * W,
                           .down = down},
-            mine.n0, mine.n1, mine.b0, mine.b1);
+            mine.n0, own_end(rows), mine.b0, mine.b1);
   }
 
-  // Returns where the step's gate gradients are.
-  Gates take_step(const Chunk& chunk, long step, const Gates& d, const Gates& after) {
-    const long t = clock.time(step), before = clock.before(t);
-    const Gates now{d.at(0, 0, (t - chunk.first_time) * z.N), d.rows, D};
-    if (after.data) hidden_product(after, 0, kEarly, at.w_hh[0], {at.ds, S}, t % 2);
-    for_own_units([&](int b, long n) {
+  long own_end(long rows) const { return mine.n1 < rows ? mine.n1 : rows; }
+
+  // The step after the one in hand: its gate gradients, from its row 0 on; rows that are in it, and where they stand.
+  struct After {
+    Gates d;
+    long count, row;
+  };
+  // ds += what that step gives back, but nothing through a reset.
+  void add_hidden(const After& after, bool down) {
+    if (own_end(after.count) <= mine.n0) return;
+    hidden_product(after.d, after.count, 0, kEarly, at.w_hh[0], {at.ds, S}, down);
+    if (!a.form.resets) return;
+    for_own_units(after.count, [&](int b, long n) {
+      if (!a.form.resets[after.row + n]) return;
+      UNROLL for (int i = 0; i < S; i++) store(ds_of(b, n) + i * W, V{});
+    });
+  }
+
+  After take_step(const Chunk& chunk, long step, const Gates& d, const After& after) {
+    const long t = clock.time(step), row = clock.row(t), count = clock.count(t);
+    const Gates now{d.at(0, 0, row - chunk.first_row), d.rows, D};
+    add_hidden(after, t % 2);
+    for_own_units(count, [&](int b, long n) {
       V saved[Cell::kSaved], s[S], ds[S], grads[D];
-      load_step(b, n, t, step ? before : -1, saved, s, ds);
-      if (a.dy) ds[0] += load(a.dy + (t * z.N + n) * a.dy_row + b * W, lanes_of<Real>(z.H, b));
-      Cell::backward(saved, s, ds, grads);
+      load_step(b, n, t, saved, s, ds);
+      if (a.dy) ds[0] += load(a.dy + (row + n) * a.dy_row + b * W, lanes_of<Real>(z.H, b));
+      V p[P + 1];  // one more, for there may be none
+      UNROLL for (int i = 0; i < P; i++) p[i] = load(a.weights.weight_ch + i * z.H + b * W, lanes_of<Real>(z.H, b));
+      Cell::backward(saved, p, s, ds, grads);
       UNROLL for (int i = kLate ? 1 : 0; i < D; i++) store(now.at(b, i, n), grads[i]);
       UNROLL for (int i = 0; i < S; i++) store(ds_of(b, n) + i * W, ds[i]);
     });
     if constexpr (kLate > 0) {
       if (!a.plan.by_rows) team.wait(me);
-      hidden_product(now, kEarly, kLate, at.w_hh[1], {at.du, 1, false}, t % 2);
-      for_own_units([&](int b, long n) {
+      if (own_end(count) > mine.n0) hidden_product(now, count, kEarly, kLate, at.w_hh[1], {at.du, 1, false}, t % 2);
+      for_own_units(count, [&](int b, long n) {
         V saved[Cell::kSaved], s[S], ds[S], grads[D];
-        load_step(b, n, t, step ? before : -1, saved, s, ds);
+        load_step(b, n, t, saved, s, ds);
         Cell::early_backward(saved, s, load(at.du + (b * z.N + n) * W), ds, grads);
         store(now.at(b, 0, n), grads[0]);
         store(ds_of(b, n), ds[0]);
       });
     }
     if (!a.plan.by_rows) team.wait(me);
-    return now;
+    return {now, count, row};
   }
 
-  template <class F> INLINE void for_own_units(F&& f) {
+  template <class F> INLINE void for_own_units(long rows, F&& f) {
     for (int b = mine.b0; b < mine.b1; b++)
-      for (long n = mine.n0; n < mine.n1; n++) f(b, n);
+      for (long n = mine.n0; n < own_end(rows); n++) f(b, n);
   }
-  // What the cell's backward reads; before < 0: the step began from state_0.
-  INLINE void load_step(int b, long n, long t, long before, V* saved, V* s, V* ds) {
-    const long lanes = lanes_of<Real>(z.H, b);
-    const auto taped = [&](long time) { return tape.taped + ((b * z.T + time) * z.N + n) * kTaped * W; };
-    UNROLL for (int i = 0; i < Cell::kSaved; i++) saved[i] = load(taped(t) + i * W);
-    UNROLL for (int i = 0; i < S; i++) {
-      if (before < 0) s[i] = load(tape.state_0[i] + n * z.H + b * W, lanes);
-      else if (i == 0) s[i] = load(a.y + (before * z.N + n) * a.y_row + b * W, lanes);
-      else s[i] = load(taped(before) + (Cell::kSaved + i - 1) * W);
-      ds[i] = load(ds_of(b, n) + i * W);
+  // Where row n had its state before t from
+  enum class Before { reset, state_0, tape };
+  INLINE Before before_of(long n, long t) const {
+    if (a.form.resets && a.form.resets[clock.row(t) + n]) return Before::reset;
+    return n < clock.count(clock.before(t)) ? Before::tape : Before::state_0;
+  }
+  // What the cell's backward reads
+  INLINE void load_step(int b, long n, long t, V* saved, V* s, V* ds) {
+    const long lanes = lanes_of<Real>(z.H, b), rows = tape.rows, at_t = clock.row(t) + n;
+    const auto taped = [&](long row) { return tape.taped + (b * rows + row) * kTaped * W; };
+    UNROLL for (int i = 0; i < Cell::kSaved; i++) saved[i] = load(taped(at_t) + i * W);
+    UNROLL for (int i = 0; i < S; i++) ds[i] = load(ds_of(b, n) + i * W);
+    switch (before_of(n, t)) {
+      case Before::reset:
+        UNROLL for (int i = 0; i < S; i++) s[i] = V{};
+        break;
+      case Before::state_0:
+        UNROLL for (int i = 0; i < S; i++) s[i] = load(tape.state_0[i] + n * z.H + b * W, lanes);
+        break;
+      case Before::tape: {
+        const long row = clock.row(clock.before(t)) + n;
+        s[0] = load(a.y + row * a.y_row + b * W, lanes);
+        UNROLL for (int i = 1; i < S; i++) s[i] = load(taped(row) + (Cell::kSaved + i - 1) * W);
+      }
     }
   }
 
-  // h_{t-1} of the chunk's rows: those of y one step earlier, but state_0 for the first step.
+  // h_{t-1} of the chunk's rows
   RowSource<Real> hidden_rows(const Chunk& chunk) const {
-    const auto y_at = [&](long t) { return a.y + t * z.N * a.y_row; };
-    if (a.reverse) {
-      const bool from_start = chunk.first_step == 0;
-      return {y_at(chunk.first_time + 1), a.y_row, chunk.rows - (from_start ? z.N : 0), tape.state_0[0], z.H};
-    }
-    if (chunk.first_step == 0) return {tape.state_0[0], z.H, z.N, a.y, a.y_row};
-    return {y_at(chunk.first_time - 1), a.y_row, chunk.rows};
+    const Real** rows = at.hidden + me * at.hidden_size;
+    for (long t = chunk.first_time, i = 0; t < chunk.last_time; t++)
+      for (long n = 0; n < clock.count(t); n++) {
+        const Before before = before_of(n, t);
+        rows[i++] = before == Before::reset     ? at.zeros
+                    : before == Before::state_0 ? tape.state_0[0] + n * z.H
+                                                : a.y + (clock.row(clock.before(t)) + n) * a.y_row;
+      }
+    return {nullptr, 0, rows};
   }
 
   void weight_gradients(const Chunk& chunk, const Gates& d, bool add) {
@@ -178,10 +222,35 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     const auto gradient = [&](const int* slot, int g0, int g1, const RowSource<Real>& source, Real* to, long K) {
       weight_gradient(d, slot, g0, g1, z.H, own_b0, own_b1, source, order, to, K, add, strip);
     };
+    if constexpr (P > 0) peephole_gradient(chunk, d, order, add);
     if (a.tokens) add_token_gradient(chunk, d);
-    else gradient(Cell::kX, 0, G, {a.x + chunk.first_time * z.N * z.I, z.I, chunk.rows}, out.weight_ih, z.I);
+    else gradient(Cell::kX, 0, G, {a.x + chunk.first_row * z.I, z.I}, out.weight_ih, z.I);
     gradient(Cell::kH, 0, kEarly, hidden_rows(chunk), out.weight_hh, z.H);
-    if (kLate) gradient(Cell::kH, kEarly, G, {tape.u + chunk.first_time * z.N * z.H, z.H, chunk.rows}, out.weight_hh, z.H);
+    if (kLate) gradient(Cell::kH, kEarly, G, {tape.u + chunk.first_row * z.H, z.H}, out.weight_hh, z.H);
+  }
+
+  // Of own units; rows in the order in which weight_gradient sums.
+  void peephole_gradient(const Chunk& chunk, const Gates& d, const RowOrder& order, bool add) {
+    for (int b = own_b0; b < own_b1; b++) {
+      Real* out = a.dweights.weight_ch + b * W;
+      const long lanes = lanes_of<Real>(z.H, b);
+      V sums[P];
+      UNROLL for (int i = 0; i < P; i++) sums[i] = add ? load(out + i * z.H, lanes) : V{};
+      const auto add_row = [&](long n, long t) {
+        V saved[Cell::kSaved], s[S], ds[S];
+        load_step(b, n, t, saved, s, ds);
+        const long r = clock.row(t) + n - chunk.first_row;
+        UNROLL for (int j = 0; j < P; j++) sums[j] =
+            fma(load(d.at(b, Cell::kPeepholeGate[j], r)), Cell::peeped(j, saved, s), sums[j]);
+      };
+      if (order.backwards)
+        for (long t = chunk.last_time - 1; t >= chunk.first_time; t--)
+          for (long n = clock.count(t) - 1; n >= 0; n--) add_row(n, t);
+      else
+        for (long t = chunk.first_time; t < chunk.last_time; t++)
+          for (long n = 0; n < clock.count(t); n++) add_row(n, t);
+      UNROLL for (int i = 0; i < P; i++) store(out + i * z.H, sums[i], lanes);
+    }
   }
 
   // Columns of x whose gradient this thread computes (for all rows, or for its own).
@@ -194,7 +263,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   void input_gradient(const Chunk& chunk, const Gates& d) {
     const auto [c0, c1] = input_columns();
     const long r0 = dx_by_rows ? chunk.rows * me / threads : 0, r1 = dx_by_rows ? chunk.rows * (me + 1) / threads : chunk.rows;
-    Real* dx = a.dx + chunk.first_time * z.N * z.I;
+    Real* dx = a.dx + chunk.first_row * z.I;
     Product<Real> p{.left = d.left(z.H, G, Cell::kX),
                     .panel = at.w_ih,
                     .groups = {kTileBlocks, c0, c1},
@@ -234,7 +303,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     for_token_sums([](const Real& sum, Real& to) { to = sum; });
   }
   void add_token_gradient(const Chunk& chunk, const Gates& d) {
-    const std::int64_t* tokens = a.tokens + chunk.first_time * z.N;
+    const std::int64_t* tokens = a.tokens + chunk.first_row;
     for (int b = own_b0; b < own_b1; b++)
       for (int g = 0; g < G; g++)
         for (long i = 0; i < chunk.rows; i++) {

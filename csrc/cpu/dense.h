@@ -29,14 +29,13 @@ template <class Real> struct GateGradients {
   }
 };
 
-// Rows of a matrix in two stretches (h_{t-1}: the initial state, then y).
+// Rows of a matrix, evenly apart, or each wherever it is.
 template <class Real> struct RowSource {
   const Real* first;
-  long first_row, split;  // rows below split
-  const Real* second = nullptr;
-  long second_row = 0;
+  long stride;
+  const Real* const* rows = nullptr;
 
-  const Real* row(long i) const { return i < split ? first + i * first_row : second + (i - split) * second_row; }
+  const Real* row(long i) const { return rows ? rows[i] : first + i * stride; }
 };
 
 // The rows a weight gradient sums over. Each element is one chain from the last time step to the first, so that the

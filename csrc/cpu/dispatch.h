@@ -11,8 +11,8 @@ namespace fusedrnn {
 
 template <class Real> struct CellKernels {
   const char* name;
-  int gates, states;
-  long (*tape_size)(const Sizes&);
+  int gates, states, peepholes;
+  long (*tape_size)(const Sizes&, long rows);
   long (*panels_size)(const PackArgs<Real>&);
   void (*pack)(const PackArgs<Real>&);
   long (*forward_size)(const ForwardArgs<Real>&);

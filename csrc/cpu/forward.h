@@ -11,7 +11,7 @@ namespace fusedrnn::FUSEDRNN_ISA {
 template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   using Base = Scan<Cell, Real>;
   using V = Vec<Real>;
-  using Base::W, Base::G, Base::S, Base::kLate, Base::kEarly, Base::kTaped;
+  using Base::W, Base::G, Base::S, Base::P, Base::kLate, Base::kEarly, Base::kTaped;
 
  public:
   static long size(const ForwardArgs<Real>& a) {
@@ -19,16 +19,16 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   }
 
   Forward(const ForwardArgs<Real>& args, Team& team, int me)
-      : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse},
+      : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
         blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)),
         at(a.workspace, z, a.plan, a.tape != nullptr),
         panels(a.panels ? Panels<Cell, Real>(const_cast<Real*>(a.panels), z.I, z.H, 0, blocks, a.panel_rows, a.panel_rows)
                         : own_panels(a.workspace + at.size, a, mine)) {
     if (a.tape) {
-      const typename Base::Tape tape(a.tape, z);
+      const typename Base::Tape tape(a.tape, z, clock.row(z.T));
       at.taped = tape.taped;
       at.u = tape.u;
-      taped_rows = z.T * z.N;
+      taped_rows = clock.row(z.T);
     } else {
       taped_rows = z.N;  // late gates hand over within a step
     }
@@ -37,7 +37,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   void run() {
     if (!a.panels) pack();
     Base::load_states(mine, z, a.state_0, at.state);
-    if (a.tape) Base::store_states(mine, z, at.state, typename Base::Tape(a.tape, z).state_0);
+    if (a.tape) Base::store_states(mine, z, at.state, typename Base::Tape(a.tape, z, clock.row(z.T)).state_0);
     for (long first = 0; first < z.T; first += a.plan.chunk_steps) {
       const Chunk chunk = clock.chunk(first, a.plan.chunk_steps);
       if (a.tokens) gather_input(chunk);
@@ -84,7 +84,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   }
 
   void input_part(const Chunk& chunk) {
-    Product<Real> p{.left = plain_left(a.x + chunk.first_time * z.N * z.I, z.I, 1, z.I),
+    Product<Real> p{.left = plain_left(a.x + chunk.first_row * z.I, z.I, 1, z.I),
                     .panel = panels.w_ih,
                     .groups = panels.input_groups,
                     .init = {panels.b_ih, 0, W},
@@ -104,7 +104,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   }
   // The product with one-hot rows: the same bits.
   void gather_input(const Chunk& chunk) {
-    const std::int64_t* tokens = a.tokens + chunk.first_time * z.N;
+    const std::int64_t* tokens = a.tokens + chunk.first_row;
     for_group_parts(panels.input_groups, mine.b0 * G, mine.b1 * G, false, [&](int n, int first, int j0, int j1) {
       for (int v = first + j0; v < first + j1; v++) {
         const V bias = load(panels.b_ih + v * W);
@@ -117,24 +117,31 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   }
 
   struct Step {
-    long t, chunk_row, chunk_rows, taped_row;  // of batch row 0
+    long t, row, chunk_row, chunk_rows, taped_row;  // of batch row 0
   };
 
   void take_step(const Chunk& chunk, long step) {
-    const long t = clock.time(step), before = clock.before(t);
-    const Step s{t, (t - chunk.first_time) * z.N, chunk.rows, a.tape ? t * z.N : 0};
-    if (step) stage<0>(s, a.y + before * z.N * a.y_row, a.y_row);
-    else stage<0>(s, a.state_0[0], z.H);
+    const long t = clock.time(step), before = clock.before(t), row = clock.row(t), count = clock.count(t);
+    const Step s{t, row, row - chunk.first_row, chunk.rows, a.tape ? row : 0};
+    // Rows that begin with this step have the state before from the caller.
+    const long going_on = clock.count(before) < count ? clock.count(before) : count;
+    stage<0>(s, 0, going_on, y_at(before), a.y_row);
+    stage<0>(s, going_on, count, a.state_0[0], z.H);
     if constexpr (kLate > 0) {
       if (!a.plan.by_rows) team.wait(me);
-      stage<1>(s, at.u + s.taped_row * z.H, z.H);
+      stage<1>(s, 0, count, at.u + s.taped_row * z.H, z.H);
     }
     if (!a.plan.by_rows) team.wait(me);
   }
 
-  template <int kStage> void stage(const Step& s, const Real* h, long h_row) {
+  const Real* y_at(long t) const { return t < 0 || t >= z.T ? nullptr : a.y + clock.row(t) * a.y_row; }
+
+  // Own units of own rows among r0..r1; h is that of row 0.
+  template <int kStage> void stage(const Step& s, long r0, long r1, const Real* h, long h_row) {
+    const long n0 = mine.n0 > r0 ? mine.n0 : r0, n1 = mine.n1 < r1 ? mine.n1 : r1;
+    if (n0 >= n1) return;
     constexpr int g = gates_of<Cell>(kStage), kMostRows = step_rows(g);
-    const long block = g * z.H * W, tiles = (mine.n1 - mine.n0 + kMostRows - 1) / kMostRows;
+    const long block = g * z.H * W, tiles = (n1 - n0 + kMostRows - 1) / kMostRows;
     const bool down = s.t % 2, near = tiles == 1 || (mine.b1 - mine.b0) * block * long(sizeof(Real)) < kNearBytes;
     for_group_parts(panels.groups[kStage], mine.b0, mine.b1, down, [&](int n, int b, int j0, int j1) {
       const Real* w = panels.w_hh[kStage] + b * block;
@@ -145,7 +152,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
         ahead = {panels.w_hh[kStage] + next.first * block, next.n * block,
                  tiles * ((j1 - j0 + most - 1) / most) * ((z.H + kRun - 1) / kRun)};
       }
-      for_row_tiles<kMostRows>(mine.n0, mine.n1, [&](auto rows, long row) {
+      for_row_tiles<kMostRows>(n0, n1, [&](auto rows, long row) {
         for_groups(step_blocks(g, rows.value), j0, j1, [&](int count, int j) {
           with_count<step_blocks(g, rows.value)>(count, [&](auto blocks) {
             const Panel panel{w + j * g * W, n * g * W};
@@ -186,15 +193,22 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     }
     Real* state = at.state + (b * z.N + n) * S * W;
     UNROLL for (int i = 0; i < S; i++) s[i] = load(state + i * W);
+    if (a.form.resets && a.form.resets[step.row + n]) {
+      UNROLL for (int i = 0; i < S; i++) s[i] = V{};
+      if constexpr (kStage == 0)  // as from h = 0
+        UNROLL for (int g = 0; g < count; g++) hg[g] = load(panels.b_hh + (b * G + g) * W);
+    }
     Real* taped = at.taped ? at.taped + (b * taped_rows + step.taped_row + n) * kTaped * W : nullptr;
     if constexpr (kDone > 0) UNROLL for (int i = 0; i < kDone; i++) saved[i] = load(taped + i * W);
     if constexpr (kLate > 0 && kStage == 0) {
       store(at.u + (step.taped_row + n) * z.H + b * W, Cell::early(xg, hg, s, saved), lanes_of<Real>(z.H, b));
       UNROLL for (int i = 0; i < kEarly; i++) store(taped + i * W, saved[i]);
     } else {
-      Cell::forward(xg, hg, s, s_new, saved);
+      V p[P + 1];  // one more, for there may be none
+      UNROLL for (int i = 0; i < P; i++) p[i] = load(panels.w_ch + (b * P + i) * W);
+      Cell::forward(xg, hg, p, s, s_new, saved);
       UNROLL for (int i = 0; i < S; i++) store(state + i * W, s_new[i]);
-      store(a.y + (step.t * z.N + n) * a.y_row + b * W, s_new[0], lanes_of<Real>(z.H, b));
+      store(a.y + (step.row + n) * a.y_row + b * W, s_new[0], lanes_of<Real>(z.H, b));
       if (!taped) return;
       UNROLL for (int i = kDone; i < Cell::kSaved; i++) store(taped + i * W, saved[i]);
       for (int i = 1; i < S; i++) store(taped + (Cell::kSaved + i - 1) * W, s_new[i]);

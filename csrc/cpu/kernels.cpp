@@ -24,7 +24,9 @@ template <class C, class Real> Panels<C, Real> panels(const PackArgs<Real>& a) {
 }
 template <class C, class Real> long panels_size(const PackArgs<Real>& a) { return panels<C, Real>(a).size; }
 template <class C, class Real> void pack(const PackArgs<Real>& a) { panels<C, Real>(a).pack(a.weights, a.I, a.H, false, 0, 1); }
-template <class C, class Real> long tape_size(const Sizes& z) { return typename Scan<C, Real>::Tape(nullptr, z).size; }
+template <class C, class Real> long tape_size(const Sizes& z, long rows) {
+  return typename Scan<C, Real>::Tape(nullptr, z, rows).size;
+}
 template <class Real> long linear_forward_size(const LinearArgs<Real>& a) { return LinearLayout<Real>(a, false).size; }
 template <class Real> long linear_backward_size(const LinearArgs<Real>& a) { return LinearLayout<Real>(a, true).size; }
 
@@ -39,6 +41,7 @@ template <class Real> constexpr Kernels<Real> table() {
     k.cells[k.cell_count++] = {C::kName,
                                C::kGates,
                                C::kStates,
+                               C::kPeepholes,
                                tape_size<C, Real>,
                                panels_size<C, Real>,
                                pack<C, Real>,

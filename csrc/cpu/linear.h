@@ -67,7 +67,7 @@ template <class Real> void linear_backward(const LinearArgs<Real>& a, Team& team
     spread(a, d, first, b0, b1);
     team.wait(me);
     if (a.dbias) bias_gradient(d, kSlot, 1, a.O, b0, b1, order, a.dbias, add);
-    weight_gradient(d, kSlot, 0, 1, a.O, b0, b1, {a.x + first * a.I, a.I, rows}, order, a.dweight, a.I, add,
+    weight_gradient(d, kSlot, 0, 1, a.O, b0, b1, {a.x + first * a.I, a.I}, order, a.dweight, a.I, add,
                     at.strip + me * at.strip_size);
     if (a.dx)
       product(Product<Real>{.left = d.left(a.O, 1, kSlot),

@@ -26,6 +26,7 @@ template <class Cell> constexpr int gates_of(int stage) { return stage ? Cell::k
 template <class Cell, class Real> struct Panels {
   static constexpr int W = kWidth<Real>, G = Cell::kGates;
   Real *w_ih, *w_hh[2], *b_ih, *b_hh;  // panels; biases [block][G][W]
+  Real* w_ch;                          // peepholes, [block][P][W]
   Groups input_groups, groups[2];      // of w_ih (of vectors: G a block) and of w_hh
   int once;                            // > 0: w_ih is used once, and has room for one group of so many threads each
   long size;
@@ -42,6 +43,7 @@ template <class Cell, class Real> struct Panels {
     }
     b_ih = arena.take(vectors * G);
     b_hh = arena.take(vectors * G);
+    w_ch = arena.take(vectors * Cell::kPeepholes);
     size = arena.used;
   }
 
@@ -59,6 +61,7 @@ template <class Cell, class Real> struct Panels {
     for_packed_groups(shared, me, threads, groups[0], [&](int n, int b) {
       pack_bias(w.bias_ih, H, G, b, b + n, b_ih);
       pack_bias(w.bias_hh, H, G, b, b + n, b_hh);
+      if constexpr (Cell::kPeepholes > 0) pack_bias(w.weight_ch, H, Cell::kPeepholes, b, b + n, w_ch);
     });
   }
 };

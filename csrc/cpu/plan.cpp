@@ -75,7 +75,7 @@ void set_num_threads(int n, bool beyond_processors) {
   oversubscribe.store(beyond_processors);
 }
 
-Plan plan_scan(const Sizes& z, int gates, int width, bool backward) {
+Plan plan_scan(const Sizes& z, bool ragged, int gates, int width, bool backward) {
   const double step = 2. * z.N * gates * z.H * (z.H + z.I), call = step * z.T;
   const long blocks = (z.H + width - 1) / width;
   Plan plan{};
@@ -83,7 +83,7 @@ Plan plan_scan(const Sizes& z, int gates, int width, bool backward) {
   const int most = threads_for(std::min(step / kOperationsPerStep, call / kOperationsPerCall) + 0.5);
   // No barrier in the scan and h (N, H) stays with its thread, but every thread reads all of W_hh (G*H, H): right for many rows
   // and few weights. (LSTM 64,16,128 and GRU 64,32,128 by units: 0.83 and 0.93 of the time; LSTM 256,128,64 by rows: 0.85.)
-  plan.by_rows = gates * z.H <= 3 * z.N && z.H <= 128 && z.N >= 4 * most && most > 1;
+  plan.by_rows = gates * z.H <= 3 * z.N && z.H <= 128 && z.N >= 4 * most && most > 1 && !ragged;
   plan.threads = plan.by_rows ? most : int(std::min<long>(most, blocks));
   return plan;
 }

@@ -35,35 +35,42 @@ template <class Real> struct Arena {
 // A stretch of time handled together. Rows of a chunk stand in the order of time in memory, whatever the direction.
 struct Chunk {
   long first_step, last_step;  // steps count in the direction of the scan
-  long first_time, rows;       // the earliest time, and steps * N
+  long first_time, last_time;  // times from the earliest on, and past the latest
+  long first_row, rows;        // of the first time, and of all
 };
 
-// Time as the scan sees it: step 0 is the first it takes.
+// Time as the scan sees it: step 0 is the first it takes. Rows: see args.h.
 struct Clock {
   long T, N;
   bool reverse;
+  const long* first_row;
 
   long time(long step) const { return reverse ? T - 1 - step : step; }
   long before(long t) const { return reverse ? t + 1 : t - 1; }
+  long row(long t) const { return first_row ? first_row[t] : t * N; }
+  // Rows that are there at t; none outside of time
+  long count(long t) const { return t < 0 || t >= T ? 0 : first_row ? first_row[t + 1] - first_row[t] : N; }
   Chunk chunk(long first_step, long steps) const {
     const long last = first_step + steps < T ? first_step + steps : T;
-    return {first_step, last, reverse ? T - last : first_step, (last - first_step) * N};
+    const long from = reverse ? T - last : first_step, to = from + last - first_step;
+    return {first_step, last, from, to, row(from), row(to) - row(from)};
   }
 };
 
 template <class Cell, class Real> struct Scan {
   static constexpr int W = kWidth<Real>, G = Cell::kGates, S = Cell::kStates, D = Cell::kGrads;
   static constexpr int kLate = Cell::kLate, kEarly = G - kLate;
+  static constexpr int P = Cell::kPeepholes;
   static constexpr int kTaped = Cell::kSaved + S - 1;  // vectors a unit leaves on the tape: saved, and the states but h
 
-  // The tape: [block][t * N + n][kTaped][W], then u of late gates (T, N, H), then state_0, (N, H) each.
+  // The tape: [block][row of all][kTaped][W], then u of late gates (R, H), then state_0, (N, H) each.
   struct Tape {
     Real *taped, *u, *state_0[kMaxStates] = {};
-    long size;
-    Tape(Real* base, const Sizes& z) {
+    long rows, size;
+    Tape(Real* base, const Sizes& z, long rows) : rows(rows) {
       Arena<Real> arena{base};
-      taped = arena.take(blocks_of<Real>(z.H) * z.T * z.N * kTaped * W);
-      u = kLate ? arena.take(z.T * z.N * z.H) : nullptr;
+      taped = arena.take(blocks_of<Real>(z.H) * rows * kTaped * W);
+      u = kLate ? arena.take(rows * z.H) : nullptr;
       for (int i = 0; i < S; i++) state_0[i] = arena.take(z.N * z.H);
       size = arena.used;
     }

@@ -2,7 +2,8 @@
 """Recurrent networks on NumPy arrays, with fused C++ kernels forward and through time.
 
 Layers: `RNN`, `LSTM`, `GRU`, `Linear`; one step at a time: `RNNCell`, `LSTMCell`, `GRUCell`; loss:
-`softmax_cross_entropy`; `optim`: `SGD`, `RMSprop`, `Adam`, `clip_grad_norm`. Underneath:
+`softmax_cross_entropy`; `optim`: `SGD`, `RMSprop`, `Adam`, `clip_grad_norm`; truncated
+backpropagation: `chunks`. Underneath:
 `functional` (the kernels) and `reference` (the same in plain NumPy).
 """
 
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core, functional, validate
 from ._core import __version__
 from .cells import GRUCell, LSTMCell, RNNCell
+from .chunks import chunks
 from .frozen import Frozen
 from .head import Linear, softmax_cross_entropy
 from .layers import GRU, LSTM, RNN
@@ -34,6 +36,7 @@ __all__ = [
     "RNNCell",
     "Weights",
     "__version__",
+    "chunks",
     "functional",
     "get_num_threads",
     "info",

@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from .weights import Array, State
 
-Four: TypeAlias = tuple[Array, Array, Array | None, Array | None]
-"""weight_ih, weight_hh, bias_ih, bias_hh, as `Weights`."""
+Five: TypeAlias = tuple[Array, Array, Array | None, Array | None, Array | None]
+"""weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, as `Weights`."""
 
 __version__: str
 compiler: str
@@ -25,23 +25,25 @@ class Tape:
 def forward(
     cell: str,
     x: Array,
-    weights: Four,
+    weights: Five,
     state: State | None,
     reverse: bool,
     y: Array,
     state_n: State,
     tape: Tape | None,
+    first_row: Array | None = None,
+    resets: Array | None = None,
 ) -> None: ...
 def backward(
     tape: Tape,
     x: Array,
     y: Array,
-    weights: Four,
+    weights: Five,
     dy: Array | None,
     dstate_n: State | None,
     dx: Array | None,
     dx_add: bool,
-    dweights: Four,
+    dweights: Five,
     add: bool,
     dstate_0: State,
 ) -> None: ...
@@ -60,9 +62,16 @@ class Packed:
     @property
     def nbytes(self) -> int: ...
 
-def pack(cell: str, weights: Four, rows: int) -> Packed: ...
+def pack(cell: str, weights: Five, rows: int) -> Packed: ...
 def infer(
-    packed: Packed, x: Array, state: State | None, reverse: bool, y: Array, state_n: State
+    packed: Packed,
+    x: Array,
+    state: State | None,
+    reverse: bool,
+    y: Array,
+    state_n: State,
+    first_row: Array | None = None,
+    resets: Array | None = None,
 ) -> None: ...
 def step(stack: tuple[Packed, ...], x: Array, state: State, out: State) -> None: ...
 def linear_forward(x: Array, weight: Array, bias: Array | None, y: Array) -> None: ...

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from . import get_num_threads, isa, reference, set_num_threads
-from .layers import GRU, LSTM, RNN
+from .layers import KINDS
 from .weights import Array
 
 __all__ = ["bench"]
@@ -33,14 +33,6 @@ SECONDS = 1.0
 
 Task: TypeAlias = Callable[[], object]
 
-_LAYERS: Mapping[str, Callable[[int], Any]] = {
-    "rnn_tanh": lambda H: RNN(H, H, seed=0),
-    "rnn_relu": lambda H: RNN(H, H, nonlinearity="relu", seed=0),
-    "lstm": lambda H: LSTM(H, H, seed=0),
-    "gru": lambda H: GRU(H, H, seed=0),
-    "gru_reset_before": lambda H: GRU(H, H, reset_after=False, seed=0),
-}
-
 
 def bench(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
@@ -52,7 +44,7 @@ def bench(args: argparse.Namespace) -> int:
     print("milliseconds, medians; training is forward and backward with all gradients\n")
     print(f"{'':34}{'inference':^33}{'training':^33}")
     print(f"{'cell':18}{'T':>4}{'N':>5}{'H':>6} " + "".join(f"{c:>11}" for c in CONTESTANTS * 2))
-    for cell in (args.cell,) if args.cell else _LAYERS:
+    for cell in (args.cell,) if args.cell else KINDS:
         for T, N, H in SHAPES:
             cells = [
                 f"{1e3 * seconds[name]:11.2f}" if name in seconds else f"{'-':>11}"
@@ -66,7 +58,8 @@ def bench(args: argparse.Namespace) -> int:
 def tasks(cell: str, T: int, N: int, H: int, torch: Any) -> tuple[dict[str, Task], dict[str, Task]]:
     """Return what to time: inference and training, each by contestant."""
     x, dy = np.random.default_rng(0).standard_normal((2, T, N, H), np.float32)
-    kernels, plain = _LAYERS[cell](H), _LAYERS[cell](H)
+    kind, options = KINDS[cell]
+    kernels, plain = (kind(H, H, seed=0, **options) for _ in range(2))
     plain.engine = reference
     inference: dict[str, Task] = {
         "kernels": lambda: kernels(x),
@@ -76,7 +69,7 @@ def tasks(cell: str, T: int, N: int, H: int, torch: Any) -> tuple[dict[str, Task
         "kernels": lambda: _train(kernels, x, dy),
         "reference": lambda: _train(plain, x, dy),
     }
-    if torch is not None and cell != "gru_reset_before":
+    if torch is not None and cell in ("rnn_tanh", "rnn_relu", "lstm", "gru"):
         inference["torch"], training["torch"] = _torch_tasks(torch, cell, kernels, x, dy)
     return inference, training
 

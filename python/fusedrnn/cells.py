@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from . import functional, validate
+from .layers import lstm_name
 from .parameters import Engine, Parameters, names_of_weights, pick, shapes_of_weights
 from .weights import CELLS, Array, State
 
@@ -47,12 +48,10 @@ class SingleStep(Parameters, Generic[CellState]):
         self.input_size = validate.size("input_size", input_size)
         self.hidden_size = validate.size("hidden_size", hidden_size)
         self.bias = validate.flag("bias", bias)
-        self._names = names_of_weights(self.bias)
+        self._names = names_of_weights(cell, self.bias)
         self._letters = CELLS[cell].state_letters
         sizes, bound = (self.input_size, self.hidden_size), 1 / math.sqrt(self.hidden_size)
-        super().__init__(
-            shapes_of_weights(CELLS[cell].gates, *sizes, self.bias), sizes, bound, dtype, seed
-        )
+        super().__init__(shapes_of_weights(cell, *sizes, self._names), sizes, bound, dtype, seed)
 
     def __call__(self, x: Array, state: CellState | None = None) -> CellState:
         """Take one step and keep nothing: `forward` without its tape."""
@@ -194,10 +193,16 @@ class LSTMCell(SingleStep[tuple[Array, Array]]):
         hidden_size: int,
         *,
         bias: bool = True,
+        peephole: bool = False,
+        coupled: bool = False,
         dtype: Any = np.float32,
         seed: Any = None,
     ) -> None:
-        super().__init__("lstm", input_size, hidden_size, bias, dtype, seed)
+        self.peephole = validate.flag("peephole", peephole)
+        self.coupled = validate.flag("coupled", coupled)
+        super().__init__(
+            lstm_name(self.peephole, self.coupled), input_size, hidden_size, bias, dtype, seed
+        )
 
 
 class GRUCell(SingleStep[Array]):

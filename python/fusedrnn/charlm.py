@@ -14,10 +14,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from . import validate
 from .corpus import Vocabulary
 from .head import Linear, softmax_cross_entropy
-from .layers import GRU, LSTM, RNN
-from .weights import CELLS, Array
+from .layers import KINDS
+from .weights import Array
 
 __all__ = ["CharModel"]
 
@@ -178,11 +179,5 @@ def _draw(logits: Array, temperature: float, rng: np.random.Generator) -> int:
 
 
 def _recurrent(cell: str, inputs: int, hidden: int, layers: int, dtype: Any, seed: int) -> Any:
-    options = {"num_layers": layers, "dtype": dtype, "seed": seed}
-    if cell == "lstm":
-        return LSTM(inputs, hidden, **options)
-    if cell in ("gru", "gru_reset_before"):
-        return GRU(inputs, hidden, reset_after=cell == "gru", **options)
-    if cell in ("rnn_tanh", "rnn_relu"):
-        return RNN(inputs, hidden, nonlinearity=cell.removeprefix("rnn_"), **options)
-    raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
+    layer, options = KINDS[validate.choice("cell", cell, tuple(KINDS))]
+    return layer(inputs, hidden, num_layers=layers, dtype=dtype, seed=seed, **options)

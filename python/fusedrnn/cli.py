@@ -20,6 +20,7 @@ from typing import Any
 from . import __version__, checkpoint, info, isa
 from .bench_cmd import bench
 from .errors import InputError
+from .gradflow_cmd import gradflow
 from .run import Limits, load_model
 from .train_cmd import train
 from .training import Settings
@@ -112,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--cell", type=_cell, choices=CELLS, metavar=_CELL_NAMES, help="default: all")
     add.add_argument("--threads", type=_integer(1), help="default: all cores")
     add.set_defaults(run=bench)
+    _add_gradflow(commands)
     return parser
 
 
@@ -163,6 +165,23 @@ def _add_sample(commands: Any) -> None:
     option("--temperature", type=_number(0), default=0.7, help="0 is greedy; default: %(default)s")
     option("--length", type=_integer(0), default=500, help="characters; default: %(default)s")
     option("--seed", type=_integer(0, 2**63), default=0, help="default: %(default)s")
+
+
+def _add_gradflow(commands: Any) -> None:
+    add = commands.add_parser(
+        "gradflow",
+        help="draw how far the error reaches back",
+        description="Follow the gradient of the last output back through time, for fresh layers "
+        "side by side or for a trained model: the vanishing gradient, as a table and a picture.",
+    )
+    add.set_defaults(run=gradflow)
+    option = add.add_argument
+    option("model", nargs="?", type=Path, help="folder of a run; default: fresh layers")
+    option("--cells", nargs="+", type=_cell, choices=CELLS, metavar="CELL", help="default: the 3")
+    option("--hidden", type=_integer(1), default=64, help="units; default: %(default)s")
+    option("--steps", type=_integer(1), default=100, help="default: %(default)s")
+    option("--seed", type=_integer(0, 2**63), default=0, help="default: %(default)s")
+    option("--out", type=Path, default=Path("gradflow.png"), help="default: %(default)s")
 
 
 _CELL_NAMES = "{" + ",".join(("rnn", *CELLS)) + "}"

@@ -71,9 +71,15 @@ class Frozen(Generic[LayerState]):
         """Bytes of the packed weights."""
         return sum(packed.nbytes for packed in self._packed)
 
-    def __call__(self, x: Array, state: LayerState | None = None) -> tuple[Array, LayerState]:
+    def __call__(
+        self,
+        x: Array,
+        state: LayerState | None = None,
+        lengths: Array | None = None,
+        resets: Array | None = None,
+    ) -> tuple[Array, LayerState]:
         """Run over a sequence: the layer's own call, with the same arguments, result and bits."""
-        return self._layer._run(x, state, None, None, self._packed)
+        return self._layer._run(x, state, lengths, resets, None, self._packed)
 
     def step(self, x: Array, state: LayerState, out: LayerState | None = None) -> LayerState:
         """Take one step: the state after it; the output of the step is the last layer's h.

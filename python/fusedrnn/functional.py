@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import _core, validate
-from .weights import Array, State, Weights
+from .ragged import Ragged, zero_before
+from .weights import CELLS, Array, State, Weights
 
 __all__ = ["Tape", "backward", "forward", "infer"]
 
@@ -30,6 +31,8 @@ class Tape:
     y: Array = field(repr=False)
     weights: Weights = field(repr=False)
     core: _core.Tape = field(repr=False)
+    ragged: Ragged | None = field(repr=False)
+    """With lengths: x and y are copies without the padding."""
 
     @property
     def nbytes(self) -> int:
@@ -45,6 +48,8 @@ def infer(
     *,
     reverse: bool = False,
     out: Array | None = None,
+    lengths: Array | Ragged | None = None,
+    resets: Array | None = None,
 ) -> tuple[Array, State]:
     """Run one layer in one direction and keep nothing: `forward` without its tape.
 
@@ -58,7 +63,7 @@ def infer(
     >>> y.ravel().tolist()  # h = max(0, 1 + h')
     [1.0, 2.0, 3.0]
     """
-    return _run(cell, x, state, weights, reverse, out, None)[:2]
+    return _run(cell, x, state, weights, reverse, out, None, lengths, resets)[:2]
 
 
 def forward(
@@ -69,6 +74,8 @@ def forward(
     *,
     reverse: bool = False,
     out: Array | None = None,
+    lengths: Array | Ragged | None = None,
+    resets: Array | None = None,
 ) -> tuple[Array, State, Tape]:
     """Run one layer in one direction over a sequence and keep what `backward` needs.
 
@@ -87,6 +94,12 @@ def forward(
         Run t = T-1 ... 0. y[t] keeps its own t, and state_n is the state after t = 0.
     out : ndarray (T, N, H), optional
         Receives y; its rows may lie apart, as in `big[:, :, :H]`.
+    lengths : ndarray (N,) of integers in [0, T], optional
+        In any order. Steps past a row's length give zeros in y, leave its state as it is and cost
+        nothing; in reverse a row begins with its own last step.
+    resets : ndarray (T, N) of bool, optional
+        Where true no state passes between t-1 and t, in either direction: the state before the
+        step is zero.
 
     Returns
     -------
@@ -115,8 +128,10 @@ def forward(
     [[3.0, 3.0]]
     """
     core = _core.Tape()
-    y, state_n, x = _run(cell, x, state, weights, reverse, out, core)
-    return y, state_n, Tape(cell, x, y, weights, core)
+    y, state_n, x_run, y_run, ragged = _run(
+        cell, x, state, weights, reverse, out, core, lengths, resets
+    )
+    return y, state_n, Tape(cell, x_run, y_run, weights, core, ragged)
 
 
 def backward(
@@ -162,26 +177,54 @@ def backward(
     """
     if type(tape) is not Tape:
         raise TypeError(f"tape: expected the Tape of functional.forward, got {type(tape).__name__}")
-    x, y, weights = tape.x, tape.y, tape.weights
-    G, letters = validate.cell(tape.cell)
-    _, N, H = y.shape
+    x, y, weights, ragged = tape.x, tape.y, tape.weights, tape.ragged
+    letters = validate.cell(tape.cell).state_letters
+    (T, N), H = y.shape[:2] if ragged is None else ragged.shape, y.shape[2]
     if dy is not None:
-        validate.rows("dy", dy, y.dtype, y.shape, "(T, N, H)")
+        validate.rows("dy", dy, y.dtype, (T, N, H), "(T, N, H)")
     if dstate is not None:
         validate.state(dstate, validate.DSTATE_NAMES[letters], y.dtype, (N, H), "(N, H)")
     if dx is not None:
-        _check_dx(dx, dy, x, y)
+        _check_dx(dx, dy, x, y, (T, N))
     if grads is not None:
-        validate.grads(grads, weights, G)
-
-    into = np.empty(x.shape, y.dtype) if dx is None and x.ndim == 3 else dx
+        validate.grads(grads, weights, tape.cell)
     dweights = _empty_like(weights) if grads is None else grads
+    if ragged is not None:
+        return _backward_ragged(tape, ragged, dy, dstate, dx, dweights, grads is not None)
+    into = np.empty(x.shape, y.dtype) if dx is None and x.ndim == 3 else dx
     dstate_0 = tuple([np.empty((N, H), y.dtype) for _ in letters])
     _core.backward(
         tape.core, x, y, weights, dy, dstate,
         into, dx is not None, dweights, grads is not None, dstate_0,
     )  # fmt: skip
     return into, dstate_0, dweights
+
+
+def _backward_ragged(
+    tape: Tape,
+    ragged: Ragged,
+    dy: Array | None,
+    dstate: State | None,
+    dx: Array | None,
+    dweights: Weights,
+    add: bool,
+) -> tuple[Array | None, State, Weights]:
+    """Run without the padding; past each length dx is zero."""
+    x, y = tape.x, tape.y
+    rows = len(ragged.rows), y.shape[2]
+    into = np.empty(x.shape, y.dtype) if x.ndim == 3 else None
+    dstate_0 = tuple([np.empty(rows, y.dtype) for _ in CELLS[tape.cell].state_letters])
+    _core.backward(
+        tape.core, x, y, tape.weights, None if dy is None else ragged.pack(dy),
+        ragged.pack_state(dstate), into, False, dweights, add, dstate_0,
+    )  # fmt: skip
+    if into is None:
+        result = None
+    elif dx is None:
+        result = ragged.unpack(into, np.empty((*ragged.shape, x.shape[2]), y.dtype))
+    else:
+        result = ragged.add(into, dx)
+    return result, ragged.unpack_state(dstate_0, dstate), dweights
 
 
 def _run(
@@ -192,13 +235,15 @@ def _run(
     reverse: bool,
     out: Array | None,
     core: _core.Tape | None,
-) -> tuple[Array, State, Array]:
-    """Check, allocate and run; return y, state_n, and x as the kernel saw it."""
-    G, letters = validate.cell(cell)
+    lengths: Array | Ragged | None,
+    resets: Array | None,
+) -> tuple[Array, State, Array, Array, Ragged | None]:
+    """Check, allocate and run; return y, state_n, x and y as the kernel saw them, and the rows."""
+    letters = validate.cell(cell).state_letters
     if core is None and isinstance(weights, _core.Packed):
         dtype, I, H = validate.packed(weights, cell)
     else:
-        dtype, I, H = validate.weights(weights, G)
+        dtype, I, H = validate.weights(weights, cell)
     x = validate.inputs(x, dtype, I)
     T, N = x.shape[:2]
     if state is not None:
@@ -209,24 +254,59 @@ def _run(
         validate.rows("out", out, dtype, (T, N, H), "(T, N, H)", validate.WRITE)
         for read in (x, *(state or ())):
             validate.apart("out", out, read)
-    state_n = tuple([np.empty((N, H), dtype) for _ in letters])
     reverse = validate.flag("reverse", reverse)
-    if isinstance(weights, _core.Packed):
-        _core.infer(weights, x, state, reverse, out, state_n)
+    ragged: Ragged | None
+    if lengths is None or isinstance(lengths, Ragged):
+        ragged = lengths
     else:
-        _core.forward(cell, x, weights, state, reverse, out, state_n, core)
-    return out, state_n, x
+        ragged = Ragged(validate.lengths(lengths, T, N), T)
+    if resets is not None:
+        validate.array("resets", resets, validate.BOOL, (T, N), "(T, N)")
+        resets = zero_before(resets, ragged, reverse)
+    if ragged is None:
+        state_n = tuple([np.empty((N, H), dtype) for _ in letters])
+        _call(cell, weights, x, state, reverse, out, state_n, core, None, resets)
+        return out, state_n, x, out, None
+
+    x_run = ragged.pack(x)
+    y_run = np.empty((*x_run.shape[:2], H), dtype)
+    state_n = tuple([np.empty((len(ragged.rows), H), dtype) for _ in letters])
+    _call(
+        cell, weights, x_run, ragged.pack_state(state), reverse, y_run, state_n,
+        core, ragged.first_row, None if resets is None else ragged.pack(resets),
+    )  # fmt: skip
+    y = ragged.unpack(y_run, out)
+    return y, ragged.unpack_state(state_n, state), x_run, y_run, ragged
 
 
-def _check_dx(dx: Array, dy: Array | None, x: Array, y: Array) -> None:
+def _call(
+    cell: str,
+    weights: Weights | _core.Packed,
+    x: Array,
+    state: State | None,
+    reverse: bool,
+    y: Array,
+    state_n: State,
+    core: _core.Tape | None,
+    first_row: Array | None,
+    resets: Array | None,
+) -> None:
+    if isinstance(weights, _core.Packed):
+        _core.infer(weights, x, state, reverse, y, state_n, first_row, resets)
+    else:
+        _core.forward(cell, x, weights, state, reverse, y, state_n, core, first_row, resets)
+
+
+def _check_dx(
+    dx: Array, dy: Array | None, x: Array, y: Array, steps_and_rows: tuple[int, int]
+) -> None:
     if x.ndim == 2:
         raise TypeError("dx: expected None, as token indices have no gradient, got an array")
-    validate.array("dx", dx, x.dtype, x.shape, "(T, N, I)", validate.WRITE)
+    shape = (*steps_and_rows, x.shape[2])
+    validate.array("dx", dx, x.dtype, shape, "(T, N, I)", validate.WRITE)
     for read in (x, y) if dy is None else (x, y, dy):
         validate.apart("dx", dx, read)
 
 
 def _empty_like(w: Weights) -> Weights:
-    bias_ih = None if w.bias_ih is None else np.empty_like(w.bias_ih)
-    bias_hh = None if w.bias_hh is None else np.empty_like(w.bias_hh)
-    return Weights(np.empty_like(w.weight_ih), np.empty_like(w.weight_hh), bias_ih, bias_hh)
+    return Weights(*[None if a is None else np.empty_like(a) for a in w])  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ Sizes: I = input_size, H = hidden_size, D = 2 if bidirectional, else 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,11 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         As for `RNN`.
     proj_size : int
         Not implemented yet.
-    peephole, coupled : bool
-        Not implemented yet.
+    peephole : bool
+        i and f also see p_i⊙c' and p_f⊙c', o sees p_o⊙c (Gers and Schmidhuber 2000); the weights
+        are weight_ch (3*H,) in the order i f o, or (2*H,) in the order f o if coupled.
+    coupled : bool
+        i = 1 - f (Greff et al. 2017): the gates are f g o.
 
     Examples
     --------
@@ -110,11 +114,11 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         dtype: Any = np.float32,
         seed: Any = None,
     ) -> None:
-        not_yet("proj_size", proj_size, 0)  # each of the three will be a cell of its own
-        not_yet("peephole", peephole, False)
-        not_yet("coupled", coupled, False)
+        not_yet("proj_size", proj_size, 0)
+        self.peephole = validate.flag("peephole", peephole)
+        self.coupled = validate.flag("coupled", coupled)
         super().__init__(
-            "lstm", input_size, hidden_size, num_layers,
+            lstm_name(self.peephole, self.coupled), input_size, hidden_size, num_layers,
             bias, batch_first, dropout, bidirectional, dtype, seed,
         )  # fmt: skip
 
@@ -165,3 +169,21 @@ class GRU(Recurrent[Array]):
             "gru" if self.reset_after else "gru_reset_before", input_size, hidden_size, num_layers,
             bias, batch_first, dropout, bidirectional, dtype, seed,
         )  # fmt: skip
+
+
+def lstm_name(peephole: bool, coupled: bool) -> str:
+    """Return the name in `CELLS` of an LSTM of this form."""
+    return "lstm" + "_peephole" * peephole + "_coupled" * coupled
+
+
+KINDS: dict[str, tuple[Callable[..., Recurrent[Any]], dict[str, Any]]] = {
+    "rnn_tanh": (RNN, {}),
+    "rnn_relu": (RNN, {"nonlinearity": "relu"}),
+    "lstm": (LSTM, {}),
+    "lstm_peephole": (LSTM, {"peephole": True}),
+    "lstm_coupled": (LSTM, {"coupled": True}),
+    "lstm_peephole_coupled": (LSTM, {"peephole": True, "coupled": True}),
+    "gru": (GRU, {}),
+    "gru_reset_before": (GRU, {"reset_after": False}),
+}
+"""Every name in `CELLS`: the layer, and the options that make it."""

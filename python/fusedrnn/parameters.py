@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from . import validate
-from .weights import Array, Weights
+from .weights import CELLS, Array, Weights
 
 
 class Engine(Protocol):
@@ -28,6 +28,8 @@ _DEFAULTS = {
     "num_layers": 1,
     "nonlinearity": "tanh",
     "reset_after": True,
+    "peephole": False,
+    "coupled": False,
     "bias": True,
     "batch_first": False,
     "bidirectional": False,
@@ -35,35 +37,27 @@ _DEFAULTS = {
 }  # what repr leaves out
 
 
-def shapes_of_weights(G: int, I: int, H: int, bias: bool, suffix: str = "") -> Shapes:
-    """Return the shapes of one `Weights`, its names ending in `suffix`."""
-    shapes = ((G * H, I), (G * H, H), (G * H,), (G * H,))
-    named = zip(Weights._fields, shapes, validate.RULES[G], strict=True)
-    return {
-        name + suffix: (shape, rule) for name, shape, rule in named if bias or "bias" not in name
-    }
+Names = tuple[str | None, ...]
+"""Of the arrays of one `Weights`; None for those it lacks."""
 
 
-Names = tuple[str, str, str | None, str | None]
-"""Of the arrays of one `Weights`."""
+def names_of_weights(cell: str, bias: bool, suffix: str = "") -> Names:
+    """Return the names of one `Weights` of this cell."""
+    lacks = {"bias_ih": not bias, "bias_hh": not bias, "weight_ch": not CELLS[cell].peepholes}
+    return tuple([None if lacks.get(name) else name + suffix for name in Weights._fields])
 
 
-def names_of_weights(bias: bool, suffix: str = "") -> Names:
-    """Return the names of one `Weights`; None where there is no bias."""
-    weight_ih, weight_hh, *biases = (name + suffix for name in Weights._fields)
-    bias_ih, bias_hh = biases if bias else (None, None)
-    return weight_ih, weight_hh, bias_ih, bias_hh
+def shapes_of_weights(cell: str, I: int, H: int, names: Names) -> Shapes:
+    """Return the shapes of one `Weights` of this cell."""
+    G, P = CELLS[cell].gates, CELLS[cell].peepholes
+    shapes = ((G * H, I), (G * H, H), (G * H,), (G * H,), (P * H,))
+    named = zip(names, shapes, validate.RULES[cell], strict=True)
+    return {name: (shape, rule) for name, shape, rule in named if name is not None}
 
 
 def pick(arrays: dict[str, Array], names: Names) -> Weights:
-    """Return the arrays of these names."""
-    weight_ih, weight_hh, bias_ih, bias_hh = names
-    return Weights(
-        arrays[weight_ih],
-        arrays[weight_hh],
-        None if bias_ih is None else arrays[bias_ih],
-        None if bias_hh is None else arrays[bias_hh],
-    )
+    """Return the arrays of these names, None where there is no name."""
+    return Weights._make(map(arrays.get, names))  # type: ignore[arg-type]
 
 
 class Parameters:

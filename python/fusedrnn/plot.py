@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""The picture of a training run."""
+"""The pictures of the command line."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .errors import load_extra
+from .weights import Array
 
-__all__ = ["loss_curve"]
+__all__ = ["gradient_by_lag", "loss_curve"]
 
 
 def loss_curve(
@@ -45,4 +46,25 @@ def loss_curve(
     axes.set_ylim(0, float(np.ceil(bits.max())))
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right")
+    figure.savefig(path, dpi=120)
+
+
+def gradient_by_lag(path: Path, norms: Mapping[str, Array], title: str) -> None:
+    """Draw the norm of the gradient over the lag, one line for each name, as a PNG or SVG.
+
+    Parameters
+    ----------
+    path : Path
+        To write.
+    norms : mapping of str to ndarray (T + 1,)
+        1 at lag 0, if the line is to show a factor.
+    title : str
+    """
+    figure = load_extra("matplotlib.figure").Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name, values in norms.items():
+        axes.semilogy(np.where(values > 0, values, np.nan), label=name)
+    axes.set(xlabel="lag (steps back)", ylabel="‖∂L/∂h‖", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
     figure.savefig(path, dpi=120)

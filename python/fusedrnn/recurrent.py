@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from . import functional, validate
+from . import functional, recompute, validate
 from .parameters import Engine, Names, Parameters, Shapes, names_of_weights, pick, shapes_of_weights
 from .weights import CELLS, Array, State
 
@@ -82,18 +83,21 @@ class Recurrent(Parameters, Generic[LayerState]):
             width = len(self._directions) * self.hidden_size if layer else self.input_size
             for direction in self._directions:
                 suffix = f"_l{layer}{direction}"
-                shapes |= shapes_of_weights(
-                    CELLS[cell].gates, width, self.hidden_size, self.bias, suffix
-                )
-                self._slots.append(names_of_weights(self.bias, suffix))
+                names = names_of_weights(cell, self.bias, suffix)
+                shapes |= shapes_of_weights(cell, width, self.hidden_size, names)
+                self._slots.append(names)
         sizes, bound = (self.input_size, self.hidden_size), 1 / math.sqrt(self.hidden_size)
         super().__init__(shapes, sizes, bound, dtype, seed)
 
     def __call__(
-        self, x: Array, state: LayerState | None = None, lengths: Array | None = None
+        self,
+        x: Array,
+        state: LayerState | None = None,
+        lengths: Array | None = None,
+        resets: Array | None = None,
     ) -> tuple[Array, LayerState]:
         """Run over a sequence and keep nothing: `forward` without its tape, y writable."""
-        return self._run(x, state, lengths, None)
+        return self._run(x, state, lengths, resets, None)
 
     def zero_state(self, N: int) -> LayerState:
         """Return the state that a call without one begins with: new zeros (L*D, N, H)."""
@@ -122,7 +126,13 @@ class Recurrent(Parameters, Generic[LayerState]):
         return Frozen(self, batch_size)
 
     def forward(
-        self, x: Array, state: LayerState | None = None, lengths: Array | None = None
+        self,
+        x: Array,
+        state: LayerState | None = None,
+        lengths: Array | None = None,
+        resets: Array | None = None,
+        *,
+        checkpoint: int | None = None,
     ) -> tuple[Array, LayerState, LayerTape]:
         """Run over a sequence and keep what `backward` needs.
 
@@ -135,8 +145,14 @@ class Recurrent(Parameters, Generic[LayerState]):
         state : ndarray h (L*D, N, H), for LSTM the tuple (h, c); optional
             The state before the first step of each direction; None is zeros. Layer l, direction d
             is row l*D + d.
-        lengths : optional
-            Not implemented yet.
+        lengths : ndarray (N,) of integers in [0, T], optional
+            In any order. Steps past a row's length give zeros in y, leave its state as it is and
+            cost nothing; the reverse direction of a row begins with its own last step.
+        resets : ndarray (T, N) of bool, or (N, T) if batch_first, optional
+            Where true, no state passes between t-1 and t, in either direction.
+        checkpoint : int, optional
+            Keep the state every so many steps instead of a tape, and let `backward` run each
+            stretch again: the same bits in a third more time. About sqrt(T) takes least memory.
 
         Returns
         -------
@@ -157,7 +173,9 @@ class Recurrent(Parameters, Generic[LayerState]):
             outside [0, I).
         """
         engine, tapes = self.engine, list[Any]()
-        y, state_n = self._run(x, state, lengths, tapes)
+        if checkpoint is not None:
+            checkpoint = validate.size("checkpoint", checkpoint)
+        y, state_n = self._run(x, state, lengths, resets, tapes, checkpoint=checkpoint)
         y.flags.writeable = False
         return y, state_n, LayerTape(self, engine, y.shape, tapes)
 
@@ -205,9 +223,9 @@ class Recurrent(Parameters, Generic[LayerState]):
             for d in range(D):
                 k, dy_d = layer * D + d, None if dy is None else dy[:, :, d * H : (d + 1) * H]
                 grads = pick(self.grads, self._slots[k])
-                dx, dstate_0[k], _ = tape.engine.backward(
-                    tape.tapes[k], dy_d, dstates[k], dx=dx, grads=grads
-                )
+                own = isinstance(tape.tapes[k], recompute.Tape)
+                back = recompute.backward if own else tape.engine.backward
+                dx, dstate_0[k], _ = back(tape.tapes[k], dy_d, dstates[k], dx=dx, grads=grads)
         return None if dx is None else self._swapped(dx), self._join(dstate_0)
 
     def _run(
@@ -215,28 +233,39 @@ class Recurrent(Parameters, Generic[LayerState]):
         x: Array,
         state: LayerState | None,
         lengths: Array | None,
+        resets: Array | None,
         tapes: list[Any] | None,
         packed: Sequence[Any] | None = None,
+        checkpoint: int | None = None,
     ) -> tuple[Array, LayerState]:
         """Check and run, with packed weights if there are; a list of tapes is filled."""
-        not_yet("lengths", lengths, None)  # its place is the engine's loop over time
         axes = ("N", "T", "I") if self.batch_first else ("T", "N", "I")
         x = self._swapped(validate.inputs(x, self.dtype, self.input_size, axes))
         states = self._split(state, x.shape[1], validate.STATE_NAMES)
         if packed is None:
             self._check_params()
-        y, state_n = self._stack(x, states, tapes, packed)
+        if lengths is not None:
+            lengths = validate.lengths(lengths, *x.shape[:2])
+        form = {"lengths": lengths}
+        if resets is not None:
+            form["resets"] = self._resets(resets, x.shape[:2])
+        y, state_n = self._stack(x, states, form, tapes, packed, checkpoint)
         return self._swapped(y), self._join(state_n)
 
     def _stack(
         self,
         x: Array,
         states: list[State | None],
+        form: dict[str, Array | None],
         tapes: list[Any] | None,
         packed: Sequence[Any] | None,
+        checkpoint: int | None,
     ) -> tuple[Array, list[State]]:
         """Run the layers, each on the output of the one before."""
         engine: Any = functional if packed else self.engine
+        run = engine.infer if tapes is None else engine.forward
+        if checkpoint is not None:
+            run = partial(recompute.forward, engine, every=checkpoint)
         D, H = len(self._directions), self.hidden_size
         state_n: list[State] = []
         for layer in range(self.num_layers):
@@ -244,16 +273,18 @@ class Recurrent(Parameters, Generic[LayerState]):
             for d in range(D):
                 k, out = layer * D + d, None if both is None else both[:, :, d * H : (d + 1) * H]
                 w, reverse = packed[k] if packed else pick(self.params, self._slots[k]), d == 1
-                if tapes is None:
-                    y, last = engine.infer(self.cell, x, states[k], w, reverse=reverse, out=out)
-                else:
-                    y, last, tape = engine.forward(
-                        self.cell, x, states[k], w, reverse=reverse, out=out
-                    )
-                    tapes.append(tape)
+                y, last, *tape = run(self.cell, x, states[k], w, reverse=reverse, out=out, **form)
+                if tapes is not None:
+                    tapes += tape
                 state_n.append(last)
             x = y if both is None else both
         return x, state_n
+
+    def _resets(self, resets: Array, shape: tuple[int, ...]) -> Array:
+        """Return resets with time first."""
+        rule, shape = ("(N, T)", shape[::-1]) if self.batch_first else ("(T, N)", shape)
+        validate.array("resets", resets, validate.BOOL, shape, rule)
+        return self._swapped(resets)
 
     def _swapped(self, a: Array) -> Array:
         """Exchange the first two axes, by a copy, if batch_first."""

@@ -15,7 +15,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .reference_cells import STEPS, Saved, linear_backward, linear_forward
+from .ragged import Ragged, zero_before
+from .reference_cells import STEPS, Hidden, Saved, linear_backward, linear_forward
 from .weights import CELLS, Array, State, Weights
 
 __all__ = ["Tape", "backward", "forward", "infer"]
@@ -32,6 +33,10 @@ class Tape(NamedTuple):
     weights: Weights
     saved: list[tuple[int, Saved]]
     """(t, what step t kept), in the order in which the steps ran."""
+    valid: Array
+    """(T, N, 1) bool: the steps before a row's end."""
+    anew: Array
+    """(T, N, 1) bool: the steps that begin from zero."""
 
 
 def infer(
@@ -42,9 +47,14 @@ def infer(
     *,
     reverse: bool = False,
     out: Array | None = None,
+    lengths: Array | Ragged | None = None,
+    resets: Array | None = None,
 ) -> tuple[Array, State]:
     """Run one layer in one direction for its output alone: `forward` without the tape."""
-    return forward(cell, x, state, weights, reverse=reverse, out=out)[:2]
+    y, state_n, _ = forward(
+        cell, x, state, weights, reverse=reverse, out=out, lengths=lengths, resets=resets
+    )
+    return y, state_n
 
 
 def forward(
@@ -55,6 +65,8 @@ def forward(
     *,
     reverse: bool = False,
     out: Array | None = None,
+    lengths: Array | Ragged | None = None,
+    resets: Array | None = None,
 ) -> tuple[Array, State, Tape]:
     """Run one layer in one direction and keep what `backward` needs.
 
@@ -72,6 +84,10 @@ def forward(
         Run t = T-1, ..., 0.
     out : ndarray (T, N, H), optional
         Receives y; any strides.
+    lengths : ndarray (N,) of integers, optional
+        Steps past a row's length leave its state as it is, and y is zero there.
+    resets : ndarray (T, N) of bool, optional
+        Where true, no state passes between t-1 and t, in either direction.
 
     Returns
     -------
@@ -97,7 +113,7 @@ def forward(
     """
     if cell not in CELLS:
         raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
-    weight_ih, weight_hh, bias_ih, bias_hh = weights
+    weight_ih, weight_hh, bias_ih, bias_hh, weight_ch = weights
     tokens = x.dtype.kind in "iu"
     rows = one_hot("x", x, weight_ih.shape[1], weight_ih.dtype) if tokens else x
     (T, N, _), H = rows.shape, weight_hh.shape[1]
@@ -108,14 +124,23 @@ def forward(
     state = tuple(array.copy() for array in state)  # the tape must not see later changes of it
     y = np.empty_like(weight_hh, shape=(T, N, H)) if out is None else out
 
+    ragged = lengths if isinstance(lengths, Ragged) or lengths is None else Ragged(lengths, T)
+    valid = np.ones((T, N), bool) if ragged is None else ragged.valid
+    anew = np.zeros((T, N), bool) if resets is None else zero_before(resets, ragged, reverse)
+    valid, anew = valid[..., np.newaxis], anew[..., np.newaxis]
+    rows = np.where(valid, rows, 0)  # whatever the padding holds
     a_ih = linear_forward(rows, weight_ih, bias_ih)  # (T, N, G*H)
     step, _ = STEPS[cell]
+    hidden = Hidden(weight_hh, bias_hh, weight_ch)
     saved = []
     for t in reversed(range(T)) if reverse else range(T):
-        state, saved_t = step(a_ih[t], state, (weight_hh, bias_hh))
-        y[t] = state[0]
+        before = tuple(np.where(anew[t], 0, array) for array in state)
+        after, saved_t = step(a_ih[t], before, hidden)
+        state = tuple(np.where(valid[t], *pair) for pair in zip(after, state, strict=True))
+        y[t] = np.where(valid[t], state[0], 0)
         saved.append((t, saved_t))
-    return y, tuple(array.copy() for array in state), Tape(cell, rows, tokens, weights, saved)
+    tape = Tape(cell, rows, tokens, weights, saved, valid, anew)
+    return y, tuple(array.copy() for array in state), tape
 
 
 def backward(
@@ -156,25 +181,33 @@ def backward(
     >>> dx.ravel().tolist()  # x[0] reaches all three outputs, x[2] the last one
     [3.0, 2.0, 1.0]
     """
-    weight_ih, weight_hh, _, _ = tape.weights
+    weight_ih, weight_hh, _, _, weight_ch = tape.weights
     T, N, _ = tape.x.shape
     if dstate is None:
         dstate = zero_state(tape.cell, N, weight_hh)
     if grads is None:
         grads = tape.weights.zeros_like()
     da_ih = np.empty_like(weight_hh, shape=(T, N, weight_hh.shape[0]))
-    dweight_hh, dbias_hh = np.zeros_like(weight_hh), np.zeros_like(weight_hh[:, 0])
+    hidden = Hidden(weight_hh, np.zeros_like(weight_hh[:, 0]), weight_ch)
+    dhidden = Hidden(*[None if a is None else np.zeros_like(a) for a in hidden])  # type: ignore[arg-type]
 
     _, step_back = STEPS[tape.cell]
     for t, saved in reversed(tape.saved):
-        if dy is not None:
-            dstate = (dstate[0] + dy[t], *dstate[1:])  # h went to y[t] and to the next step
-        dstate, da_ih[t], dweight_t, dbias_t = step_back(dstate, saved, weight_hh)
-        dweight_hh += dweight_t  # every step used the same weights: their gradients add up
-        dbias_hh += dbias_t
+        valid, anew = tape.valid[t], tape.anew[t]
+        after = tuple(np.where(valid, array, 0) for array in dstate)
+        if dy is not None:  # h went to y[t] and to the next step
+            after = (after[0] + np.where(valid, dy[t], 0), *after[1:])
+        before, da_ih[t], dhidden_t = step_back(after, saved, hidden)
+        before = tuple(np.where(anew, 0, array) for array in before)
+        dstate = tuple(np.where(valid, *pair) for pair in zip(before, dstate, strict=True))
+        for total, new in zip(dhidden, dhidden_t, strict=True):
+            if total is not None:
+                total += new  # every step used the same weights: their gradients add up
     dx_new, dweight_ih, dbias_ih = linear_backward(tape.x, weight_ih, da_ih)
 
-    for total, new in zip(grads, (dweight_ih, dweight_hh, dbias_ih, dbias_hh), strict=True):
+    dweight_hh, dbias_hh, dweight_ch = dhidden
+    new_grads = Weights(dweight_ih, dweight_hh, dbias_ih, dbias_hh, dweight_ch)
+    for total, new in zip(grads, new_grads, strict=True):
         if total is not None:
             total += new
     if tape.tokens or dx is None:

@@ -8,15 +8,28 @@ analytic (no abs, no conjugate, branches look at the real part), on complex numb
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from .weights import Array, State
 
-Hidden: TypeAlias = tuple[Array, Array]  # weight_hh (G*H, H), bias_hh (G*H,)
+
+class Hidden(NamedTuple):
+    """What a step does to its state, or the gradients of that."""
+
+    weight: Array
+    """weight_hh (G*H, H)."""
+    bias: Array
+    """bias_hh (G*H,)."""
+    peepholes: Array | None = None
+    """weight_ch (P*H,)."""
+
+
 Saved: TypeAlias = tuple[Array, ...]  # what one step keeps for its way back, each (N, H)
-StepGrads: TypeAlias = tuple[State, Array, Array, Array]  # dstate', da_ih, dweight_hh, dbias_hh
+StepGrads: TypeAlias = tuple[State, Array, Hidden]  # dstate', da_ih, and of the hidden part
 
 
 def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> Array:
@@ -47,58 +60,84 @@ def sigmoid(a: Array) -> Array:
 def rnn_tanh_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved]:
     """Vanilla RNN (Elman 1990): h = tanh(a_ih + a_hh)."""
     (h_prev,) = state
-    a_hh = linear_forward(h_prev, *hidden)
+    a_hh = linear_forward(h_prev, hidden.weight, hidden.bias)
     h = np.tanh(a_ih + a_hh)
     return (h,), (h_prev, h)
 
 
-def rnn_tanh_backward(dstate: State, saved: Saved, weight_hh: Array) -> StepGrads:
+def rnn_tanh_backward(dstate: State, saved: Saved, hidden: Hidden) -> StepGrads:
     """Undo `rnn_tanh_forward`."""
     (dh,), (h_prev, h) = dstate, saved
     da = dh * (1 - h * h)  # h = tanh(a_ih + a_hh)
-    dh_prev, dweight_hh, dbias_hh = linear_backward(h_prev, weight_hh, da)  # a_hh = linear(h_prev)
-    return (dh_prev,), da, dweight_hh, dbias_hh
+    dh_prev, *dhidden = linear_backward(h_prev, hidden.weight, da)  # a_hh = linear(h_prev)
+    return (dh_prev,), da, Hidden(*dhidden)
 
 
 def rnn_relu_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved]:
     """RNN with rectifier (Le et al. 2015): h = max(0, a_ih + a_hh)."""
     (h_prev,) = state
-    a = a_ih + linear_forward(h_prev, *hidden)
+    a = a_ih + linear_forward(h_prev, hidden.weight, hidden.bias)
     h = np.where(a.real <= 0, 0, a)  # 0 where a <= 0, not a where a > 0: NaN stays NaN
     return (h,), (h_prev, h)
 
 
-def rnn_relu_backward(dstate: State, saved: Saved, weight_hh: Array) -> StepGrads:
+def rnn_relu_backward(dstate: State, saved: Saved, hidden: Hidden) -> StepGrads:
     """Undo `rnn_relu_forward`: the gradient passes where the unit was on."""
     (dh,), (h_prev, h) = dstate, saved
     da = np.where(h.real <= 0, 0, dh)  # h = max(0, a)
-    dh_prev, dweight_hh, dbias_hh = linear_backward(h_prev, weight_hh, da)  # a = a_ih + linear(...)
-    return (dh_prev,), da, dweight_hh, dbias_hh
+    dh_prev, *dhidden = linear_backward(h_prev, hidden.weight, da)  # a = a_ih + linear(...)
+    return (dh_prev,), da, Hidden(*dhidden)
 
 
-def lstm_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved]:
-    """LSTM (Hochreiter and Schmidhuber 1997; Gers et al. 2000): c = f⊙c' + i⊙g, h = o⊙tanh(c)."""
+def lstm_forward(
+    a_ih: Array, state: State, hidden: Hidden, coupled: bool = False
+) -> tuple[State, Saved]:
+    """LSTM (Hochreiter and Schmidhuber 1997; Gers et al. 2000): c = f⊙c' + i⊙g, h = o⊙tanh(c).
+
+    With peepholes (Gers and Schmidhuber 2000) i and f also see c', and o the new c. With coupled
+    gates (Greff et al. 2017) there is no gate i: i = 1 - f.
+    """
     h_prev, c_prev = state
-    a_hh = linear_forward(h_prev, *hidden)
-    a_i, a_f, a_g, a_o = np.split(a_ih + a_hh, 4, axis=1)
-    i, f, g, o = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)
+    a = a_ih + linear_forward(h_prev, hidden.weight, hidden.bias)
+    *a_i, a_f, a_g, a_o = np.split(a, 3 if coupled else 4, axis=1)
+    *p_i, p_f, p_o = peepholes(hidden, coupled)
+    f = sigmoid(a_f + p_f * c_prev)
+    i = 1 - f if coupled else sigmoid(a_i[0] + p_i[0] * c_prev)
+    g = np.tanh(a_g)
     c = f * c_prev + i * g
+    o = sigmoid(a_o + p_o * c)
     tanh_c = np.tanh(c)
     h = o * tanh_c
-    return (h, c), (h_prev, c_prev, i, f, g, o, tanh_c)
+    return (h, c), (h_prev, c_prev, i, f, g, o, tanh_c, c)
 
 
-def lstm_backward(dstate: State, saved: Saved, weight_hh: Array) -> StepGrads:
-    """Undo `lstm_forward`: dc comes from this h and from the next step."""
-    (dh, dc), (h_prev, c_prev, i, f, g, o, tanh_c) = dstate, saved
+def lstm_backward(dstate: State, saved: Saved, hidden: Hidden, coupled: bool = False) -> StepGrads:
+    """Undo `lstm_forward`: dc comes from this h, from the next step and, by a peephole, from o."""
+    (dh, dc), (h_prev, c_prev, i, f, g, o, tanh_c, c) = dstate, saved
+    *p_i, p_f, p_o = peepholes(hidden, coupled)
     do, dtanh_c = dh * tanh_c, dh * o  # h = o * tanh_c
-    dc = dc + dtanh_c * (1 - tanh_c * tanh_c)  # tanh_c = tanh(c); c also feeds the next step
+    da_o = do * o * (1 - o)  # o = sigmoid(a_o + p_o * c)
+    dc = dc + dtanh_c * (1 - tanh_c * tanh_c) + da_o * p_o  # tanh_c = tanh(c); the next step; o
     di, df, dg, dc_prev = dc * g, dc * c_prev, dc * i, dc * f  # c = f * c_prev + i * g
-    da_i, da_f, da_o = di * i * (1 - i), df * f * (1 - f), do * o * (1 - o)  # i, f, o = sigmoid
     da_g = dg * (1 - g * g)  # g = tanh(a_g)
-    da = np.concatenate([da_i, da_f, da_g, da_o], axis=1)  # split(a_ih + a_hh)
-    dh_prev, dweight_hh, dbias_hh = linear_backward(h_prev, weight_hh, da)  # a_hh = linear(h_prev)
-    return (dh_prev, dc_prev), da, dweight_hh, dbias_hh
+    da_i = [] if coupled else [di * i * (1 - i)]  # i = sigmoid(a_i + p_i * c_prev)
+    if coupled:
+        df = df - di  # i = 1 - f
+    da_f = df * f * (1 - f)  # f = sigmoid(a_f + p_f * c_prev)
+    for da_gate, p_gate in zip([*da_i, da_f], [*p_i, p_f], strict=True):
+        dc_prev = dc_prev + da_gate * p_gate
+    da = np.concatenate([*da_i, da_f, da_g, da_o], axis=1)  # split(a_ih + a_hh)
+    dh_prev, dweight, dbias = linear_backward(h_prev, hidden.weight, da)  # a_hh = linear(h_prev)
+    seen = [*((da_gate, c_prev) for da_gate in (*da_i, da_f)), (da_o, c)]
+    dpeepholes = np.concatenate([(da_gate * c_seen).sum(axis=0) for da_gate, c_seen in seen])
+    return (dh_prev, dc_prev), da, Hidden(dweight, dbias, dpeepholes)
+
+
+def peepholes(hidden: Hidden, coupled: bool) -> list[Array]:
+    """Return p_i, p_f, p_o, or p_f, p_o if the gates are coupled; zeros if there are none."""
+    count, H = 2 if coupled else 3, hidden.weight.shape[1]
+    weight = hidden.peepholes
+    return np.split(np.zeros_like(hidden.bias[: count * H]) if weight is None else weight, count)
 
 
 def gru_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved]:
@@ -108,7 +147,7 @@ def gru_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved
     with the rows of z, [H:2*H], negated in both weights and both biases.
     """
     (h_prev,) = state
-    a_hh = linear_forward(h_prev, *hidden)
+    a_hh = linear_forward(h_prev, hidden.weight, hidden.bias)
     (ih_r, ih_z, ih_n), (hh_r, hh_z, hh_n) = np.split(a_ih, 3, axis=1), np.split(a_hh, 3, axis=1)
     r, z = sigmoid(ih_r + hh_r), sigmoid(ih_z + hh_z)
     n = np.tanh(ih_n + r * hh_n)
@@ -116,7 +155,7 @@ def gru_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved
     return (h,), (h_prev, r, z, n, hh_n)
 
 
-def gru_backward(dstate: State, saved: Saved, weight_hh: Array) -> StepGrads:
+def gru_backward(dstate: State, saved: Saved, hidden: Hidden) -> StepGrads:
     """Undo `gru_forward`; a_ih and a_hh part ways at n, so each has its own gradient."""
     (dh,), (h_prev, r, z, n, hh_n) = dstate, saved
     dz, dn, dh_prev = dh * (h_prev - n), dh * (1 - z), dh * z  # h = (1 - z) * n + z * h_prev
@@ -125,14 +164,16 @@ def gru_backward(dstate: State, saved: Saved, weight_hh: Array) -> StepGrads:
     da_r, da_z = dr * r * (1 - r), dz * z * (1 - z)  # r, z = sigmoid
     da_ih = np.concatenate([da_r, da_z, dih_n], axis=1)  # split(a_ih), split(a_hh)
     da_hh = np.concatenate([da_r, da_z, dhh_n], axis=1)
-    dh_more, dweight_hh, dbias_hh = linear_backward(h_prev, weight_hh, da_hh)  # linear(h_prev)
-    return (dh_prev + dh_more,), da_ih, dweight_hh, dbias_hh
+    dh_more, *dhidden = linear_backward(h_prev, hidden.weight, da_hh)  # linear(h_prev)
+    return (dh_prev + dh_more,), da_ih, Hidden(*dhidden)
 
 
 def gru_reset_before_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved]:
     """GRU, reset before the product (Cho et al. 2014, v3): n = tanh(ih_n + linear_n(r⊙h'))."""
     (h_prev,) = state
-    (w_r, w_z, w_n), (b_r, b_z, b_n) = (np.split(array, 3) for array in hidden)
+    (w_r, w_z, w_n), (b_r, b_z, b_n) = (
+        np.split(array, 3) for array in (hidden.weight, hidden.bias)
+    )
     ih_r, ih_z, ih_n = np.split(a_ih, 3, axis=1)
     r = sigmoid(ih_r + linear_forward(h_prev, w_r, b_r))
     z = sigmoid(ih_z + linear_forward(h_prev, w_z, b_z))
@@ -142,10 +183,10 @@ def gru_reset_before_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple
     return (h,), (h_prev, r, z, rh, n)
 
 
-def gru_reset_before_backward(dstate: State, saved: Saved, weight_hh: Array) -> StepGrads:
+def gru_reset_before_backward(dstate: State, saved: Saved, hidden: Hidden) -> StepGrads:
     """Undo `gru_reset_before_forward`; h' was used four times: z⊙h', r⊙h' and two products."""
     (dh,), (h_prev, r, z, rh, n) = dstate, saved
-    w_r, w_z, w_n = np.split(weight_hh, 3)
+    w_r, w_z, w_n = np.split(hidden.weight, 3)
     dz, dn, dh_prev = dh * (h_prev - n), dh * (1 - z), dh * z  # h = (1 - z) * n + z * h_prev
     da_n = dn * (1 - n * n)  # n = tanh(ih_n + linear(rh, w_n, b_n))
     drh, dw_n, db_n = linear_backward(rh, w_n, da_n)
@@ -154,14 +195,20 @@ def gru_reset_before_backward(dstate: State, saved: Saved, weight_hh: Array) -> 
     dh_z, dw_z, db_z = linear_backward(h_prev, w_z, da_z)
     dh_r, dw_r, db_r = linear_backward(h_prev, w_r, da_r)
     da = np.concatenate([da_r, da_z, da_n], axis=1)  # split(a_ih), split(hidden)
-    dweight_hh, dbias_hh = np.concatenate([dw_r, dw_z, dw_n]), np.concatenate([db_r, db_z, db_n])
-    return (dh_prev + dh_rh + dh_z + dh_r,), da, dweight_hh, dbias_hh
+    dhidden = Hidden(np.concatenate([dw_r, dw_z, dw_n]), np.concatenate([db_r, db_z, db_n]))
+    return (dh_prev + dh_rh + dh_z + dh_r,), da, dhidden
 
 
-STEPS = {
+STEPS: dict[str, tuple[Callable[..., tuple[State, Saved]], Callable[..., StepGrads]]] = {
     "rnn_tanh": (rnn_tanh_forward, rnn_tanh_backward),
     "rnn_relu": (rnn_relu_forward, rnn_relu_backward),
     "lstm": (lstm_forward, lstm_backward),
+    "lstm_peephole": (lstm_forward, lstm_backward),
+    "lstm_coupled": (partial(lstm_forward, coupled=True), partial(lstm_backward, coupled=True)),
+    "lstm_peephole_coupled": (
+        partial(lstm_forward, coupled=True),
+        partial(lstm_backward, coupled=True),
+    ),
     "gru": (gru_forward, gru_backward),
     "gru_reset_before": (gru_reset_before_forward, gru_reset_before_backward),
 }

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from .weights import CELLS, Array, State, Weights
+from .weights import CELLS, Array, Cell, State, Weights
 
 ARRAYS = ndarray, memmap = np.ndarray, np.memmap
 F32, F64 = FLOATS = np.dtype(np.float32), np.dtype(np.float64)
-INT64 = np.dtype(np.int64)
+INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
 LARGEST_SIZE, MOST_LAYERS = 2**31 - 1, 2**16
 
 # Bits of ndarray.flags.num, as NPY_ARRAY_C_CONTIGUOUS, _ALIGNED and _WRITEABLE in NumPy's C API:
@@ -32,12 +32,19 @@ WRITE = READ | WRITEABLE
 STATE_NAMES = {"h": ("h_0",), "hc": ("h_0", "c_0")}
 DSTATE_NAMES = {"h": ("dh_n",), "hc": ("dh_n", "dc_n")}
 
-# What messages say of gradients in `Weights`, and of the shapes of `Weights` by number of gates.
+# What messages say of gradients in `Weights`, and of the shapes of `Weights` by cell.
 GRAD_NAMES = tuple(f"grads.{name}" for name in Weights._fields)
-_SHAPES = ("(G*H, I)", "(G*H, H)", "(G*H,)", "(G*H,)")
+_SHAPES = ("(G*H, I)", "(G*H, H)", "(G*H,)", "(G*H,)", "(P*H,)")
+SIZES = {name: (cell.gates, cell.peepholes) for name, cell in CELLS.items()}
+"""G and P."""
 RULES = {
-    G: tuple(rule.replace("G*", f"{G}*" if G > 1 else "") for rule in _SHAPES)
-    for G in {cell.gates for cell in CELLS.values()}
+    name: tuple(
+        rule.replace("G*", f"{cell.gates}*" if cell.gates > 1 else "").replace(
+            "P", str(cell.peepholes)
+        )
+        for rule in _SHAPES
+    )
+    for name, cell in CELLS.items()
 }
 
 
@@ -69,23 +76,23 @@ def rows(
     array(name, a, dtype, shape, rule, need)
 
 
-def cell(name: str) -> tuple[int, str]:
-    """Return G and the letters of the states of the cell of that name."""
+def cell(name: str) -> Cell:
+    """Return the cell of that name."""
     try:
-        entry = CELLS[name]
+        return CELLS[name]
     except (KeyError, TypeError):
         if not isinstance(name, str):
             raise TypeError(f"cell: expected str, got {type(name).__name__}") from None
         raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {name!r}") from None
-    return len(entry.gate_letters), entry.state_letters
 
 
-def weights(w: Weights | _core.Packed, G: int) -> tuple[np.dtype[Any], int, int]:
+def weights(w: Weights | _core.Packed, cell: str) -> tuple[np.dtype[Any], int, int]:
     """Return the dtype, I and H that these weights speak of."""
-    if not isinstance(w, tuple) or len(w) != 4:
-        raise TypeError(f"weights: expected Weights, a tuple of 4, got {_describe(w)}")
-    weight_ih, weight_hh, bias_ih, bias_hh = w
-    rule_ih, rule_hh, rule_bias, _ = RULES[G]
+    if not isinstance(w, tuple) or len(w) != len(Weights._fields):
+        raise TypeError(f"weights: expected Weights, a tuple of 5, got {_describe(w)}")
+    weight_ih, weight_hh, bias_ih, bias_hh, weight_ch = w
+    rule_ih, rule_hh, rule_bias, _, rule_ch = RULES[cell]
+    G, P = SIZES[cell]
     dtype = _kind("weight_hh", weight_hh, FLOATS).dtype
     H = (weight_hh.shape or (1,))[0] // G or 1  # from the rows; the check sees to the columns
     array("weight_hh", weight_hh, dtype, (G * H, H), rule_hh)
@@ -95,6 +102,10 @@ def weights(w: Weights | _core.Packed, G: int) -> tuple[np.dtype[Any], int, int]
         array("bias_ih", bias_ih, dtype, (G * H,), rule_bias)
     if bias_hh is not None:
         array("bias_hh", bias_hh, dtype, (G * H,), rule_bias)
+    if P:
+        array("weight_ch", weight_ch, dtype, (P * H,), rule_ch)
+    elif weight_ch is not None:
+        raise TypeError(f"weight_ch: expected None for {cell}, got {_describe(weight_ch)}")
     return dtype, I, H
 
 
@@ -147,6 +158,19 @@ def integers(name: str, a: object, axes: tuple[str, ...]) -> Array:
     return a if a.dtype == INT64 else a.astype(INT64)
 
 
+def lengths(value: object, T: int, N: int) -> Array:
+    """Return lengths (N,) in [0, T] as int64."""
+    checked = integers("lengths", value, ("N",))
+    if checked.shape != (N,):
+        raise ValueError(f"lengths: expected shape (N,) = ({N},), got {checked.shape}")
+    if checked.min() < 0 or checked.max() > T:
+        got = f"{checked.min()} to {checked.max()}"
+        raise ValueError(f"lengths: expected 0 to T = {T}, got {got}")
+    if checked.max() == 0:
+        raise ValueError("lengths: expected one of 1 or more, got zeros")
+    return checked
+
+
 def state(
     value: State, names: Sequence[str], dtype: np.dtype[Any], shape: tuple[int, ...], rule: str
 ) -> None:
@@ -159,11 +183,11 @@ def state(
         array(name, a, dtype, shape, rule)
 
 
-def grads(g: Weights, w: Weights, G: int) -> None:
+def grads(g: Weights, w: Weights, cell: str) -> None:
     """Check arrays that gradients of the weights `w` are added into: same shapes, writable."""
-    if not isinstance(g, tuple) or len(g) != 4:
-        raise TypeError(f"grads: expected Weights, a tuple of 4, got {_describe(g)}")
-    for name, rule, a, weight in zip(GRAD_NAMES, RULES[G], g, w, strict=True):
+    if not isinstance(g, tuple) or len(g) != len(Weights._fields):
+        raise TypeError(f"grads: expected Weights, a tuple of 5, got {_describe(g)}")
+    for name, rule, a, weight in zip(GRAD_NAMES, RULES[cell], g, w, strict=True):
         if weight is None:
             if a is not None:
                 raise TypeError(f"{name}: expected None as in weights, got {_describe(a)}")

@@ -42,15 +42,12 @@ class Weights(NamedTuple):
     """(G*H,), or None for no bias."""
     bias_hh: Array | None
     """(G*H,), or None for no bias."""
+    weight_ch: Array | None = None
+    """(P*H,): peepholes, one block per letter of `Cell.peephole_letters`; None if there is none."""
 
     def zeros_like(self) -> Weights:
         """Return zeros of the same shapes, None where None: what gradients are added to."""
-        return Weights(
-            np.zeros_like(self.weight_ih),
-            np.zeros_like(self.weight_hh),
-            None if self.bias_ih is None else np.zeros_like(self.bias_ih),
-            None if self.bias_hh is None else np.zeros_like(self.bias_hh),
-        )
+        return Weights(*[None if a is None else np.zeros_like(a) for a in self])  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +64,8 @@ class Cell:
     """One letter per block of H rows in the weights, in order."""
     state_letters: str
     """One letter per array of the state, in order; the first is the output."""
+    peephole_letters: str = ""
+    """One letter per block of H in weight_ch: the gates that see c."""
 
     @property
     def gates(self) -> int:
@@ -78,12 +77,20 @@ class Cell:
         """S, the number of arrays in the state."""
         return len(self.state_letters)
 
+    @property
+    def peepholes(self) -> int:
+        """P, the number of blocks of H in weight_ch."""
+        return len(self.peephole_letters)
+
 
 CELLS: Mapping[str, Cell] = MappingProxyType(
     {
         "rnn_tanh": Cell("h", "h"),
         "rnn_relu": Cell("h", "h"),
         "lstm": Cell("ifgo", "hc"),
+        "lstm_peephole": Cell("ifgo", "hc", "ifo"),  # Gers and Schmidhuber 2000
+        "lstm_coupled": Cell("fgo", "hc"),  # i = 1 - f, Greff et al. 2017
+        "lstm_peephole_coupled": Cell("fgo", "hc", "fo"),
         "gru": Cell("rzn", "h"),  # reset after the product, as cuDNN and PyTorch
         "gru_reset_before": Cell("rzn", "h"),  # reset before the product, Cho et al. 2014
     }

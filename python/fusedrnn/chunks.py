@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""Truncated backpropagation through time by chunks (Williams and Peng 1990): `chunks`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Generic
+
+import numpy as np
+
+from . import validate
+from .recurrent import LayerState, LayerTape, Recurrent
+from .weights import Array
+
+__all__ = ["Chunk", "chunks"]
+
+
+class Chunk(Generic[LayerState]):
+    """The steps that are new, and how to send their error back."""
+
+    def __init__(
+        self,
+        layer: Recurrent[LayerState],
+        steps: slice,
+        y: Array,
+        state: LayerState,
+        tape: LayerTape,
+    ) -> None:
+        self.steps = steps
+        """Of x: those that are new."""
+        self.y = y
+        """(steps, N, H): the output of the new steps."""
+        self.state = state
+        """The state after them."""
+        self._layer, self._tape = layer, tape
+
+    def backward(self, dy: Array) -> None:
+        """Add the weights' gradients of dy, the gradient of y, over the last k2 steps."""
+        validate.array("dy", dy, self.y.dtype, self.y.shape, "(k1, N, H)")
+        older = self._tape.shape[0] - len(dy)
+        if older:
+            dy = np.concatenate((np.zeros((older, *dy.shape[1:]), dy.dtype), dy))
+        self._layer.backward(self._tape, dy)
+
+
+def chunks(
+    layer: Recurrent[LayerState],
+    x: Array,
+    k1: int,
+    k2: int | None = None,
+    state: LayerState | None = None,
+) -> Iterator[Chunk[LayerState]]:
+    """Yield a long sequence chunk by chunk, the state carried from each to the next.
+
+    Every k1 steps the errors of those steps go back over the last k2, and no further. The weights
+    may be updated between chunks: the window of a chunk is run with the weights of its time, from
+    the state that was carried to its begin. Memory is that of k2 steps.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM or GRU
+        Of one direction, batch_first=False.
+    x : ndarray (T, N, I), or (T, N) of integers
+    k1 : int
+        New steps of a chunk; the last chunk may have fewer.
+    k2 : int, optional
+        A multiple of k1, by default k1 itself.
+    state : as for the layer, optional
+        Before the first step.
+
+    Yields
+    ------
+    Chunk
+        `y`, `state` and `backward(dy)`.
+
+    Raises
+    ------
+    ValueError
+        A layer that runs both ways or has the batch first; k2 not a multiple of k1.
+
+    Examples
+    --------
+    >>> import numpy as np, fusedrnn
+    >>> lstm, total = fusedrnn.LSTM(2, 3, seed=0), 0
+    >>> for chunk in fusedrnn.chunks(lstm, np.zeros((10, 1, 2), np.float32), k1=4):
+    ...     chunk.backward(np.ones_like(chunk.y))
+    ...     total += len(chunk.y)
+    >>> total
+    10
+    """
+    if layer.bidirectional or layer.batch_first:
+        raise ValueError("layer: expected one direction and batch_first=False")
+    k1 = validate.size("k1", k1)
+    k2 = k1 if k2 is None else validate.size("k2", k2)
+    if k2 % k1:
+        raise ValueError(f"k2: expected a multiple of k1 = {k1}, got {k2}")
+    if not isinstance(x, np.ndarray) or x.ndim < 2 or x.shape[0] == 0:
+        raise ValueError("x: expected an ndarray (T, N, I) or (T, N), T >= 1")
+    before: deque[Any] = deque([state], maxlen=k2 // k1)  # the state k2 steps ago is the first
+    for end in range(k1, len(x) + k1, k1):
+        first, steps = max(end - k2, 0), slice(end - k1, min(end, len(x)))
+        y, after, tape = layer.forward(x[first : steps.stop], before[0])
+        before.append(after)
+        yield Chunk(layer, steps, y[steps.start - first :], after, tape)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""How far the error reaches back: gradients of the last output by lag, and saturated gates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import reference, validate
+from .parameters import pick
+from .recurrent import LayerState, Recurrent
+from .weights import CELLS, Array
+
+__all__ = ["GradientFlow", "gate_saturation", "gradient_flow"]
+
+
+@dataclass(frozen=True, slots=True)
+class GradientFlow:
+    """Norms of ∂L/∂h by lag, for a loss L of the last output alone."""
+
+    by_lag: Array
+    """(T + 1, L): mean over rows of ‖∂L/∂h_{T-lag}‖ in every layer; lag T is the state before."""
+    by_step: Array
+    """(T,): norm of what step t adds to the gradients of all weights."""
+
+
+def gradient_flow(
+    layer: Recurrent[LayerState], x: Array, state: LayerState | None = None, seed: int = 0
+) -> GradientFlow:
+    """Send a random gradient of norm 1 into every row's last output, and follow it back.
+
+    A norm that falls like q^lag with q < 1 is the vanishing gradient of Hochreiter (1991) and
+    Bengio et al. (1994): what is q^lag long ago is not learned from.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM or GRU
+        Of one direction, batch_first=False. Its `grads` are left as they are.
+    x : ndarray (T, N, I), or (T, N) of integers
+    state : as for the layer, optional
+        Before the first step.
+    seed : int
+        Of the gradient.
+
+    Returns
+    -------
+    GradientFlow
+
+    Raises
+    ------
+    ValueError
+        A layer that runs both ways or has the batch first.
+
+    Examples
+    --------
+    >>> import numpy as np, fusedrnn
+    >>> flow = gradient_flow(fusedrnn.RNN(2, 8, seed=0), np.zeros((20, 4, 2), np.float32))
+    >>> flow.by_lag.shape, bool(flow.by_lag[20, 0] < 0.01 * flow.by_lag[0, 0])
+    ((21, 1), True)
+    """
+    if layer.bidirectional or layer.batch_first:
+        raise ValueError("layer: expected one direction and batch_first=False")
+    kept = {name: grad.copy() for name, grad in layer.grads.items()}
+    tapes: list[Any] = []
+    now: Any = state
+    for t in range(len(x)):
+        y, now, tape = layer.forward(x[t : t + 1], now)
+        tapes.append(tape)
+    dy = np.random.default_rng(seed).standard_normal(y.shape).astype(layer.dtype)
+    dy /= np.linalg.norm(dy, axis=2, keepdims=True)
+
+    gradient: Any = layer.zero_state(x.shape[1])
+    first = gradient[0] if isinstance(gradient, tuple) else gradient
+    first[-1] = dy[0]
+    by_lag, by_step = [_norms(gradient)], []
+    for tape in reversed(tapes):
+        layer.zero_grad()
+        _, gradient = layer.backward(tape, None, gradient)
+        by_lag.append(_norms(gradient))
+        by_step.append(np.sqrt(sum(float(np.vdot(g, g)) for g in layer.grads.values())))
+    for name, grad in layer.grads.items():
+        grad[...] = kept[name]
+    return GradientFlow(np.array(by_lag), np.array(by_step[::-1]))
+
+
+def _norms(state: Any) -> Array:
+    """Return, layer by layer, the mean over rows of the norm of h's gradient."""
+    h = state[0] if isinstance(state, tuple) else state
+    wide = h.astype(np.float64)  # squares of small float32 values would be 0
+    norms: Array = np.linalg.norm(wide, axis=2).mean(axis=1)
+    return norms
+
+
+def gate_saturation(
+    layer: Recurrent[LayerState], x: Array, state: LayerState | None = None, near: float = 0.05
+) -> list[dict[str, float]]:
+    """Return, layer by layer, which share of each gate's values is within `near` of its limits.
+
+    The limits are 0 and 1 of a σ, and ±1 of a tanh; a gate that is there passes no gradient on.
+    The steps are those of `fusedrnn.reference`.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM or GRU
+        Of one direction, batch_first=False.
+    x, state : as for the layer
+    near : float
+
+    Examples
+    --------
+    >>> import numpy as np, fusedrnn
+    >>> gate_saturation(fusedrnn.GRU(2, 8, seed=0), np.zeros((20, 4, 2), np.float32))
+    [{'r': 0.0, 'z': 0.0, 'n': 0.0}]
+    """
+    if layer.bidirectional or layer.batch_first:
+        raise ValueError("layer: expected one direction and batch_first=False")
+    states, shares = layer._split(state, x.shape[1], validate.STATE_NAMES), []
+    for k, names in enumerate(layer._slots):
+        x, _, tape = reference.forward(layer.cell, x, states[k], pick(layer.params, names))
+        gates: dict[str, list[Array]] = {}
+        for _, saved in tape.saved:
+            for letter, value in zip(*GATES[layer.cell](saved), strict=True):
+                gates.setdefault(letter, []).append(value)
+        shares.append({g: _share(g, np.array(values), near) for g, values in gates.items()})
+    return shares
+
+
+def _share(letter: str, values: Array, near: float) -> float:
+    low = -1 if letter in "gnh" else 0  # of tanh, of σ
+    return float(((values < low + near) | (values > 1 - near)).mean())
+
+
+GATES: dict[str, Any] = (
+    {  # from what a step of the reference has saved
+        "rnn_tanh": lambda saved: ("h", saved[1:]),
+        "rnn_relu": lambda saved: ("", ()),
+        "gru": lambda saved: ("rzn", saved[1:4]),
+        "gru_reset_before": lambda saved: ("rzn", (saved[1], saved[2], saved[4])),
+    }
+    | {name: lambda saved: ("ifgo", saved[2:6]) for name in CELLS if name.startswith("lstm")}
+)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""`fusedrnn gradflow`: how far the error reaches back, as a picture and as a table."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .gradflow import gate_saturation, gradient_flow
+from .layers import KINDS
+from .plot import gradient_by_lag
+from .run import load_model
+from .weights import Array
+
+__all__ = ["gradflow"]
+
+CELLS = ("rnn_tanh", "lstm", "gru")
+ROWS, INPUTS = 16, 16
+SHOWN = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500)
+
+
+def gradflow(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
+    norms: dict[str, Array] = {}
+    lags = [lag for lag in SHOWN if lag <= args.steps]
+    print(f"{'':28}" + "".join(f"{lag:>9}" for lag in lags) + "   saturated gates")
+    for name, layer, x in _cases(args):
+        flow = gradient_flow(layer, x).by_lag[:, -1]
+        norms[name] = flow / flow[0]
+        gates = gate_saturation(layer, x)[-1]
+        shares = " ".join(f"{gate} {100 * share:.0f} %" for gate, share in gates.items())
+        row = "".join(f"{norms[name][lag]:9.1e}" for lag in lags)
+        print(f"{name:28}{row}   {shares}", flush=True)
+    gradient_by_lag(args.out, norms, "gradient of the last output, by lag")
+    print(args.out)
+    return 0
+
+
+def _cases(args: argparse.Namespace) -> Iterator[tuple[str, Any, Array]]:
+    """Yield a name, a layer and an input: fresh layers, or that of a trained model."""
+    rng = np.random.default_rng(args.seed)
+    if args.model is not None:
+        model = load_model(args.model)
+        tokens = rng.integers(0, len(model.vocabulary), (args.steps, ROWS))
+        yield str(args.model), model.rnn, tokens
+        return
+    for cell in args.cells or CELLS:
+        layer, options = KINDS[cell]
+        x = rng.standard_normal((args.steps, ROWS, INPUTS), np.float32)
+        yield cell, layer(INPUTS, args.hidden, seed=args.seed, **options), x

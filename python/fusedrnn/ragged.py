@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""Sequences of unequal length, and states that begin anew inside a sequence.
+
+The kernels take sequences without their padding, the longest first: step t has the rows of those
+that are longer than t. So the cost follows the valid steps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .weights import Array, State
+
+__all__ = ["Ragged", "zero_before"]
+
+
+class Ragged:
+    """Where the rows of padded arrays (T, N, ...) stand in arrays (1, R, ...) without padding.
+
+    Parameters
+    ----------
+    lengths : ndarray (N,) of integers in [0, T], in any order
+    order : ndarray (N,), optional
+        The rows with the longest first, if it is to be a certain one of several such orders.
+    """
+
+    def __init__(self, lengths: Array, T: int, order: Array | None = None) -> None:
+        self.shape = T, len(lengths)
+        if order is None:
+            order = np.argsort(-lengths, kind="stable")
+        self.rows = order[: np.count_nonzero(lengths)]
+        """The batch rows that have a step, the longest first."""
+        ends = lengths[self.rows]
+        counts = np.searchsorted(-ends, -np.arange(1, ends.max(initial=0) + 1), side="right")
+        self.first_row = np.concatenate(([0], np.cumsum(counts)))
+        """(T + 1,): where each step begins in R."""
+        self.t = np.repeat(np.arange(len(counts)), counts)
+        self.n = self.rows[np.arange(len(self.t)) - np.repeat(self.first_row[:-1], counts)]
+        self.valid = np.arange(T)[:, np.newaxis] < lengths
+        """(T, N) bool: the steps before each row's end."""
+
+    def pack(self, a: Array) -> Array:
+        """Return (1, R, ...) of a (T, N, ...): its valid rows, copied."""
+        packed: Array = a[self.t, self.n][np.newaxis]
+        return packed
+
+    def pack_state(self, state: State | None) -> State | None:
+        """Return the rows of (N, H) each that have a step."""
+        return None if state is None else tuple([part[self.rows] for part in state])
+
+    def unpack(self, packed: Array, out: Array) -> Array:
+        """Fill out (T, N, ...) from (1, R, ...), with zeros past each length."""
+        out[...] = 0
+        out[self.t, self.n] = packed[0]
+        return out
+
+    def add(self, packed: Array, out: Array) -> Array:
+        """Add (1, R, ...) to the valid rows of out (T, N, ...)."""
+        out[self.t, self.n] += packed[0]
+        return out
+
+    def unpack_state(self, packed: State, before: State | None) -> State:
+        """Return (N, H) each; rows without a step keep what was before."""
+        N, state = self.shape[1], []
+        for k, part in enumerate(packed):
+            start = np.zeros((), part.dtype) if before is None else before[k]
+            whole = np.broadcast_to(start, (N, part.shape[1])).copy()
+            whole[self.rows] = part
+            state.append(whole)
+        return tuple(state)
+
+
+def zero_before(resets: Array, ragged: Ragged | None, reverse: bool) -> Array:
+    """Return (T, N) bool: the steps of a direction that begin from zero.
+
+    No state passes between t-1 and t where resets[t] is true. So in reverse t-1 begins anew.
+    """
+    if not reverse:
+        return resets
+    anew = np.zeros_like(resets)
+    anew[:-1] = resets[1:]
+    if ragged is not None:  # what follows a sequence's end is not its own
+        anew[:-1] &= ragged.valid[1:]
+    return anew

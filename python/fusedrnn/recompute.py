@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""Backpropagation through time with less memory, for one more run forward.
+
+Forward keeps the state before every stretch of so many steps; backward runs each stretch again,
+the last one first, and holds the tape of one at a time (Chen et al. 2016, arXiv:1604.06174). Every
+sum over time goes on where the stretch after it ended: the bits are those of the whole tape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .ragged import Ragged
+from .weights import CELLS, Array, State, Weights
+
+__all__ = ["Tape", "backward", "forward"]
+
+
+@dataclass(slots=True, eq=False)
+class Tape:
+    """What `forward` keeps: references to its arguments, and the state before each stretch."""
+
+    engine: Any = field(repr=False)
+    cell: str
+    x: Array = field(repr=False)
+    weights: Weights = field(repr=False)
+    reverse: bool
+    lengths: Array | None = field(repr=False)
+    resets: Array | None = field(repr=False)
+    before: list[tuple[slice, State]] = field(default_factory=list, repr=False)
+    """In the order in which the stretches ran; those after every row's end are left out."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the states kept."""
+        return sum(part.nbytes for _, state in self.before for part in state)
+
+    def options(self, steps: slice) -> dict[str, Any]:
+        """Return what the engine needs to know of these steps."""
+        lengths: Ragged | Array | None = self.lengths
+        if self.lengths is not None:
+            order = np.argsort(-self.lengths, kind="stable")  # of the whole: sums keep their order
+            T = steps.stop - steps.start
+            lengths = Ragged(np.clip(self.lengths - steps.start, 0, T), T, order)
+        resets = None if self.resets is None else self.resets[steps]
+        return {"reverse": self.reverse, "lengths": lengths, "resets": resets}
+
+    def cut(self, state: State, steps: slice) -> State:
+        """Zero the rows that a reset keeps from passing into these steps from those after them.
+
+        In the direction of time the engine does it: the reset is in the steps' own first row.
+        """
+        if self.resets is None or not self.reverse or steps.stop == len(self.x):
+            return state
+        passes = ~self.resets[steps.stop]
+        if self.lengths is not None:
+            passes |= self.lengths <= steps.stop
+        return tuple([np.where(passes[:, np.newaxis], part, 0) for part in state])
+
+
+def forward(
+    engine: Any,
+    cell: str,
+    x: Array,
+    state: State | None,
+    weights: Weights,
+    *,
+    every: int,
+    reverse: bool = False,
+    out: Array | None = None,
+    lengths: Array | None = None,
+    resets: Array | None = None,
+) -> tuple[Array, State, Tape]:
+    """Run as `engine.forward`, but keep only the state before every stretch of `every` steps."""
+    T, N, H = *x.shape[:2], weights.weight_hh.shape[1]
+    dtype = weights.weight_hh.dtype
+    y = np.empty((T, N, H), dtype) if out is None else out
+    if state is None:
+        state = tuple([np.zeros((N, H), dtype) for _ in CELLS[cell].state_letters])
+    tape = Tape(engine, cell, x, weights, reverse, lengths, resets)
+    for steps in stretches(T, every, reverse):
+        if lengths is not None and lengths.max() <= steps.start:
+            y[steps] = 0
+            continue
+        state = tape.cut(state, steps)
+        tape.before.append((steps, tuple([part.copy() for part in state])))
+        _, state = engine.infer(cell, x[steps], state, weights, out=y[steps], **tape.options(steps))
+    return y, state, tape
+
+
+def backward(
+    tape: Tape,
+    dy: Array | None,
+    dstate: State | None = None,
+    *,
+    dx: Array | None = None,
+    grads: Weights | None = None,
+) -> tuple[Array | None, State, Weights]:
+    """Backpropagate as the engine's own backward."""
+    engine, x, into = tape.engine, tape.x, dx
+    if into is None and x.ndim == 3:
+        into = np.zeros(x.shape, x.dtype)
+    state: Any = dstate
+    for steps, before in reversed(tape.before):
+        _, _, part = engine.forward(
+            tape.cell, x[steps], before, tape.weights, **tape.options(steps)
+        )
+        added = None if dx is None else dx[steps]
+        dx_part, state, grads = engine.backward(
+            part, None if dy is None else dy[steps], state, dx=added, grads=grads
+        )
+        if dx is None and into is not None:
+            into[steps] = dx_part
+        state = tape.cut(state, steps)
+    assert grads is not None
+    return into, state, grads
+
+
+def stretches(T: int, every: int, reverse: bool) -> Iterator[slice]:
+    """Yield the stretches of T steps in the direction of the run."""
+    starts = range(0, T, every)
+    for start in reversed(starts) if reverse else starts:
+        yield slice(start, min(start + every, T))

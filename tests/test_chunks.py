@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""Truncated backpropagation by chunks, against the double loop that says what it means."""
+
+import fusedrnn
+import numpy as np
+import pytest
+from layer_cases import LAYERS, flat
+
+T, N, I, H = 11, 2, 3, 5
+
+
+def problem(name, **options):
+    layer = LAYERS[name](I, H, num_layers=2, dtype=np.float64, seed=0, **options)
+    rng = np.random.default_rng(0)
+    return layer, rng.standard_normal((T, N, I)), rng.standard_normal((T, N, H))
+
+
+def by_definition(layer, x, dy, k1, k2):
+    """Every window by itself, its state from a run over all that came before."""
+    layer.zero_grad()
+    for start in range(0, T, k1):
+        end = min(start + k1, T)
+        first = max(start + k1 - k2, 0)
+        state = layer(x[:first])[1] if first else None
+        y, _, tape = layer.forward(x[first:end], state)
+        error = np.zeros_like(y)
+        error[start - first :] = dy[start:end]
+        layer.backward(tape, error)
+    return {name: grad.copy() for name, grad in layer.grads.items()}
+
+
+@pytest.mark.parametrize(
+    ("k1", "k2"), [(1, 1), (1, 4), (3, 3), (3, 6), (4, 12), (11, 11), (20, 20)]
+)
+@pytest.mark.parametrize("name", LAYERS)
+def test_equals_the_definition(name, k1, k2):
+    layer, x, dy = problem(name)
+    wanted = by_definition(layer, x, dy, k1, k2)
+    layer.zero_grad()
+    outputs = []
+    for chunk in fusedrnn.chunks(layer, x, k1, k2):
+        chunk.backward(dy[chunk.steps])
+        outputs.append(chunk.y)
+    for key, value in wanted.items():
+        np.testing.assert_array_equal(layer.grads[key], value, err_msg=key)
+    y, state = layer(x)
+    np.testing.assert_array_equal(np.concatenate(outputs), y)
+    for a, b in zip(flat(chunk.state), flat(state), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_weights_may_change_between_chunks():
+    layer, x, dy = problem("gru")
+    for chunk in fusedrnn.chunks(layer, x, 2, 4):
+        layer.zero_grad()
+        chunk.backward(dy[chunk.steps])
+        for name, p in layer.params.items():
+            p -= 0.1 * layer.grads[name]
+    assert all(np.isfinite(p).all() for p in layer.params.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "text"),
+    [
+        ({"bidirectional": True}, (2,), "layer: expected one direction"),
+        ({"batch_first": True}, (2,), "layer: expected one direction"),
+        ({}, (0,), "k1: expected"),
+        ({}, (2, 3), "k2: expected a multiple of k1 = 2, got 3"),
+    ],
+)
+def test_wrong_arguments(options, arguments, text):
+    layer, x, _ = problem("lstm", **options)
+    with pytest.raises(ValueError, match=text):
+        next(fusedrnn.chunks(layer, x, *arguments))
+
+
+def test_wrong_gradient():
+    layer, x, dy = problem("lstm")
+    with pytest.raises(ValueError, match="dy: expected shape"):
+        next(fusedrnn.chunks(layer, x, 2)).backward(dy)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""Gradients by lag against the definition, and the gates' shares against their own values."""
+
+import fusedrnn
+import numpy as np
+import pytest
+from fusedrnn.gradflow import gate_saturation, gradient_flow
+from layer_cases import LAYERS, flat
+
+T, N, I, H = 7, 3, 4, 9
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_by_lag_is_the_gradient_of_the_state(name):
+    """The state before the last l steps, as `backward` over those l steps gives it."""
+    layer = LAYERS[name](I, H, num_layers=2, dtype=np.float64, seed=0)
+    x = np.random.default_rng(0).standard_normal((T, N, I))
+    for grad in layer.grads.values():
+        grad[...] = 3
+    flow = gradient_flow(layer, x, seed=5)
+    assert all((grad == 3).all() for grad in layer.grads.values())
+    assert flow.by_lag.shape == (T + 1, 2)
+    assert flow.by_step.shape == (T,)
+    assert flow.by_lag[0].tolist() == [0, pytest.approx(1)]
+
+    dy = np.random.default_rng(5).standard_normal((1, N, H))
+    dy /= np.linalg.norm(dy, axis=2, keepdims=True)
+    for lag in range(1, T + 1):
+        state = layer(x[: T - lag])[1] if lag < T else None
+        y, _, tape = layer.forward(x[T - lag :], state)
+        error = np.zeros_like(y)
+        error[-1] = dy[0]
+        _, dstate = layer.backward(tape, error)
+        wanted = np.linalg.norm(flat(dstate)[0], axis=2).mean(axis=1)
+        np.testing.assert_allclose(flow.by_lag[lag], wanted, rtol=1e-12)
+
+
+def test_the_vanishing_gradient_of_the_lecture():
+    """An RNN forgets in tens of steps what an LSTM with an open forget gate remembers."""
+    x = np.random.default_rng(0).standard_normal((60, 8, 4), np.float32)
+    rnn, lstm = fusedrnn.RNN(4, 32, seed=0), fusedrnn.LSTM(4, 32, seed=0)
+    lstm.params["bias_hh_l0"][32:64] += 6  # f is nearly 1
+    rnn_flow, lstm_flow = gradient_flow(rnn, x).by_lag, gradient_flow(lstm, x).by_lag
+    assert 0 < rnn_flow[60, 0] < 1e-6 * rnn_flow[0, 0]
+    assert lstm_flow[60, 0] > 1e-2 * lstm_flow[0, 0]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_saturation(name):
+    layer, x = LAYERS[name](I, H, seed=0), np.zeros((T, N, I), np.float32)
+    (calm,) = gate_saturation(layer, x)
+    assert set(calm.values()) <= {0.0}
+    layer.params["bias_ih_l0"][...] = 50
+    (full,) = gate_saturation(layer, x)
+    assert set(full.values()) <= {1.0} or name == "gru_reset_before"
+    letters = fusedrnn.CELLS[layer.cell].gate_letters
+    assert set(calm) <= {*letters, "i"}
+    assert calm or name == "rnn_relu"
+
+
+def test_two_directions_are_refused():
+    layer, x = fusedrnn.RNN(I, H, bidirectional=True), np.zeros((T, N, I), np.float32)
+    for call in (gradient_flow, gate_saturation):
+        with pytest.raises(ValueError, match="one direction"):
+            call(layer, x)

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: MIT
+"""Lengths and resets: against the reference, against the rows and pieces run alone, and errors."""
+
+import fusedrnn
+import numpy as np
+import pytest
+from fusedrnn import functional, reference
+from fusedrnn.weights import CELLS
+from kernel_cases import make_problem
+from layer_cases import LAYERS, flat, like
+from reference_cases import GRADIENT_ERROR, complex_step, error, make, split
+
+T, N, I, H = 9, 6, 5, 21
+LENGTHS = np.array([3, 9, 0, 7, 7, 1])
+FORMS = {
+    "lengths": (LENGTHS, False),
+    "resets": (None, True),
+    "lengths_and_resets": (LENGTHS, True),
+}
+each_form = pytest.mark.parametrize("form", FORMS)
+each_cell = pytest.mark.parametrize("cell", CELLS)
+both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+
+
+def form_of(name, steps=T, rows=N):
+    """The arguments lengths and resets."""
+    lengths, has_resets = FORMS[name]
+    resets = np.random.default_rng(3).random((steps, rows)) < 0.3 if has_resets else None
+    if lengths is not None and rows != N:
+        lengths = np.random.default_rng(4).integers(0, steps + 1, rows)
+    return {"lengths": lengths, "resets": resets}
+
+
+def run(engine, problem, form, weights=None):
+    """All results by name; padding is NaN where nothing may read it."""
+    x, state, own, dy, dstate = problem.as_float64() if engine is reference else fields(problem)
+    if form["lengths"] is not None and x.dtype.kind == "f":
+        past = np.arange(len(x))[:, None] >= form["lengths"]
+        x, dy = x.copy(), dy.copy()
+        x[past], dy[past] = np.nan, np.nan
+    options = {"reverse": problem.reverse, **form}
+    y, state_n, tape = engine.forward(problem.cell, x, state, weights or own, **options)
+    dx, dstate_0, grads = engine.backward(tape, dy, dstate)
+    inferred, _ = engine.infer(problem.cell, x, state, weights or own, **options)
+    np.testing.assert_array_equal(inferred, y)
+    return problem.named(y, state_n, dx, dstate_0, grads)
+
+
+def assert_results(assert_close, got, wanted):
+    assert got.keys() == wanted.keys()
+    for name, value in got.items():
+        assert_close(value, wanted[name], "y" if name == "y" or name[-2:] == "_n" else "grad")
+
+
+def fields(p):
+    return p.x, p.state, p.weights, p.dy, p.dstate
+
+
+@both_ways
+@each_form
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@each_cell
+def test_equals_the_reference(cell, dtype, form, reverse, isa, assert_close):
+    for tokens in (False, True):
+        p = make_problem(cell, T=T, N=N, I=I, H=H, dtype=dtype, reverse=reverse, tokens=tokens)
+        got, wanted = (run(engine, p, form_of(form)) for engine in (functional, reference))
+        assert_results(assert_close, got, wanted)
+
+
+@both_ways
+@each_form
+@each_cell
+def test_gradients_of_the_reference(cell, form, reverse):
+    """Against complex steps."""
+    arrays, dy, dstate = make(cell)
+    options = {"reverse": reverse, **form_of(form, *dy.shape[:2])}
+
+    def loss(values):
+        y, state_n = reference.infer(cell, *split(cell, values), **options)
+        return (y * dy).sum() + sum((s * ds).sum() for s, ds in zip(state_n, dstate, strict=True))
+
+    _, _, tape = reference.forward(cell, *split(cell, arrays), **options)
+    dx, dstate_0, grads = reference.backward(tape, dy, dstate)
+    by_state = {f"{s}_0": d for s, d in zip(CELLS[cell].state_letters, dstate_0, strict=True)}
+    got = {"x": dx, **by_state, **grads._asdict()}
+    for name in arrays:
+        assert error(got[name], complex_step(loss, arrays, name)) <= GRADIENT_ERROR, name
+
+
+@both_ways
+@each_cell
+def test_a_row_has_the_bits_of_the_row_alone(cell, reverse, isa):
+    p = make_problem(cell, T=T, N=N, I=I, H=H, dtype="float32", reverse=reverse)
+    together = run(functional, p, form_of("lengths"))
+    for n, length in enumerate(LENGTHS):
+        if not length:
+            assert not together["y"][:, n].any()
+            for letter, before, d in zip(CELLS[cell].state_letters, p.state, p.dstate, strict=True):
+                np.testing.assert_array_equal(together[f"{letter}_n"][n], before[n])
+                np.testing.assert_array_equal(together[f"d{letter}_0"][n], d[n])
+            continue
+        rows, steps = slice(n, n + 1), slice(0, length)
+        alone = run(functional, cut(p, steps, rows), {"lengths": None, "resets": None})
+        for name, value in alone.items():
+            if name in ("y", "dx"):
+                np.testing.assert_array_equal(together[name][steps, rows], value, err_msg=name)
+                assert not together[name][length:, rows].any()
+            elif name[-2:] in ("_n", "_0"):
+                np.testing.assert_array_equal(together[name][rows], value, err_msg=name)
+
+
+def cut(p, steps, rows):
+    def part(states):
+        return tuple(np.ascontiguousarray(s[rows]) for s in states)
+
+    x, dy = (np.ascontiguousarray(a[steps, rows]) for a in (p.x, p.dy))
+    return p.replace(x=x, dy=dy, state=part(p.state), dstate=part(p.dstate))
+
+
+@each_cell
+def test_a_reset_begins_anew(cell, isa):
+    """The bits of the pieces, each from zero."""
+    p = make_problem(cell, T=T, N=1, I=I, H=H, dtype="float32")
+    resets = np.zeros((T, 1), bool)
+    resets[[4, 5]] = True
+    zeros = tuple(np.zeros_like(s) for s in p.state)
+    for reverse in (False, True):
+        q = p.replace(reverse=reverse)
+        whole = run(functional, q, {"lengths": None, "resets": resets})
+        for first, last in ((0, 4), (4, 5), (5, T)):
+            begins = last == T if reverse else first == 0
+            piece = q.replace(
+                x=q.x[first:last], state=p.state if begins else zeros, dy=q.dy[first:last]
+            )
+            y, _ = functional.infer(cell, piece.x, piece.state, q.weights, reverse=reverse)
+            np.testing.assert_array_equal(whole["y"][first:last], y)
+
+
+@each_form
+@each_cell
+def test_threads(cell, form, isa, threads):
+    p = make_problem(cell, T=12, N=40, I=20, H=70, dtype="float32")
+    threads(1)
+    one = run(functional, p, form_of(form, 12, 40))
+    for n in (2, 3, 7):
+        threads(n)
+        for name, value in run(functional, p, form_of(form, 12, 40)).items():
+            np.testing.assert_array_equal(value, one[name], err_msg=name)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@each_form
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers(name, form, batch_first, assert_close):
+    """Deep and both ways; a frozen layer has the same bits."""
+    options = {"num_layers": 2, "bidirectional": True, "batch_first": batch_first}
+    layer = LAYERS[name](I, H, dtype=np.float64, seed=0, **options)
+    rng, arguments = np.random.default_rng(0), form_of(form)
+    shape = (N, T) if batch_first else (T, N)
+    if batch_first and arguments["resets"] is not None:
+        arguments["resets"] = np.ascontiguousarray(arguments["resets"].T)
+    x, dy = rng.standard_normal((*shape, I)), rng.standard_normal((*shape, 2 * H))
+    results = []
+    for engine in (functional, reference):
+        layer.engine = engine
+        layer.zero_grad()
+        state = like(layer.zero_state(N), np.random.default_rng(1))
+        y, state_n, tape = layer.forward(x, state, **arguments)
+        dx, dstate = layer.backward(tape, dy, state_n)
+        states = {f"state{k}": a for k, a in enumerate((*flat(state_n), *flat(dstate)))}
+        results.append({"y": y, "dx": dx, **states} | {k: g.copy() for k, g in layer.grads.items()})
+        if engine is functional:
+            np.testing.assert_array_equal(layer.freeze()(x, state, **arguments)[0], y)
+    assert_results(assert_close, *results)
+
+
+@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru"])
+def test_equals_packed_sequences_of_torch(name, assert_close):
+    torch = pytest.importorskip("torch")
+    lengths = np.array([3, 9, 2, 7, 7, 1])
+    layer = LAYERS[name](I, H, num_layers=2, bidirectional=True, dtype=np.float64, seed=0)
+    twin = getattr(torch.nn, type(layer).__name__)(
+        I, H, num_layers=2, bidirectional=True, dtype=torch.float64
+    )
+    twin.load_state_dict({k: torch.from_numpy(a) for k, a in layer.state_dict().items()})
+    x = np.random.default_rng(0).standard_normal((T, N, I))
+    y, state_n = layer(x, lengths=lengths)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        torch.from_numpy(x), torch.from_numpy(lengths), enforce_sorted=False
+    )
+    packed_y, theirs = twin(packed)
+    padded, _ = torch.nn.utils.rnn.pad_packed_sequence(packed_y, total_length=T)
+    wanted = {"y": padded.detach().numpy()}
+    wanted |= {f"state{k}": a.detach().numpy() for k, a in enumerate(flat(theirs))}
+    got = {"y": y} | {f"state{k}": a for k, a in enumerate(flat(state_n))}
+    assert_results(assert_close, got, wanted)
+
+
+LSTM = fusedrnn.LSTM(3, 4, seed=0)
+X = np.zeros((5, 2, 3), np.float32)
+WRONG = {
+    "lengths of floats": ("lengths", np.ones(2), TypeError, "an ndarray of integers"),
+    "lengths as a list": ("lengths", [1, 2], TypeError, "an ndarray of integers"),
+    "lengths of another N": ("lengths", np.array([1]), ValueError, r"\(N,\) = \(2,\), got \(1,\)"),
+    "lengths beyond T": ("lengths", np.array([1, 6]), ValueError, "0 to T = 5, got 1 to 6"),
+    "negative lengths": ("lengths", np.array([-1, 2]), ValueError, "0 to T = 5, got -1 to 2"),
+    "no step at all": ("lengths", np.array([0, 0]), ValueError, "one of 1 or more"),
+    "resets of integers": ("resets", np.ones((5, 2), int), TypeError, "bool, got int64"),
+    "resets of another T": ("resets", np.ones((4, 2), bool), ValueError, r"\(T, N\) = \(5, 2\)"),
+}
+
+
+@pytest.mark.parametrize(("name", "value", "kind", "text"), WRONG.values(), ids=WRONG)
+def test_wrong_arguments(name, value, kind, text):
+    for call in (LSTM, LSTM.forward, LSTM.freeze()):
+        with pytest.raises(kind, match=f"{name}: expected .*{text}"):
+            call(X, **{name: value})
