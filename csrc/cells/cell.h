@@ -29,7 +29,8 @@ concept Cell = requires {
   C::kName;
   requires C::kGates > 0 && C::kStates > 0 && C::kSaved > 0;
   requires C::kLate >= 0 && C::kLate < C::kGates;
-  requires C::kGrads >= C::kGates&& C::kPeepholes >= 0;
+  requires C::kGrads >= C::kGates;
+  requires C::kPeepholes >= 0;
   C::kX[C::kGates - 1];
   C::kH[C::kGates - 1];
 };

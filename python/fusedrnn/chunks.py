@@ -89,8 +89,7 @@ def chunks(
     >>> total
     10
     """
-    if layer.bidirectional or layer.batch_first:
-        raise ValueError("layer: expected one direction and batch_first=False")
+    layer._check_plain()
     k1 = validate.size("k1", k1)
     k2 = k1 if k2 is None else validate.size("k2", k2)
     if k2 % k1:

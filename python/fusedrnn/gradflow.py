@@ -60,8 +60,7 @@ def gradient_flow(
     >>> flow.by_lag.shape, bool(flow.by_lag[20, 0] < 0.01 * flow.by_lag[0, 0])
     ((21, 1), True)
     """
-    if layer.bidirectional or layer.batch_first:
-        raise ValueError("layer: expected one direction and batch_first=False")
+    layer._check_plain()
     kept = {name: grad.copy() for name, grad in layer.grads.items()}
     tapes: list[Any] = []
     now: Any = state
@@ -114,8 +113,7 @@ def gate_saturation(
     >>> gate_saturation(fusedrnn.GRU(2, 8, seed=0), np.zeros((20, 4, 2), np.float32))
     [{'r': 0.0, 'z': 0.0, 'n': 0.0}]
     """
-    if layer.bidirectional or layer.batch_first:
-        raise ValueError("layer: expected one direction and batch_first=False")
+    layer._check_plain()
     states, shares = layer._split(state, x.shape[1], validate.STATE_NAMES), []
     for k, names in enumerate(layer._slots):
         x, _, tape = reference.forward(layer.cell, x, states[k], pick(layer.params, names))

@@ -286,6 +286,11 @@ class Recurrent(Parameters, Generic[LayerState]):
         validate.array("resets", resets, validate.BOOL, shape, rule)
         return self._swapped(resets)
 
+    def _check_plain(self) -> None:
+        """Refuse a layer that cannot be run step by step, time first."""
+        if self.bidirectional or self.batch_first:
+            raise ValueError("layer: expected one direction and batch_first=False")
+
     def _swapped(self, a: Array) -> Array:
         """Exchange the first two axes, by a copy, if batch_first."""
         return np.ascontiguousarray(a.swapaxes(0, 1)) if self.batch_first else a
