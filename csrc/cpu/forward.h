@@ -176,6 +176,9 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
         load(panels.b_hh + ((b + j / g) * G + first_gate<Cell>(kStage) + j % g) * W);
     for (long k = 0; h && k < z.H; k += kRun) {
       ahead.fetch();
+      if constexpr (kRegisters == 32)  // else the run is the whole row
+        UNROLL for (long line = kRun; line < 2 * kRun; line += Ahead<Real>::kLine)
+            fetch_rows<kRows>(h + n * h_row + k + line, h_row);
       multiply<kRows, kVectors>(acc, h + n * h_row + k, h_row, 1, z.H - k < kRun ? z.H - k : kRun, w.data + k * w.step, w.step);
     }
     V sums[kRows][kVectors];  // acc itself must only be indexed by constants, or it would live in memory

@@ -36,6 +36,8 @@ INLINE void store_tile(const Vec<Real> (&acc)[kRows][kBlocks], const Place<Real>
   }
 }
 
+constexpr int kRunsAhead = 2;  // 1 and 3 gain less, 8 nothing
+
 // Runs of the left factor that are done for all rows and blocks before the next
 struct Runs { int first, last; };
 
@@ -56,6 +58,7 @@ template <int kRows, int kBlocks, class Real>
     for (int u = u0; u < u1; u++, from += a.block_stride) {
       const long run = u + 1 < a.blocks ? a.run : a.last_run;
       ahead.fetch();
+      fetch_rows<kRows>(from + kRunsAhead * a.block_stride, a.row);
       multiply<kRows, kBlocks>(acc, from, a.row, a.step, run, w, w_k);
       w += run * w_k;
     }

@@ -50,6 +50,12 @@ template <class Real> struct Ahead {
   }
 };
 
+// A tile's rows of its left factor, some k's before they are multiplied: they may have been written by another core, from
+// which a line takes 0.1 µs, longer than out-of-order execution looks ahead.
+template <int kRows, class Real> INLINE void fetch_rows(const Real* a, long a_row) {
+  UNROLL for (int r = 0; r < kRows; r++) __builtin_prefetch(a + r * a_row);
+}
+
 // Sizes of tiles, in rows and vectors: as many sums as the registers hold beside their operands (24 of 32, 12 of 16).
 constexpr int kSums = kRegisters * 3 / 4;
 constexpr int kTileRows = kRegisters == 32 ? 6 : 4;     // of the plain product
