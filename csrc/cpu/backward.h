@@ -2,9 +2,9 @@
 // Backpropagation through time for one layer in one direction, as one thread runs it.
 //
 // Step by step from the last: dh = gate gradients · W_hh for own units, then the cell's backward on the same units. The
-// gradients of weights, biases and x follow chunk by chunk, while the gate gradients are warm.
+// gradients of weights (gradients.h) and of x follow chunk by chunk, while the gate gradients are warm.
 #pragma once
-#include "scan.h"
+#include "gradients.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
@@ -12,6 +12,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   using Base = Scan<Cell, Real>;
   using V = Vec<Real>;
   using Gates = GateGradients<Real>;
+  using Weights = WeightGradients<Cell, Real>;
   using Base::W, Base::G, Base::S, Base::D, Base::P, Base::kLate, Base::kEarly, Base::kTaped;
 
  public:
@@ -19,10 +20,10 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
 
   Backward(const BackwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
-        blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)), own_b0(int(long(blocks) * me / threads)),
-        own_b1(int(long(blocks) * (me + 1) / threads)), dx_by_rows(splits_dx_by_rows(a)), once(is_once(a)),
-        groups{group_blocks(z.N / (a.plan.by_rows ? threads : 1)), mine.b0, mine.b1},
-        tape(const_cast<Real*>(a.tape), z, clock.row(z.T)), at(a.workspace, a) {}
+        blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)), dx_by_rows(splits_dx_by_rows(a)),
+        once(is_once(a)), groups{group_blocks(z.N / (a.plan.by_rows ? threads : 1)), mine.b0, mine.b1}, at(a.workspace, a),
+        taped(a, clock), weights(a, clock, taped, {at.gradients + me * at.gradients_size, z, at.rows}, at.token_sum,
+                                 int(long(blocks) * me / threads), int(long(blocks) * (me + 1) / threads)) {}
 
   void run() {
     pack();
@@ -34,44 +35,38 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       const Gates d{at.d[i % 2], chunk.rows, D};  // in turns: others may still read the last chunk's
       for (long step = chunk.last_step - 1; step >= chunk.first_step; step--) after = take_step(chunk, step, d, after);
       if (a.plan.by_rows) team.wait(me);
-      weight_gradients(chunk, d, i + 1 < chunks || a.add);
+      weights.sum(chunk, d, i + 1 < chunks || a.add);
       if (a.dx) input_gradient(chunk, d);
     }
     add_hidden(after, false);
     Base::store_states(mine, z, at.ds, a.dstate_0);
-    if (a.tokens) store_token_gradient();
+    weights.end();
   }
 
  private:
   struct Layout {
     Real *w_hh[2], *w_ih;  // panels over columns: k = (gate, unit)
-    Real* token_sum;       // [block][G][token][W], in the place of w_ih: tokens have no dx
+    Real* token_sum;       // in the place of w_ih: tokens have no dx
     Real* ds;              // [block][n][S][W]
     Real* du;              // [block][n][W], late gates only
     Real* d[2];            // gate gradients of a chunk, [block][D][row][W]
-    Real* strip;           // a strip of the weights' right factor, for each thread
-    const Real** hidden;   // h_{t-1} of a chunk's rows, for each thread
-    Real* zeros;           // (H,)
-    long strip_size, hidden_size, size;
+    Real* gradients;       // memory of each thread's WeightGradients
+    long gradients_size, rows, size;
     Layout(Real* base, const BackwardArgs<Real>& a) {
       const Sizes& z = a.size;
       const Plan& plan = a.plan;
       const long units = long(blocks_of<Real>(z.H)) * W, columns = long(blocks_of<Real>(z.I)) * W;
-      const long rows = (plan.chunk_steps < z.T ? plan.chunk_steps : z.T) * z.N;
+      rows = (plan.chunk_steps < z.T ? plan.chunk_steps : z.T) * z.N;
       Arena<Real> arena{base};
       w_hh[0] = arena.take(kEarly * z.H * units);
       w_hh[1] = arena.take(kLate * z.H * units);
       const long kept = is_once(a) ? plan.threads * kTileBlocks * W : columns;
-      w_ih = token_sum = arena.take(G * (a.tokens ? units * z.I : a.dx ? z.H * kept : 0));
+      w_ih = token_sum = arena.take(a.tokens ? Weights::token_sum_size(z) : a.dx ? G * z.H * kept : 0);
       ds = arena.take(units * S * z.N);
       du = arena.take(kLate ? units * z.N : 0);
       for (Real*& buffer : d) buffer = arena.take(units * D * rows);
-      strip_size = rows * kTileBlocks * W;
-      strip = arena.take(plan.threads * strip_size);
-      constexpr long kPointer = sizeof hidden, kValue = sizeof *base;
-      hidden = reinterpret_cast<const Real**>(arena.take(plan.threads * rows * kPointer / kValue));
-      hidden_size = rows;
-      zeros = arena.take(units);
+      gradients_size = typename Weights::Layout(nullptr, z, rows).size;
+      gradients = arena.take(plan.threads * gradients_size);
       size = arena.used;
     }
   };
@@ -94,9 +89,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       for_packed_groups(dx_by_rows, me, threads, {kTileBlocks, c0, c1}, [&](int n, int b) {
         pack_columns(a.weights.weight_ih, G * z.H, z.I, b, n, at.w_ih + b * G * z.H * W);
       });
-    if (a.tokens) load_token_gradient();
-    if (me == 0)  // others read them after the first step's barrier
-      for (long i = 0; i < z.H; i++) at.zeros[i] = 0;
+    weights.begin();
     if (shared || dx_by_rows) team.wait(me);
   }
 
@@ -169,90 +162,15 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     return {now, count, row};
   }
 
+  // What the cell's backward reads
+  INLINE void load_step(int b, long n, long t, V* saved, V* s, V* ds) const {
+    taped.load_step(b, n, t, saved, s);
+    UNROLL for (int i = 0; i < S; i++) ds[i] = load(ds_of(b, n) + i * W);
+  }
   template <class F> INLINE void for_own_units(long rows, F&& f) {
     for (int b = mine.b0; b < mine.b1; b++)
       for (long n = mine.n0; n < own_end(rows); n++) f(b, n);
   }
-  // Where row n had its state before t from
-  enum class Before { reset, state_0, tape };
-  INLINE Before before_of(long n, long t) const {
-    if (a.form.resets && a.form.resets[clock.row(t) + n]) return Before::reset;
-    return n < clock.count(clock.before(t)) ? Before::tape : Before::state_0;
-  }
-  // What the cell's backward reads
-  INLINE void load_step(int b, long n, long t, V* saved, V* s, V* ds) {
-    const long lanes = lanes_of<Real>(z.H, b), rows = tape.rows, at_t = clock.row(t) + n;
-    const auto taped = [&](long row) { return tape.taped + (b * rows + row) * kTaped * W; };
-    UNROLL for (int i = 0; i < Cell::kSaved; i++) saved[i] = load(taped(at_t) + i * W);
-    UNROLL for (int i = 0; i < S; i++) ds[i] = load(ds_of(b, n) + i * W);
-    switch (before_of(n, t)) {
-      case Before::reset:
-        UNROLL for (int i = 0; i < S; i++) s[i] = V{};
-        break;
-      case Before::state_0:
-        UNROLL for (int i = 0; i < S; i++) s[i] = load(tape.state_0[i] + n * z.H + b * W, lanes);
-        break;
-      case Before::tape: {
-        const long row = clock.row(clock.before(t)) + n;
-        s[0] = load(a.y + row * a.y_row + b * W, lanes);
-        UNROLL for (int i = 1; i < S; i++) s[i] = load(taped(row) + (Cell::kSaved + i - 1) * W);
-      }
-    }
-  }
-
-  // h_{t-1} of the chunk's rows
-  RowSource<Real> hidden_rows(const Chunk& chunk) const {
-    const Real** rows = at.hidden + me * at.hidden_size;
-    for (long t = chunk.first_time, i = 0; t < chunk.last_time; t++)
-      for (long n = 0; n < clock.count(t); n++) {
-        const Before before = before_of(n, t);
-        rows[i++] = before == Before::reset     ? at.zeros
-                    : before == Before::state_0 ? tape.state_0[0] + n * z.H
-                                                : a.y + (clock.row(clock.before(t)) + n) * a.y_row;
-      }
-    return {nullptr, 0, rows};
-  }
-
-  void weight_gradients(const Chunk& chunk, const Gates& d, bool add) {
-    const RowOrder order{chunk.rows, !a.reverse};
-    const auto& out = a.dweights;
-    Real* strip = at.strip + me * at.strip_size;
-    if (out.bias_ih) bias_gradient(d, Cell::kX, G, z.H, own_b0, own_b1, order, out.bias_ih, add);
-    if (out.bias_hh) bias_gradient(d, Cell::kH, G, z.H, own_b0, own_b1, order, out.bias_hh, add);
-    const auto gradient = [&](const int* slot, int g0, int g1, const RowSource<Real>& source, Real* to, long K) {
-      weight_gradient(d, slot, g0, g1, z.H, own_b0, own_b1, source, order, to, K, add, strip);
-    };
-    if constexpr (P > 0) peephole_gradient(chunk, d, order, add);
-    if (a.tokens) add_token_gradient(chunk, d);
-    else gradient(Cell::kX, 0, G, {a.x + chunk.first_row * z.I, z.I}, out.weight_ih, z.I);
-    gradient(Cell::kH, 0, kEarly, hidden_rows(chunk), out.weight_hh, z.H);
-    if (kLate) gradient(Cell::kH, kEarly, G, {tape.u + chunk.first_row * z.H, z.H}, out.weight_hh, z.H);
-  }
-
-  // Of own units; rows in the order in which weight_gradient sums.
-  void peephole_gradient(const Chunk& chunk, const Gates& d, const RowOrder& order, bool add) {
-    for (int b = own_b0; b < own_b1; b++) {
-      Real* out = a.dweights.weight_ch + b * W;
-      const long lanes = lanes_of<Real>(z.H, b);
-      V sums[P];
-      UNROLL for (int i = 0; i < P; i++) sums[i] = add ? load(out + i * z.H, lanes) : V{};
-      const auto add_row = [&](long n, long t) {
-        V saved[Cell::kSaved], s[S], ds[S];
-        load_step(b, n, t, saved, s, ds);
-        const long r = clock.row(t) + n - chunk.first_row;
-        UNROLL for (int j = 0; j < P; j++) sums[j] =
-            fma(load(d.at(b, Cell::kPeepholeGate[j], r)), Cell::peeped(j, saved, s), sums[j]);
-      };
-      if (order.backwards)
-        for (long t = chunk.last_time - 1; t >= chunk.first_time; t--)
-          for (long n = clock.count(t) - 1; n >= 0; n--) add_row(n, t);
-      else
-        for (long t = chunk.first_time; t < chunk.last_time; t++)
-          for (long n = 0; n < clock.count(t); n++) add_row(n, t);
-      UNROLL for (int i = 0; i < P; i++) store(out + i * z.H, sums[i], lanes);
-    }
-  }
-
   // Columns of x whose gradient this thread computes (for all rows, or for its own).
   struct Columns { int c0, c1; };
   Columns input_columns() const {
@@ -283,48 +201,18 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     });
   }
 
-  // The gradient of W_ih for token input: each row adds to one column, kept transposed until the end. The same chain
-  // over rows, hence the same bits, as with one-hot rows.
-  Real* token_sum(int b, int g, long token) const { return at.token_sum + ((long(b) * G + g) * z.I + token) * W; }
-
-  // f(sum, dweight) for every element of W_ih's own rows
-  template <class F> void for_token_sums(F&& f) {
-    for (int b = own_b0; b < own_b1; b++)
-      for (int g = 0; g < G; g++)
-        for (long u = 0; u < lanes_of<Real>(z.H, b); u++) {
-          Real* row = a.dweights.weight_ih + (g * z.H + b * W + u) * z.I;
-          for (long token = 0; token < z.I; token++) f(token_sum(b, g, token)[u], row[token]);
-        }
-  }
-  void load_token_gradient() {
-    for_token_sums([&](Real& sum, const Real& to) { sum = a.add ? to : 0; });
-  }
-  void store_token_gradient() {
-    for_token_sums([](const Real& sum, Real& to) { to = sum; });
-  }
-  void add_token_gradient(const Chunk& chunk, const Gates& d) {
-    const std::int64_t* tokens = a.tokens + chunk.first_row;
-    for (int b = own_b0; b < own_b1; b++)
-      for (int g = 0; g < G; g++)
-        for (long i = 0; i < chunk.rows; i++) {
-          const long r = a.reverse ? i : chunk.rows - 1 - i;
-          Real* sum = token_sum(b, g, tokens[r]);
-          store(sum, load(sum) + load(d.at(b, Cell::kX[g], r)));
-        }
-  }
-
   const BackwardArgs<Real>& a;
   const Sizes& z;
   Team& team;
   const int me, threads;
   const Clock clock;
   const int blocks;
-  const Share mine;              // of the scan
-  const int own_b0, own_b1;      // unit blocks whose weight gradients this thread sums
+  const Share mine;
   const bool dx_by_rows, once;
   const Groups groups;
-  const typename Base::Tape tape;
   const Layout at;
+  const Taped<Cell, Real> taped;
+  Weights weights;
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA
