@@ -14,7 +14,7 @@ import numpy as np
 
 from . import functional, validate
 from .layers import lstm_name
-from .parameters import Engine, Parameters, names_of_weights, pick, shapes_of_weights
+from .parameters import Engine, Parameters, names_of_weights, pick, shapes_of_weights, unchecked
 from .weights import CELLS, Array, State
 
 __all__ = ["CellTape", "GRUCell", "LSTMCell", "RNNCell"]
@@ -56,7 +56,8 @@ class SingleStep(Parameters, Generic[CellState]):
     def __call__(self, x: Array, state: CellState | None = None) -> CellState:
         """Take one step and keep nothing: `forward` without its tape."""
         x, parts = self._checked(x, state)
-        _, state_n = self.engine.infer(self.cell, x, parts, pick(self.params, self._names))
+        weights = pick(self.params, self._names)
+        _, state_n = unchecked(self.engine).infer(self.cell, x, parts, weights)
         return self._joined(state_n)
 
     def forward(self, x: Array, state: CellState | None = None) -> tuple[CellState, CellTape]:
@@ -86,7 +87,8 @@ class SingleStep(Parameters, Generic[CellState]):
         """
         engine = self.engine
         x, parts = self._checked(x, state)
-        _, state_n, tape = engine.forward(self.cell, x, parts, pick(self.params, self._names))
+        weights = pick(self.params, self._names)
+        _, state_n, tape = unchecked(engine).forward(self.cell, x, parts, weights)
         return self._joined(state_n), CellTape(self, engine, x.shape[1], tape)
 
     def backward(self, tape: CellTape, dstate: CellState) -> tuple[Array | None, CellState]:
@@ -119,7 +121,7 @@ class SingleStep(Parameters, Generic[CellState]):
         self._check_grads()
         dh, *rest = parts  # h is y as well: its gradient enters there
         dstate_n = (np.zeros_like(dh), *rest) if rest else None
-        dx, dstate_0, _ = tape.engine.backward(
+        dx, dstate_0, _ = unchecked(tape.engine).backward(
             tape.tape, dh[None], dstate_n, grads=pick(self.grads, self._names)
         )
         return None if dx is None else dx[0], self._joined(dstate_0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One layer in one direction on the fused kernels: check, allocate, run.
+"""One layer in one direction on the fused kernels: the checks; `kernels` allocates and runs.
 
 The same three functions with the same arguments are in `reference`, in plain NumPy.
 Sizes: T time steps, N sequences, I inputs, H hidden units, G gates.
@@ -7,37 +7,17 @@ Sizes: T time steps, N sequences, I inputs, H hidden units, G gates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
-
-from . import _core, validate
-from .ragged import Ragged, zero_before
-from .weights import CELLS, Array, State, Weights
+from . import _core, kernels, validate
+from .kernels import Tape
+from .ragged import Ragged
+from .weights import Array, State, Weights
 
 __all__ = ["Tape", "backward", "forward", "infer"]
 
-
-@dataclass(slots=True, eq=False)
-class Tape:
-    """What `forward` keeps for `backward`: references to x, y and weights, and the kernel's record.
-
-    Nothing it refers to may change before `backward`, which leaves the tape as it was: it may run
-    again.
-    """
-
-    cell: str
-    x: Array = field(repr=False)
-    y: Array = field(repr=False)
-    weights: Weights = field(repr=False)
-    core: _core.Tape = field(repr=False)
-    ragged: Ragged | None = field(repr=False)
-    """With lengths: x and y are copies without the padding."""
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the kernel's record, in bytes; x, y and the weights come on top."""
-        return self.core.nbytes
+unchecked = kernels
+"""The same functions for layers, which have checked all arguments."""
 
 
 def infer(
@@ -63,7 +43,8 @@ def infer(
     >>> y.ravel().tolist()  # h = max(0, 1 + h')
     [1.0, 2.0, 3.0]
     """
-    return _run(cell, x, state, weights, reverse, out, None, lengths, resets)[:2]
+    x, form = _checked(cell, x, state, weights, reverse, out, lengths, resets)
+    return kernels.infer(cell, x, state, weights, out=out, **form)
 
 
 def forward(
@@ -127,11 +108,10 @@ def forward(
     >>> grads.weight_ih.tolist()  # 3 tokens whose error reaches 3, 2, 1 outputs
     [[3.0, 3.0]]
     """
-    core = _core.Tape()
-    y, state_n, x_run, y_run, ragged = _run(
-        cell, x, state, weights, reverse, out, core, lengths, resets
-    )
-    return y, state_n, Tape(cell, x_run, y_run, weights, core, ragged)
+    if isinstance(weights, _core.Packed):
+        raise TypeError("weights: expected Weights, a tuple of 5, got Packed")
+    x, form = _checked(cell, x, state, weights, reverse, out, lengths, resets)
+    return kernels.forward(cell, x, state, weights, out=out, **form)
 
 
 def backward(
@@ -177,70 +157,32 @@ def backward(
     """
     if type(tape) is not Tape:
         raise TypeError(f"tape: expected the Tape of functional.forward, got {type(tape).__name__}")
-    x, y, weights, ragged = tape.x, tape.y, tape.weights, tape.ragged
+    (T, N, H), dtype = tape.shape, tape.y.dtype
     letters = validate.cell(tape.cell).state_letters
-    (T, N), H = y.shape[:2] if ragged is None else ragged.shape, y.shape[2]
     if dy is not None:
-        validate.rows("dy", dy, y.dtype, (T, N, H), "(T, N, H)")
+        validate.rows("dy", dy, dtype, (T, N, H), "(T, N, H)")
     if dstate is not None:
-        validate.state(dstate, validate.DSTATE_NAMES[letters], y.dtype, (N, H), "(N, H)")
+        validate.state(dstate, validate.DSTATE_NAMES[letters], dtype, (N, H), "(N, H)")
     if dx is not None:
-        _check_dx(dx, dy, x, y, (T, N))
+        _check_dx(dx, dy, tape.x, tape.y, (T, N))
     if grads is not None:
-        validate.grads(grads, weights, tape.cell)
-    dweights = _empty_like(weights) if grads is None else grads
-    if ragged is not None:
-        return _backward_ragged(tape, ragged, dy, dstate, dx, dweights, grads is not None)
-    into = np.empty(x.shape, y.dtype) if dx is None and x.ndim == 3 else dx
-    dstate_0 = tuple([np.empty((N, H), y.dtype) for _ in letters])
-    _core.backward(
-        tape.core, x, y, weights, dy, dstate,
-        into, dx is not None, dweights, grads is not None, dstate_0,
-    )  # fmt: skip
-    return into, dstate_0, dweights
+        validate.grads(grads, tape.weights, tape.cell)
+    return kernels.backward(tape, dy, dstate, dx=dx, grads=grads)
 
 
-def _backward_ragged(
-    tape: Tape,
-    ragged: Ragged,
-    dy: Array | None,
-    dstate: State | None,
-    dx: Array | None,
-    dweights: Weights,
-    add: bool,
-) -> tuple[Array | None, State, Weights]:
-    """Run without the padding; past each length dx is zero."""
-    x, y = tape.x, tape.y
-    rows = len(ragged.rows), y.shape[2]
-    into = np.empty(x.shape, y.dtype) if x.ndim == 3 else None
-    dstate_0 = tuple([np.empty(rows, y.dtype) for _ in CELLS[tape.cell].state_letters])
-    _core.backward(
-        tape.core, x, y, tape.weights, None if dy is None else ragged.pack(dy),
-        ragged.pack_state(dstate), into, False, dweights, add, dstate_0,
-    )  # fmt: skip
-    if into is None:
-        result = None
-    elif dx is None:
-        result = ragged.unpack(into, np.empty((*ragged.shape, x.shape[2]), y.dtype))
-    else:
-        result = ragged.add(into, dx)
-    return result, ragged.unpack_state(dstate_0, dstate), dweights
-
-
-def _run(
+def _checked(
     cell: str,
     x: Array,
     state: State | None,
     weights: Weights | _core.Packed,
     reverse: bool,
     out: Array | None,
-    core: _core.Tape | None,
     lengths: Array | Ragged | None,
     resets: Array | None,
-) -> tuple[Array, State, Array, Array, Ragged | None]:
-    """Check, allocate and run; return y, state_n, x and y as the kernel saw them, and the rows."""
+) -> tuple[Array, dict[str, Any]]:
+    """Check everything; return x, tokens as int64, and how to run it."""
     letters = validate.cell(cell).state_letters
-    if core is None and isinstance(weights, _core.Packed):
+    if isinstance(weights, _core.Packed):
         dtype, I, H = validate.packed(weights, cell)
     else:
         dtype, I, H = validate.weights(weights, cell)
@@ -248,53 +190,16 @@ def _run(
     T, N = x.shape[:2]
     if state is not None:
         validate.state(state, validate.STATE_NAMES[letters], dtype, (N, H), "(N, H)")
-    if out is None:
-        out = np.empty((T, N, H), dtype)
-    else:
+    if out is not None:
         validate.rows("out", out, dtype, (T, N, H), "(T, N, H)", validate.WRITE)
         for read in (x, *(state or ())):
             validate.apart("out", out, read)
-    reverse = validate.flag("reverse", reverse)
-    ragged: Ragged | None
-    if lengths is None or isinstance(lengths, Ragged):
-        ragged = lengths
-    else:
-        ragged = Ragged(validate.lengths(lengths, T, N), T)
+    if lengths is not None and not isinstance(lengths, Ragged):
+        lengths = validate.lengths(lengths, T, N)
     if resets is not None:
         validate.array("resets", resets, validate.BOOL, (T, N), "(T, N)")
-        resets = zero_before(resets, ragged, reverse)
-    if ragged is None:
-        state_n = tuple([np.empty((N, H), dtype) for _ in letters])
-        _call(cell, weights, x, state, reverse, out, state_n, core, None, resets)
-        return out, state_n, x, out, None
-
-    x_run = ragged.pack(x)
-    y_run = np.empty((*x_run.shape[:2], H), dtype)
-    state_n = tuple([np.empty((len(ragged.rows), H), dtype) for _ in letters])
-    _call(
-        cell, weights, x_run, ragged.pack_state(state), reverse, y_run, state_n,
-        core, ragged.first_row, None if resets is None else ragged.pack(resets),
-    )  # fmt: skip
-    y = ragged.unpack(y_run, out)
-    return y, ragged.unpack_state(state_n, state), x_run, y_run, ragged
-
-
-def _call(
-    cell: str,
-    weights: Weights | _core.Packed,
-    x: Array,
-    state: State | None,
-    reverse: bool,
-    y: Array,
-    state_n: State,
-    core: _core.Tape | None,
-    first_row: Array | None,
-    resets: Array | None,
-) -> None:
-    if isinstance(weights, _core.Packed):
-        _core.infer(weights, x, state, reverse, y, state_n, first_row, resets)
-    else:
-        _core.forward(cell, x, weights, state, reverse, y, state_n, core, first_row, resets)
+    form = {"reverse": validate.flag("reverse", reverse), "lengths": lengths, "resets": resets}
+    return x, form
 
 
 def _check_dx(
@@ -306,7 +211,3 @@ def _check_dx(
     validate.array("dx", dx, x.dtype, shape, "(T, N, I)", validate.WRITE)
     for read in (x, y) if dy is None else (x, y, dy):
         validate.apart("dx", dx, read)
-
-
-def _empty_like(w: Weights) -> Weights:
-    return Weights(*[None if a is None else np.empty_like(a) for a in w])  # type: ignore[arg-type]

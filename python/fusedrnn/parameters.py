@@ -20,6 +20,11 @@ class Engine(Protocol):
     backward: Any
 
 
+def unchecked(engine: Engine) -> Any:
+    """Return the engine's functions for arguments that are checked already."""
+    return getattr(engine, "unchecked", engine)
+
+
 Shapes = dict[str, tuple[tuple[int, ...], str]]
 """By parameter name: the shape, and the same shape in letters for messages."""
 

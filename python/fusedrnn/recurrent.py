@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from . import functional, recompute, validate
-from .parameters import Engine, Names, Parameters, Shapes, names_of_weights, pick, shapes_of_weights
+from .parameters import (
+    Engine,
+    Names,
+    Parameters,
+    Shapes,
+    names_of_weights,
+    pick,
+    shapes_of_weights,
+    unchecked,
+)
 from .weights import CELLS, Array, State
 
 if TYPE_CHECKING:
@@ -224,7 +233,7 @@ class Recurrent(Parameters, Generic[LayerState]):
                 k, dy_d = layer * D + d, None if dy is None else dy[:, :, d * H : (d + 1) * H]
                 grads = pick(self.grads, self._slots[k])
                 own = isinstance(tape.tapes[k], recompute.Tape)
-                back = recompute.backward if own else tape.engine.backward
+                back = recompute.backward if own else unchecked(tape.engine).backward
                 dx, dstate_0[k], _ = back(tape.tapes[k], dy_d, dstates[k], dx=dx, grads=grads)
         return None if dx is None else self._swapped(dx), self._join(dstate_0)
 
@@ -262,7 +271,7 @@ class Recurrent(Parameters, Generic[LayerState]):
         checkpoint: int | None,
     ) -> tuple[Array, list[State]]:
         """Run the layers, each on the output of the one before."""
-        engine: Any = functional if packed else self.engine
+        engine: Any = functional.unchecked if packed else unchecked(self.engine)
         run = engine.infer if tapes is None else engine.forward
         if checkpoint is not None:
             run = partial(recompute.forward, engine, every=checkpoint)

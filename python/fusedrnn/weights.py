@@ -45,6 +45,10 @@ class Weights(NamedTuple):
     weight_ch: Array | None = None
     """(P*H,): peepholes, one block per letter of `Cell.peephole_letters`; None if there is none."""
 
+    def empty_like(self) -> Weights:
+        """Return new arrays of the same shapes, None where None."""
+        return Weights(*[None if a is None else np.empty_like(a) for a in self])  # type: ignore[arg-type]
+
     def zeros_like(self) -> Weights:
         """Return zeros of the same shapes, None where None: what gradients are added to."""
         return Weights(*[None if a is None else np.zeros_like(a) for a in self])  # type: ignore[arg-type]

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""One layer in one direction on the kernels, with arguments that are checked: allocate and run.
+
+The functions of `functional` and `reference`, for who has checked all the arguments. Sizes: T time
+steps, N sequences, I inputs, H hidden units; R rows of all steps, without padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import _core
+from .ragged import Ragged, zero_before
+from .weights import CELLS, Array, State, Weights
+
+
+@dataclass(slots=True, eq=False)
+class Tape:
+    """What `forward` keeps for `backward`: references to x, y and weights, and the kernel's record.
+
+    Nothing it refers to may change before `backward`, which leaves the tape as it was: it may run
+    again.
+    """
+
+    cell: str
+    x: Array = field(repr=False)
+    y: Array = field(repr=False)
+    weights: Weights = field(repr=False)
+    core: _core.Tape = field(repr=False)
+    ragged: Ragged | None = field(repr=False)
+    """With lengths: x and y are copies without the padding."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the kernel's record, in bytes; x, y and the weights come on top."""
+        return self.core.nbytes
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(T, N, H)."""
+        T, N = self.y.shape[:2] if self.ragged is None else self.ragged.shape
+        return T, N, self.y.shape[2]
+
+
+def infer(
+    cell: str,
+    x: Array,
+    state: State | None,
+    weights: Weights | _core.Packed,
+    *,
+    reverse: bool = False,
+    out: Array | None = None,
+    lengths: Array | Ragged | None = None,
+    resets: Array | None = None,
+) -> tuple[Array, State]:
+    """Run as `functional.infer`."""
+    y, state_n, _ = _run(cell, x, state, weights, out, None, reverse, lengths, resets)
+    return y, state_n
+
+
+def forward(
+    cell: str,
+    x: Array,
+    state: State | None,
+    weights: Weights,
+    *,
+    reverse: bool = False,
+    out: Array | None = None,
+    lengths: Array | Ragged | None = None,
+    resets: Array | None = None,
+) -> tuple[Array, State, Tape]:
+    """Run as `functional.forward`."""
+    core = _core.Tape()
+    y, state_n, (x, y_run, ragged) = _run(
+        cell, x, state, weights, out, core, reverse, lengths, resets
+    )
+    return y, state_n, Tape(cell, x, y_run, weights, core, ragged)
+
+
+def _run(
+    cell: str,
+    x: Array,
+    state: State | None,
+    weights: Weights | _core.Packed,
+    out: Array | None,
+    core: _core.Tape | None,
+    reverse: bool,
+    lengths: Array | Ragged | None,
+    resets: Array | None,
+) -> tuple[Array, State, tuple[Array, Array, Ragged | None]]:
+    """Return y and state_n, and what the kernels saw: x, y, and where their rows belong."""
+    ragged = Ragged(lengths, len(x)) if isinstance(lengths, np.ndarray) else lengths
+    if resets is not None:
+        resets = zero_before(resets, ragged, reverse)
+    given, y, first_row = state, out, None
+    if ragged is not None:
+        x, state, y, first_row = ragged.pack(x), ragged.pack_state(state), None, ragged.first_row
+        resets = None if resets is None else ragged.pack(resets)
+    rows = x.shape[1] if ragged is None else len(ragged.rows)
+    if isinstance(weights, _core.Packed):
+        dtype, H = (np.float64 if weights.is_double else np.float32), weights.hidden_size
+        y = np.empty((*x.shape[:2], H), dtype) if y is None else y
+        state_n = tuple([np.empty((rows, H), dtype) for _ in CELLS[cell].state_letters])
+        _core.infer(weights, x, state, reverse, y, state_n, first_row, resets)
+    else:
+        dtype, H = weights[1].dtype.type, weights[1].shape[1]
+        y = np.empty((*x.shape[:2], H), dtype) if y is None else y
+        state_n = tuple([np.empty((rows, H), dtype) for _ in CELLS[cell].state_letters])
+        _core.forward(cell, x, weights, state, reverse, y, state_n, core, first_row, resets)
+    if ragged is None:
+        return y, state_n, (x, y, None)
+    whole = np.empty((*ragged.shape, H), dtype) if out is None else out
+    return ragged.unpack(y, whole), ragged.unpack_state(state_n, given), (x, y, ragged)
+
+
+def backward(
+    tape: Tape,
+    dy: Array | None,
+    dstate: State | None = None,
+    *,
+    dx: Array | None = None,
+    grads: Weights | None = None,
+) -> tuple[Array | None, State, Weights]:
+    """Run as `functional.backward`."""
+    x, y, weights, ragged = tape.x, tape.y, tape.weights, tape.ragged
+    dweights, given, add = weights.empty_like() if grads is None else grads, dstate, dx is not None
+    rows, into = y.shape[1], dx
+    if ragged is not None:  # past each length dx is zero
+        dy = None if dy is None else ragged.pack(dy)
+        rows, dstate, into, add = len(ragged.rows), ragged.pack_state(dstate), None, False
+    if into is None and x.ndim == 3:
+        into = np.empty(x.shape, y.dtype)
+    shape, letters = (rows, y.shape[2]), CELLS[tape.cell].state_letters
+    dstate_0 = tuple([np.empty(shape, y.dtype) for _ in letters])
+    _core.backward(
+        tape.core, x, y, weights, dy, dstate, into, add, dweights, grads is not None, dstate_0
+    )
+    if ragged is None:
+        return into, dstate_0, dweights
+    if into is not None:
+        whole = np.zeros((*ragged.shape, x.shape[2]), y.dtype) if dx is None else dx
+        into = ragged.add(into, whole)
+    return into, ragged.unpack_state(dstate_0, given), dweights
