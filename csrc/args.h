@@ -14,10 +14,23 @@ constexpr int kMaxStates = 2;
 
 struct Sizes { long T, N, I, H; };
 
+enum class NoiseKind : std::uint64_t { dropout, recurrent_dropout, zoneout_h, zoneout_c };
+
+// Random masks of one layer in one direction, drawn as cpu/noise.h says. All zero: none.
+struct Noise {
+  std::uint64_t seed;
+  double dropout;                        // probability that W_hh does not see a unit of h, for a whole sequence
+  double zoneout[kMaxStates];            // probability that a unit of a state stays as it was before the step
+  bool expected;                         // zoneout by its mean, as in inference
+  long first_step, first_row;            // what time 0 and batch row 0 are called in the draws
+  const std::int64_t *rows, *steps;      // or null: (N,), what each row, and its only step (T = 1), is called
+};
+
 // What some steps of some rows do otherwise. All null: nothing.
 struct Form {
   const long* first_row;       // (T + 1,)
   const std::uint8_t* resets;  // (R,): not 0: the state before the step is zero, whatever came before
+  Noise noise;
 };
 
 // How the threads share the work; see plan.cpp for the rules.
@@ -75,6 +88,15 @@ template <class Real> struct BackwardArgs {
   bool add;                          // add into dweights, else overwrite
   Real* dstate_0[kMaxStates];
   Real* workspace;                   // backward_size() values
+};
+
+// Dropout of (T, N, K), in place or not
+template <class Real> struct DropoutArgs {
+  long T, N, K;
+  int threads;
+  Noise noise;                       // its dropout, seed, first_step and first_row
+  const Real* x;
+  Real* out;                         // may be x itself
 };
 
 // y = x weightᵀ + bias over M rows, and its gradients

@@ -86,12 +86,12 @@ inline const std::int64_t* read_tokens(py::handle x, std::initializer_list<long>
 // All that forward reads and writes but the weights. a.size has I and H, and gets T and N.
 template <class Real>
 OwnForm read_forward(ForwardArgs<Real>& a, int states, py::handle x, py::handle state, py::handle y, py::handle state_n,
-                     py::handle first_row, py::handle resets) {
+                     py::handle first_row, py::handle resets, py::handle noise) {
   bool tokens;
   Sizes& z = a.size;
   read_lengths(x, z, tokens);
   const long T = z.T, N = z.N;
-  OwnForm form = read_form(first_row, resets, T, N);
+  OwnForm form = read_form(first_row, resets, noise, T, N);
   form.set_sizes(z, T, N);
   a.form = form.view();
   if (tokens) a.tokens = read_tokens(x, {T, N}, z.I);

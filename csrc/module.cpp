@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The compiled module: names and settings. The work is bound in recurrent.cpp, packed.cpp and head.cpp.
+// The compiled module: names and settings. The work is bound in recurrent.cpp, packed.cpp, dropout.cpp and head.cpp.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -23,6 +23,7 @@ PYBIND11_MODULE(_core, m) {
   num_threads();  // reads the environment
   bind_recurrent(m);
   bind_packed(m);
+  bind_dropout(m);
   bind_head(m);
   m.def(
       "isas",

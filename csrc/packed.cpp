@@ -16,6 +16,7 @@ struct Packed {
   int cell;
   bool is_double;
   long I, H, rows;
+  double zoneout[kMaxStates];
 };
 
 const Packed& read_packed(py::handle object) {
@@ -24,24 +25,30 @@ const Packed& read_packed(py::handle object) {
   return *packed;
 }
 
-template <class Real> Packed pack(const std::string& name, const py::tuple& weights, long rows) {
+template <class Real>
+Packed pack(const std::string& name, const py::tuple& weights, long rows, double zoneout_h, double zoneout_c) {
   const Isa& isa = current_isa();
   const int index = find_cell(isa, name);
   const CellKernels<Real>& cell = isa.kernels<Real>().cells[index];
   const Sizes z = read_widths(weights, cell.gates);
   PackArgs<Real> a{z.I, z.H, rows, read_weights<const Real>(weights, z, cell, ""), nullptr};
   const std::size_t size = bytes<Real>(cell.panels_size(a));
-  Packed packed{Buffer(size, false), size, &isa, index, sizeof(Real) == sizeof(double), z.I, z.H, rows};
+  Packed packed{Buffer(size, false), size, &isa, index, sizeof(Real) == sizeof(double), z.I, z.H, rows, {zoneout_h, zoneout_c}};
   a.panels = static_cast<Real*>(packed.panels.data());
   cell.pack(a);
   return packed;
 }
 
+template <class Real> void set_zoneout(const Packed& packed, ForwardArgs<Real>& a) {
+  for (int i = 0; i < kMaxStates; i++) a.form.noise.zoneout[i] = packed.zoneout[i];
+  a.form.noise.expected = true;
+}
 template <class Real> ForwardArgs<Real> args_of(const Packed& packed) {
   ForwardArgs<Real> a{};
   a.size = {0, 0, packed.I, packed.H};
   a.panels = static_cast<const Real*>(packed.panels.data());
   a.panel_rows = packed.rows;
+  set_zoneout(packed, a);
   return a;
 }
 template <class Real> const CellKernels<Real>& cell_of(const Packed& packed) {
@@ -54,7 +61,8 @@ void infer(const Packed& packed, py::handle x, py::handle state, bool reverse, p
   const CellKernels<Real>& cell = cell_of<Real>(packed);
   ForwardArgs<Real> a = args_of<Real>(packed);
   a.reverse = reverse;
-  const OwnForm form = read_forward(a, cell.states, x, state, y, state_n, first_row, resets);
+  const OwnForm form = read_forward(a, cell.states, x, state, y, state_n, first_row, resets, py::none());
+  set_zoneout(packed, a);
   check_memory(a, cell);
   const py::gil_scoped_release release;
   run_forward(a, *packed.isa, cell);
@@ -150,13 +158,16 @@ void bind_packed(py::module_& m) {
 
   m.def(
       "pack",
-      [](const std::string& cell, py::object weights, long rows) {
+      [](const std::string& cell, py::object weights, long rows, py::object zoneout_h, py::object zoneout_c) {
         const py::tuple w = items(weights, "weights", 5);
         if (rows < 1 || rows > INT_MAX)
           throw std::invalid_argument("rows: expected 1 to " + std::to_string(INT_MAX) + ", got " + std::to_string(rows));
-        return (py::isinstance<py::array_t<double>>(w[0]) ? pack<double> : pack<float>)(cell, w, rows);
+        return (py::isinstance<py::array_t<double>>(w[0]) ? pack<double> : pack<float>)(cell, w, rows,
+                                                                                        probability(zoneout_h, "zoneout_h"),
+                                                                                        probability(zoneout_c, "zoneout_c"));
       },
-      py::arg("cell"), py::arg("weights"), py::arg("rows"), "A copy of the weights, the fastest for so many rows.");
+      py::arg("cell"), py::arg("weights"), py::arg("rows"), py::arg("zoneout_h") = 0., py::arg("zoneout_c") = 0.,
+      "A copy of the weights, the fastest for so many rows.");
 
   m.def(
       "infer",

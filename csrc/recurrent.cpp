@@ -45,7 +45,7 @@ Tape& read_tape(py::handle object) {
 
 template <class Real>
 void forward(const std::string& name, py::handle x, const py::tuple& weights, py::handle state, bool reverse, py::handle y,
-             py::handle state_n, Tape* tape, py::handle first_row, py::handle resets) {
+             py::handle state_n, Tape* tape, py::handle first_row, py::handle resets, py::handle noise) {
   const Isa& isa = current_isa();
   const int index = find_cell(isa, name);
   const CellKernels<Real>& cell = isa.kernels<Real>().cells[index];
@@ -53,14 +53,14 @@ void forward(const std::string& name, py::handle x, const py::tuple& weights, py
   a.size = read_widths(weights, cell.gates);
   a.weights = read_weights<const Real>(weights, a.size, cell, "");
   a.reverse = reverse;
-  OwnForm form = read_forward(a, cell.states, x, state, y, state_n, first_row, resets);
+  OwnForm form = read_forward(a, cell.states, x, state, y, state_n, first_row, resets, noise);
   check_memory(a, cell);
 
   const py::gil_scoped_release release;
   Buffer kept;
   std::size_t size = 0;
   if (tape) {
-    size = bytes<Real>(cell.tape_size(a.size, rows_of(a)));
+    size = bytes<Real>(cell.tape_size(a.size, rows_of(a), a.form.noise.dropout > 0));
     kept = Buffer(size);
     a.tape = static_cast<Real*>(kept.data());
   }
@@ -128,13 +128,13 @@ void bind_recurrent(py::module_& m) {
   m.def(
       "forward",
       [](const std::string& cell, py::object x, py::object weights, py::object state, bool reverse, py::object y,
-         py::object state_n, py::object tape, py::object first_row, py::object resets) {
+         py::object state_n, py::object tape, py::object first_row, py::object resets, py::object noise) {
         const py::tuple w = items(weights, "weights", 5);
         const auto run = is_double(w) ? forward<double> : forward<float>;
-        run(cell, x, w, state, reverse, y, state_n, tape.is_none() ? nullptr : &read_tape(tape), first_row, resets);
+        run(cell, x, w, state, reverse, y, state_n, tape.is_none() ? nullptr : &read_tape(tape), first_row, resets, noise);
       },
       py::arg("cell"), py::arg("x"), py::arg("weights"), py::arg("state"), py::arg("reverse"), py::arg("y"), py::arg("state_n"),
-      py::arg("tape"), py::arg("first_row") = py::none(), py::arg("resets") = py::none(),
+      py::arg("tape"), py::arg("first_row") = py::none(), py::arg("resets") = py::none(), py::arg("noise") = py::none(),
       "Fills y and state_n, and the tape unless None.");
 
   m.def(

@@ -5,6 +5,7 @@
 // gradients of weights (gradients.h) and of x follow chunk by chunk, while the gate gradients are warm.
 #pragma once
 #include "gradients.h"
+#include "noise.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
@@ -20,10 +21,11 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
 
   Backward(const BackwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
-        blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)), dx_by_rows(splits_dx_by_rows(a)),
-        once(is_once(a)), groups{group_blocks(z.N / (a.plan.by_rows ? threads : 1)), mine.b0, mine.b1}, at(a.workspace, a),
-        taped(a, clock), weights(a, clock, taped, {at.gradients + me * at.gradients_size, z, at.rows}, at.token_sum,
-                                 int(long(blocks) * me / threads), int(long(blocks) * (me + 1) / threads)) {}
+        noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)),
+        dx_by_rows(splits_dx_by_rows(a)), once(is_once(a)),
+        groups{group_blocks(z.N / (a.plan.by_rows ? threads : 1)), mine.b0, mine.b1}, at(a.workspace, a), taped(a, clock),
+        weights(a, clock, taped, {at.gradients + me * at.gradients_size, z, at.rows}, at.token_sum,
+                int(long(blocks) * me / threads), int(long(blocks) * (me + 1) / threads)) {}
 
   void run() {
     pack();
@@ -48,7 +50,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     Real *w_hh[2], *w_ih;  // panels over columns: k = (gate, unit)
     Real* token_sum;       // in the place of w_ih: tokens have no dx
     Real* ds;              // [block][n][S][W]
-    Real* du;              // [block][n][W], late gates only
+    Real* du;              // [block][n][W], with late gates or recurrent dropout
     Real* d[2];            // gate gradients of a chunk, [block][D][row][W]
     Real* gradients;       // memory of each thread's WeightGradients
     long gradients_size, rows, size;
@@ -63,7 +65,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       const long kept = is_once(a) ? plan.threads * kTileBlocks * W : columns;
       w_ih = token_sum = arena.take(a.tokens ? Weights::token_sum_size(z) : a.dx ? G * z.H * kept : 0);
       ds = arena.take(units * S * z.N);
-      du = arena.take(kLate ? units * z.N : 0);
+      du = arena.take(kLate || a.form.noise.dropout > 0 ? units * z.N : 0);
       for (Real*& buffer : d) buffer = arena.take(units * D * rows);
       gradients_size = typename Weights::Layout(nullptr, z, rows).size;
       gradients = arena.take(plan.threads * gradients_size);
@@ -95,6 +97,12 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
 
   Real* ds_of(int b, long n) const { return at.ds + (b * z.N + n) * S * W; }
 
+  // The gradient of what W_hh saw, as that of h or u
+  V du_of(int b, long n) const {
+    const V du = load(at.du + (b * z.N + n) * W);
+    return noise.drops() ? noise.seen<Real>(du, n, b) : du;
+  }
+
   // Vectors [block][n][vectors][W]; the product's target is the first.
   struct Target {
     Real* data;
@@ -125,7 +133,12 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   // ds += what that step gives back, but nothing through a reset.
   void add_hidden(const After& after, bool down) {
     if (own_end(after.count) <= mine.n0) return;
-    hidden_product(after.d, after.count, 0, kEarly, at.w_hh[0], {at.ds, S}, down);
+    if (noise.drops()) {
+      hidden_product(after.d, after.count, 0, kEarly, at.w_hh[0], {at.du, 1, false}, down);
+      for_own_units(after.count, [&](int b, long n) { store(ds_of(b, n), load(ds_of(b, n)) + du_of(b, n)); });
+    } else {
+      hidden_product(after.d, after.count, 0, kEarly, at.w_hh[0], {at.ds, S}, down);
+    }
     if (!a.form.resets) return;
     for_own_units(after.count, [&](int b, long n) {
       if (!a.form.resets[after.row + n]) return;
@@ -143,9 +156,11 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       if (a.dy) ds[0] += load(a.dy + (row + n) * a.dy_row + b * W, lanes_of<Real>(z.H, b));
       V p[P + 1];  // one more, for there may be none
       UNROLL for (int i = 0; i < P; i++) p[i] = load(a.weights.weight_ch + i * z.H + b * W, lanes_of<Real>(z.H, b));
+      V passes[S] = {};
+      if (noise.zones()) UNROLL for (int i = 0; i < S; i++) passes[i] = noise.split<Real>(i, ds[i], t, n, b);
       Cell::backward(saved, p, s, ds, grads);
       UNROLL for (int i = kLate ? 1 : 0; i < D; i++) store(now.at(b, i, n), grads[i]);
-      UNROLL for (int i = 0; i < S; i++) store(ds_of(b, n) + i * W, ds[i]);
+      UNROLL for (int i = 0; i < S; i++) store(ds_of(b, n) + i * W, noise.zones() ? ds[i] + passes[i] : ds[i]);
     });
     if constexpr (kLate > 0) {
       if (!a.plan.by_rows) team.wait(me);
@@ -153,7 +168,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       for_own_units(count, [&](int b, long n) {
         V saved[Cell::kSaved], s[S], ds[S], grads[D];
         load_step(b, n, t, saved, s, ds);
-        Cell::early_backward(saved, s, load(at.du + (b * z.N + n) * W), ds, grads);
+        Cell::early_backward(saved, s, du_of(b, n), ds, grads);
         store(now.at(b, 0, n), grads[0]);
         store(ds_of(b, n), ds[0]);
       });
@@ -206,6 +221,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   Team& team;
   const int me, threads;
   const Clock clock;
+  const RowNoise noise;
   const int blocks;
   const Share mine;
   const bool dx_by_rows, once;

@@ -12,7 +12,7 @@ namespace fusedrnn {
 template <class Real> struct CellKernels {
   const char* name;
   int gates, states, peepholes;
-  long (*tape_size)(const Sizes&, long rows);
+  long (*tape_size)(const Sizes&, long rows, bool drops);  // drops: with recurrent dropout
   long (*panels_size)(const PackArgs<Real>&);
   void (*pack)(const PackArgs<Real>&);
   long (*forward_size)(const ForwardArgs<Real>&);
@@ -26,6 +26,7 @@ template <class Real> struct Kernels {
   int width;  // lanes of a vector
   int cell_count;
   CellKernels<Real> cells[kMaxCells];
+  void (*dropout)(const DropoutArgs<Real>&, Team&, int me);
   long (*linear_forward_size)(const LinearArgs<Real>&);
   long (*linear_backward_size)(const LinearArgs<Real>&);
   void (*linear_forward)(const LinearArgs<Real>&, Team&, int me);

@@ -4,6 +4,7 @@
 // The input part of all gates is computed for a chunk of time; then, step by step, a register tile multiplies h by the
 // panels of all gates of the same units, and the cell finishes while the sums are in registers.
 #pragma once
+#include "noise.h"
 #include "panels.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
@@ -15,19 +16,22 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
  public:
   static long size(const ForwardArgs<Real>& a) {
-    return Layout(nullptr, a.size, a.plan, a.tape != nullptr).size + (a.panels ? 0 : own_panels(nullptr, a, {}).size);
+    return Layout(nullptr, a.size, a.plan, a.tape != nullptr, a.form.noise.dropout > 0).size +
+           (a.panels ? 0 : own_panels(nullptr, a, {}).size);
   }
 
   Forward(const ForwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
-        blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)),
-        at(a.workspace, z, a.plan, a.tape != nullptr),
+        noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)),
+        at(a.workspace, z, a.plan, a.tape != nullptr, noise.drops()),
         panels(a.panels ? Panels<Cell, Real>(const_cast<Real*>(a.panels), z.I, z.H, 0, blocks, a.panel_rows, a.panel_rows)
                         : own_panels(a.workspace + at.size, a, mine)) {
     if (a.tape) {
-      const typename Base::Tape tape(a.tape, z, clock.row(z.T));
+      const typename Base::Tape tape(a.tape, z, clock.row(z.T), noise.drops());
       at.taped = tape.taped;
       at.u = tape.u;
+      at.seen = tape.seen;
+      at.seen_0 = tape.seen_0;
       taped_rows = clock.row(z.T);
     } else {
       taped_rows = z.N;  // late gates hand over within a step
@@ -37,7 +41,8 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   void run() {
     if (!a.panels) pack();
     Base::load_states(mine, z, a.state_0, at.state);
-    if (a.tape) Base::store_states(mine, z, at.state, typename Base::Tape(a.tape, z, clock.row(z.T)).state_0);
+    if (a.tape) Base::store_states(mine, z, at.state, typename Base::Tape(a.tape, z, clock.row(z.T), noise.drops()).state_0);
+    if (noise.drops()) drop_state_0();
     for (long first = 0; first < z.T; first += a.plan.chunk_steps) {
       const Chunk chunk = clock.chunk(first, a.plan.chunk_steps);
       if (a.tokens) gather_input(chunk);
@@ -52,14 +57,17 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     Real* xg;           // [block][G][row in chunk][W]
     Real* state;        // [block][n][S][W]
     Real *taped, *u;    // those of the tape, or of one step (late gates only), or null
+    Real *seen, *seen_0;  // with recurrent dropout: those of the tape, or of two steps in turns
     long size;
-    Layout(Real* base, const Sizes& z, const Plan& plan, bool training) {
+    Layout(Real* base, const Sizes& z, const Plan& plan, bool training, bool drops) {
       const long vectors = long(blocks_of<Real>(z.H)) * W;
       Arena<Real> arena{base};
       xg = arena.take(vectors * G * chunk_rows(z, plan));
       state = arena.take(vectors * S * z.N);
       taped = kLate && !training ? arena.take(vectors * kTaped * z.N) : nullptr;
       u = kLate && !training ? arena.take(z.N * z.H) : nullptr;
+      seen = drops && !training ? arena.take(2 * z.N * z.H) : nullptr;
+      seen_0 = drops && !training ? arena.take(z.N * z.H) : nullptr;
       size = arena.used;
     }
   };
@@ -75,6 +83,15 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   void pack() {
     panels.pack(a.weights, z.I, z.H, a.plan.by_rows, me, threads);
     if (a.plan.by_rows) team.wait(me);
+  }
+
+  // state_0 as W_hh sees it; others read it in the first step
+  void drop_state_0() {
+    for (int b = mine.b0; b < mine.b1; b++)
+      for (long n = mine.n0; n < mine.n1; n++)
+        store(at.seen_0 + n * z.H + b * W, noise.seen<Real>(load(at.state + (b * z.N + n) * S * W), n, b),
+              lanes_of<Real>(z.H, b));
+    if (!a.plan.by_rows) team.wait(me);
   }
 
   // f(r0, r1): the chunk's rows that this thread scans
@@ -125,8 +142,13 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     const Step s{t, row, row - chunk.first_row, chunk.rows, a.tape ? row : 0};
     // Rows that begin with this step have the state before from the caller.
     const long going_on = clock.count(before) < count ? clock.count(before) : count;
-    stage<0>(s, 0, going_on, y_at(before), a.y_row);
-    stage<0>(s, going_on, count, a.state_0[0], z.H);
+    if (noise.drops()) {
+      stage<0>(s, 0, going_on, seen_at(before), z.H);
+      stage<0>(s, going_on, count, at.seen_0, z.H);
+    } else {
+      stage<0>(s, 0, going_on, y_at(before), a.y_row);
+      stage<0>(s, going_on, count, a.state_0[0], z.H);
+    }
     if constexpr (kLate > 0) {
       if (!a.plan.by_rows) team.wait(me);
       stage<1>(s, 0, count, at.u + s.taped_row * z.H, z.H);
@@ -134,6 +156,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     if (!a.plan.by_rows) team.wait(me);
   }
 
+  Real* seen_at(long t) const { return t < 0 || t >= z.T ? nullptr : at.seen + (a.tape ? clock.row(t) : t % 2 * z.N) * z.H; }
   const Real* y_at(long t) const { return t < 0 || t >= z.T ? nullptr : a.y + clock.row(t) * a.y_row; }
 
   // Own units of own rows among r0..r1; h is that of row 0.
@@ -204,14 +227,17 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     Real* taped = at.taped ? at.taped + (b * taped_rows + step.taped_row + n) * kTaped * W : nullptr;
     if constexpr (kDone > 0) UNROLL for (int i = 0; i < kDone; i++) saved[i] = load(taped + i * W);
     if constexpr (kLate > 0 && kStage == 0) {
-      store(at.u + (step.taped_row + n) * z.H + b * W, Cell::early(xg, hg, s, saved), lanes_of<Real>(z.H, b));
+      const V u = Cell::early(xg, hg, s, saved);
+      store(at.u + (step.taped_row + n) * z.H + b * W, noise.drops() ? noise.seen<Real>(u, n, b) : u, lanes_of<Real>(z.H, b));
       UNROLL for (int i = 0; i < kEarly; i++) store(taped + i * W, saved[i]);
     } else {
       V p[P + 1];  // one more, for there may be none
       UNROLL for (int i = 0; i < P; i++) p[i] = load(panels.w_ch + (b * P + i) * W);
       Cell::forward(xg, hg, p, s, s_new, saved);
+      if (noise.zones()) UNROLL for (int i = 0; i < S; i++) s_new[i] = noise.zoned<Real>(i, s[i], s_new[i], step.t, n, b);
       UNROLL for (int i = 0; i < S; i++) store(state + i * W, s_new[i]);
       store(a.y + (step.row + n) * a.y_row + b * W, s_new[0], lanes_of<Real>(z.H, b));
+      if (noise.drops()) store(seen_at(step.t) + n * z.H + b * W, noise.seen<Real>(s_new[0], n, b), lanes_of<Real>(z.H, b));
       if (!taped) return;
       UNROLL for (int i = kDone; i < Cell::kSaved; i++) store(taped + i * W, saved[i]);
       for (int i = 1; i < S; i++) store(taped + (Cell::kSaved + i - 1) * W, s_new[i]);
@@ -223,6 +249,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   Team& team;
   const int me, threads;
   const Clock clock;
+  const RowNoise noise;
   const int blocks;
   const Share mine;
   Layout at;

@@ -24,8 +24,8 @@ template <class C, class Real> Panels<C, Real> panels(const PackArgs<Real>& a) {
 }
 template <class C, class Real> long panels_size(const PackArgs<Real>& a) { return panels<C, Real>(a).size; }
 template <class C, class Real> void pack(const PackArgs<Real>& a) { panels<C, Real>(a).pack(a.weights, a.I, a.H, false, 0, 1); }
-template <class C, class Real> long tape_size(const Sizes& z, long rows) {
-  return typename Scan<C, Real>::Tape(nullptr, z, rows).size;
+template <class C, class Real> long tape_size(const Sizes& z, long rows, bool drops) {
+  return typename Scan<C, Real>::Tape(nullptr, z, rows, drops).size;
 }
 template <class Real> long linear_forward_size(const LinearArgs<Real>& a) { return LinearLayout<Real>(a, false).size; }
 template <class Real> long linear_backward_size(const LinearArgs<Real>& a) { return LinearLayout<Real>(a, true).size; }
@@ -50,6 +50,7 @@ template <class Real> constexpr Kernels<Real> table() {
                                forward<C, Real>,
                                backward<C, Real>};
   });
+  k.dropout = dropout<Real>;
   k.linear_forward_size = linear_forward_size<Real>;
   k.linear_backward_size = linear_backward_size<Real>;
   k.linear_forward = linear_forward<Real>;

@@ -63,14 +63,17 @@ template <class Cell, class Real> struct Scan {
   static constexpr int P = Cell::kPeepholes;
   static constexpr int kTaped = Cell::kSaved + S - 1;  // vectors a unit leaves on the tape: saved, and the states but h
 
-  // The tape: [block][row of all][kTaped][W], then u of late gates (R, H), then state_0, (N, H) each.
+  // The tape: [block][row of all][kTaped][W], then u of late gates (R, H), then what W_hh sees of h and of h_0, (R, H) and
+  // (N, H), if that is not h itself, then state_0, (N, H) each.
   struct Tape {
-    Real *taped, *u, *state_0[kMaxStates] = {};
+    Real *taped, *u, *seen, *seen_0, *state_0[kMaxStates] = {};
     long rows, size;
-    Tape(Real* base, const Sizes& z, long rows) : rows(rows) {
+    Tape(Real* base, const Sizes& z, long rows, bool drops) : rows(rows) {
       Arena<Real> arena{base};
       taped = arena.take(blocks_of<Real>(z.H) * rows * kTaped * W);
       u = kLate ? arena.take(rows * z.H) : nullptr;
+      seen = drops ? arena.take(rows * z.H) : nullptr;
+      seen_0 = drops ? arena.take(z.N * z.H) : nullptr;
       for (int i = 0; i < S; i++) state_0[i] = arena.take(z.N * z.H);
       size = arena.used;
     }

@@ -12,7 +12,7 @@ template <class Cell, class Real> class Taped : Scan<Cell, Real> {
 
  public:
   Taped(const BackwardArgs<Real>& args, const Clock& clock)
-      : a(args), clock(clock), tape(const_cast<Real*>(a.tape), a.size, clock.row(a.size.T)) {}
+      : a(args), clock(clock), tape(const_cast<Real*>(a.tape), a.size, clock.row(a.size.T), a.form.noise.dropout > 0) {}
 
   // Saved vectors and the state before, of block b in row n of time t.
   INLINE void load_step(int b, long n, long t, V* saved, V* s) const {
@@ -34,14 +34,16 @@ template <class Cell, class Real> class Taped : Scan<Cell, Real> {
     }
   }
 
-  // h before each of the chunk's rows: pointers into `rows`, as many; zeros (H,)
+  // What W_hh saw in each of the chunk's rows: pointers into `rows`, as many; zeros (H,)
   RowSource<Real> hidden_rows(const Chunk& chunk, const Real** rows, const Real* zeros) const {
+    const Real *h = tape.seen ? tape.seen : a.y, *h_0 = tape.seen ? tape.seen_0 : tape.state_0[0];
+    const long h_row = tape.seen ? a.size.H : a.y_row;
     for (long t = chunk.first_time, i = 0; t < chunk.last_time; t++)
       for (long n = 0; n < clock.count(t); n++) {
         const Before before = before_of(n, t);
         rows[i++] = before == Before::reset     ? zeros
-                    : before == Before::state_0 ? tape.state_0[0] + n * a.size.H
-                                                : a.y + (clock.row(clock.before(t)) + n) * a.y_row;
+                    : before == Before::state_0 ? h_0 + n * a.size.H
+                                                : h + (clock.row(clock.before(t)) + n) * h_row;
       }
     return {nullptr, 0, rows};
   }

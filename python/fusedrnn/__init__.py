@@ -19,6 +19,7 @@ from .chunks import chunks
 from .frozen import Frozen
 from .head import Linear, softmax_cross_entropy
 from .layers import GRU, LSTM, RNN
+from .noise import Noise
 from .weights import CELLS, Weights
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "GRUCell",
     "LSTMCell",
     "Linear",
+    "Noise",
     "RNNCell",
     "Weights",
     "__version__",

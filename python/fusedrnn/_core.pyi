@@ -11,6 +11,9 @@ from .weights import Array, State
 Five: TypeAlias = tuple[Array, Array, Array | None, Array | None, Array | None]
 """weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, as `Weights`."""
 
+Noise: TypeAlias = tuple[int, float, float, float, bool, int, int, Array | None, Array | None]
+"""Of one layer and direction, as `noise.CellNoise.core` returns it."""
+
 __version__: str
 compiler: str
 openmp: bool
@@ -33,6 +36,7 @@ def forward(
     tape: Tape | None,
     first_row: Array | None = None,
     resets: Array | None = None,
+    noise: Noise | None = None,
 ) -> None: ...
 def backward(
     tape: Tape,
@@ -62,7 +66,10 @@ class Packed:
     @property
     def nbytes(self) -> int: ...
 
-def pack(cell: str, weights: Five, rows: int) -> Packed: ...
+def pack(
+    cell: str, weights: Five, rows: int, zoneout_h: float = 0.0, zoneout_c: float = 0.0
+) -> Packed: ...
+def dropout(x: Array, out: Array, p: float, seed: int, first_step: int, first_row: int) -> None: ...
 def infer(
     packed: Packed,
     x: Array,

@@ -10,6 +10,7 @@ from typing import Any, Generic
 import numpy as np
 
 from . import validate
+from .noise import Noise
 from .recurrent import LayerState, LayerTape, Recurrent
 from .weights import Array
 
@@ -50,6 +51,8 @@ def chunks(
     k1: int,
     k2: int | None = None,
     state: LayerState | None = None,
+    *,
+    noise: Noise | None = None,
 ) -> Iterator[Chunk[LayerState]]:
     """Yield a long sequence chunk by chunk, the state carried from each to the next.
 
@@ -68,6 +71,8 @@ def chunks(
         A multiple of k1, by default k1 itself.
     state : as for the layer, optional
         Before the first step.
+    noise : Noise, optional
+        As for the layer's `forward`: one for the whole sequence.
 
     Yields
     ------
@@ -96,9 +101,11 @@ def chunks(
         raise ValueError(f"k2: expected a multiple of k1 = {k1}, got {k2}")
     if not isinstance(x, np.ndarray) or x.ndim < 2 or x.shape[0] == 0:
         raise ValueError("x: expected an ndarray (T, N, I) or (T, N), T >= 1")
+    noise = layer._drawn(noise)
     before: deque[Any] = deque([state], maxlen=k2 // k1)  # the state k2 steps ago is the first
     for end in range(k1, len(x) + k1, k1):
         first, steps = max(end - k2, 0), slice(end - k1, min(end, len(x)))
-        y, after, tape = layer.forward(x[first : steps.stop], before[0])
+        drawn = None if noise is None else noise._replace(first_step=noise.first_step + first)
+        y, after, tape = layer.forward(x[first : steps.stop], before[0], noise=drawn)
         before.append(after)
         yield Chunk(layer, steps, y[steps.start - first :], after, tape)

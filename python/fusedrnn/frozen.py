@@ -15,6 +15,7 @@ import numpy as np
 from . import _core, validate
 from .parameters import pick
 from .recurrent import LayerState, Recurrent
+from .stack import How
 from .weights import CELLS, Array
 
 __all__ = ["Frozen"]
@@ -48,7 +49,12 @@ class Frozen(Generic[LayerState]):
         self._layer.params, self._layer.grads = {}, {}
         self._is_tuple = CELLS[layer.cell].states > 1
         self._packed = tuple(
-            [_core.pack(layer.cell, pick(layer.params, names), rows) for names in layer._slots]
+            [
+                _core.pack(
+                    layer.cell, pick(layer.params, names), rows, layer.zoneout_h, layer.zoneout_c
+                )
+                for names in layer._slots
+            ]
         )
 
     def __repr__(self) -> str:
@@ -79,7 +85,7 @@ class Frozen(Generic[LayerState]):
         resets: Array | None = None,
     ) -> tuple[Array, LayerState]:
         """Run over a sequence: the layer's own call, with the same arguments, result and bits."""
-        return self._layer._run(x, state, lengths, resets, None, self._packed)
+        return self._layer._run(x, state, lengths, resets, How({}, packed=self._packed))
 
     def step(self, x: Array, state: LayerState, out: LayerState | None = None) -> LayerState:
         """Take one step: the state after it; the output of the step is the last layer's h.

@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from . import _core, kernels, validate
-from .kernels import Tape
+from .kernels import Tape, dropout
+from .noise import CellNoise
 from .ragged import Ragged
 from .weights import Array, State, Weights
 
-__all__ = ["Tape", "backward", "forward", "infer"]
+__all__ = ["Tape", "backward", "dropout", "forward", "infer"]
 
 unchecked = kernels
 """The same functions for layers, which have checked all arguments."""
@@ -30,6 +31,7 @@ def infer(
     out: Array | None = None,
     lengths: Array | Ragged | None = None,
     resets: Array | None = None,
+    noise: CellNoise | None = None,
 ) -> tuple[Array, State]:
     """Run one layer in one direction and keep nothing: `forward` without its tape.
 
@@ -44,7 +46,7 @@ def infer(
     [1.0, 2.0, 3.0]
     """
     x, form = _checked(cell, x, state, weights, reverse, out, lengths, resets)
-    return kernels.infer(cell, x, state, weights, out=out, **form)
+    return kernels.infer(cell, x, state, weights, out=out, noise=noise, **form)
 
 
 def forward(
@@ -57,6 +59,7 @@ def forward(
     out: Array | None = None,
     lengths: Array | Ragged | None = None,
     resets: Array | None = None,
+    noise: CellNoise | None = None,
 ) -> tuple[Array, State, Tape]:
     """Run one layer in one direction over a sequence and keep what `backward` needs.
 
@@ -81,6 +84,8 @@ def forward(
     resets : ndarray (T, N) of bool, optional
         Where true no state passes between t-1 and t, in either direction: the state before the
         step is zero.
+    noise : fusedrnn.noise.CellNoise, optional
+        Recurrent dropout and zoneout. Packed weights have their own zoneout, from `freeze`.
 
     Returns
     -------
@@ -111,7 +116,7 @@ def forward(
     if isinstance(weights, _core.Packed):
         raise TypeError("weights: expected Weights, a tuple of 5, got Packed")
     x, form = _checked(cell, x, state, weights, reverse, out, lengths, resets)
-    return kernels.forward(cell, x, state, weights, out=out, **form)
+    return kernels.forward(cell, x, state, weights, out=out, noise=noise, **form)
 
 
 def backward(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import _core
+from .noise import CellNoise, Noise
 from .ragged import Ragged, zero_before
 from .weights import CELLS, Array, State, Weights
 
@@ -54,9 +55,10 @@ def infer(
     out: Array | None = None,
     lengths: Array | Ragged | None = None,
     resets: Array | None = None,
+    noise: CellNoise | None = None,
 ) -> tuple[Array, State]:
     """Run as `functional.infer`."""
-    y, state_n, _ = _run(cell, x, state, weights, out, None, reverse, lengths, resets)
+    y, state_n, _ = _run(cell, x, state, weights, out, None, reverse, lengths, resets, noise)
     return y, state_n
 
 
@@ -70,11 +72,12 @@ def forward(
     out: Array | None = None,
     lengths: Array | Ragged | None = None,
     resets: Array | None = None,
+    noise: CellNoise | None = None,
 ) -> tuple[Array, State, Tape]:
     """Run as `functional.forward`."""
     core = _core.Tape()
     y, state_n, (x, y_run, ragged) = _run(
-        cell, x, state, weights, out, core, reverse, lengths, resets
+        cell, x, state, weights, out, core, reverse, lengths, resets, noise
     )
     return y, state_n, Tape(cell, x, y_run, weights, core, ragged)
 
@@ -89,6 +92,7 @@ def _run(
     reverse: bool,
     lengths: Array | Ragged | None,
     resets: Array | None,
+    noise: CellNoise | None,
 ) -> tuple[Array, State, tuple[Array, Array, Ragged | None]]:
     """Return y and state_n, and what the kernels saw: x, y, and where their rows belong."""
     ragged = Ragged(lengths, len(x)) if isinstance(lengths, np.ndarray) else lengths
@@ -98,6 +102,7 @@ def _run(
     if ragged is not None:
         x, state, y, first_row = ragged.pack(x), ragged.pack_state(state), None, ragged.first_row
         resets = None if resets is None else ragged.pack(resets)
+        noise = None if noise is None else noise.of_rows(ragged.rows)
     rows = x.shape[1] if ragged is None else len(ragged.rows)
     if isinstance(weights, _core.Packed):
         dtype, H = (np.float64 if weights.is_double else np.float32), weights.hidden_size
@@ -108,7 +113,8 @@ def _run(
         dtype, H = weights[1].dtype.type, weights[1].shape[1]
         y = np.empty((*x.shape[:2], H), dtype) if y is None else y
         state_n = tuple([np.empty((rows, H), dtype) for _ in CELLS[cell].state_letters])
-        _core.forward(cell, x, weights, state, reverse, y, state_n, core, first_row, resets)
+        draws = None if noise is None else noise.core()
+        _core.forward(cell, x, weights, state, reverse, y, state_n, core, first_row, resets, draws)
     if ragged is None:
         return y, state_n, (x, y, None)
     whole = np.empty((*ragged.shape, H), dtype) if out is None else out
@@ -143,3 +149,10 @@ def backward(
         whole = np.zeros((*ragged.shape, x.shape[2]), y.dtype) if dx is None else dx
         into = ragged.add(into, whole)
     return into, ragged.unpack_state(dstate_0, given), dweights
+
+
+def dropout(x: Array, p: float, noise: Noise, out: Array | None = None) -> Array:
+    """Return x (T, N, K) with elements zero with probability p, the others scaled; out may be x."""
+    out = np.empty_like(x) if out is None else out
+    _core.dropout(x, out, p, *noise)
+    return out

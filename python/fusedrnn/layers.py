@@ -31,7 +31,14 @@ class RNN(Recurrent[Array]):
     batch_first : bool
         x and y are (N, T, ...), each copied once.
     dropout : float
-        Not implemented yet.
+        In `forward`, the probability that a layer does not see an output of the layer below; the
+        rest is scaled by 1 / (1 - dropout).
+    recurrent_dropout : float
+        In `forward`, the probability that weight_hh does not see a unit of h, for a row's whole
+        sequence (Gal and Ghahramani 2016); the rest is scaled likewise. h itself is whole.
+    zoneout_h : float
+        In `forward`, the probability that a unit of h stays as it was before the step (Krueger et
+        al. 2017); without a tape all units take the mean, zoneout_h h' + (1 - zoneout_h) h.
     bidirectional : bool
         A second set of weights runs from the last step to the first; y is (T, N, 2*H).
     dtype : float32 or float64
@@ -57,6 +64,8 @@ class RNN(Recurrent[Array]):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout_h: float = 0.0,
         bidirectional: bool = False,
         dtype: Any = np.float32,
         seed: Any = None,
@@ -64,7 +73,8 @@ class RNN(Recurrent[Array]):
         self.nonlinearity = validate.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
         super().__init__(
             f"rnn_{nonlinearity}", input_size, hidden_size, num_layers,
-            bias, batch_first, dropout, bidirectional, dtype, seed,
+            bias, batch_first, dropout, recurrent_dropout, (zoneout_h, 0.0), bidirectional,
+            dtype, seed,
         )  # fmt: skip
 
 
@@ -78,8 +88,10 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     ----------
     input_size, hidden_size, num_layers : int
         I, H and how many layers are stacked.
-    bias, batch_first, dropout, bidirectional, dtype, seed
+    bias, batch_first, dropout, recurrent_dropout, zoneout_h, bidirectional, dtype, seed
         As for `RNN`.
+    zoneout_c : float
+        The same for c. The output gate sees the new c, whatever stays.
     proj_size : int
         Not implemented yet.
     peephole : bool
@@ -107,6 +119,9 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout_h: float = 0.0,
+        zoneout_c: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
         peephole: bool = False,
@@ -119,7 +134,8 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         self.coupled = validate.flag("coupled", coupled)
         super().__init__(
             lstm_name(self.peephole, self.coupled), input_size, hidden_size, num_layers,
-            bias, batch_first, dropout, bidirectional, dtype, seed,
+            bias, batch_first, dropout, recurrent_dropout, (zoneout_h, zoneout_c), bidirectional,
+            dtype, seed,
         )  # fmt: skip
 
 
@@ -138,7 +154,7 @@ class GRU(Recurrent[Array]):
         I, H and how many layers are stacked.
     reset_after : bool
         True: the form of version 1 of the paper, PyTorch and cuDNN. False: that of version 3.
-    bias, batch_first, dropout, bidirectional, dtype, seed
+    bias, batch_first, dropout, recurrent_dropout, zoneout_h, bidirectional, dtype, seed
         As for `RNN`.
 
     Examples
@@ -160,6 +176,8 @@ class GRU(Recurrent[Array]):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout_h: float = 0.0,
         bidirectional: bool = False,
         dtype: Any = np.float32,
         seed: Any = None,
@@ -167,7 +185,8 @@ class GRU(Recurrent[Array]):
         self.reset_after = validate.flag("reset_after", reset_after)
         super().__init__(
             "gru" if self.reset_after else "gru_reset_before", input_size, hidden_size, num_layers,
-            bias, batch_first, dropout, bidirectional, dtype, seed,
+            bias, batch_first, dropout, recurrent_dropout, (zoneout_h, 0.0), bidirectional,
+            dtype, seed,
         )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ class Engine(Protocol):
     infer: Any
     forward: Any
     backward: Any
+    dropout: Any
 
 
 def unchecked(engine: Engine) -> Any:
@@ -37,6 +38,10 @@ _DEFAULTS = {
     "coupled": False,
     "bias": True,
     "batch_first": False,
+    "dropout": 0.0,
+    "recurrent_dropout": 0.0,
+    "zoneout_h": 0.0,
+    "zoneout_c": 0.0,
     "bidirectional": False,
     "dtype": validate.F32,
 }  # what repr leaves out
@@ -76,7 +81,7 @@ class Parameters:
     ) -> None:
         self.dtype: np.dtype[Any] = validate.float_dtype(dtype)
         self._shapes, self._sizes = shapes, sizes
-        rng = np.random.default_rng(seed)
+        self._rng = rng = np.random.default_rng(seed)
         self.params: dict[str, Array] = {
             name: rng.uniform(-bound, bound, shape).astype(self.dtype)
             for name, (shape, _) in shapes.items()

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .noise import CellNoise
 from .ragged import Ragged
 from .weights import CELLS, Array, State, Weights
 
@@ -31,6 +32,7 @@ class Tape:
     reverse: bool
     lengths: Array | None = field(repr=False)
     resets: Array | None = field(repr=False)
+    noise: CellNoise | None
     before: list[tuple[slice, State]] = field(default_factory=list, repr=False)
     """In the order in which the stretches ran; those after every row's end are left out."""
 
@@ -47,7 +49,8 @@ class Tape:
             T = steps.stop - steps.start
             lengths = Ragged(np.clip(self.lengths - steps.start, 0, T), T, order)
         resets = None if self.resets is None else self.resets[steps]
-        return {"reverse": self.reverse, "lengths": lengths, "resets": resets}
+        noise = None if self.noise is None else self.noise.from_step(steps.start)
+        return {"reverse": self.reverse, "lengths": lengths, "resets": resets, "noise": noise}
 
     def cut(self, state: State, steps: slice) -> State:
         """Zero the rows that a reset keeps from passing into these steps from those after them.
@@ -74,6 +77,7 @@ def forward(
     out: Array | None = None,
     lengths: Array | None = None,
     resets: Array | None = None,
+    noise: CellNoise | None = None,
 ) -> tuple[Array, State, Tape]:
     """Run as `engine.forward`, but keep only the state before every stretch of `every` steps."""
     T, N, H = *x.shape[:2], weights.weight_hh.shape[1]
@@ -81,7 +85,7 @@ def forward(
     y = np.empty((T, N, H), dtype) if out is None else out
     if state is None:
         state = tuple([np.zeros((N, H), dtype) for _ in CELLS[cell].state_letters])
-    tape = Tape(engine, cell, x, weights, reverse, lengths, resets)
+    tape = Tape(engine, cell, x, weights, reverse, lengths, resets, noise)
     for steps in stretches(T, every, reverse):
         if lengths is not None and lengths.max() <= steps.start:
             y[steps] = 0

@@ -9,24 +9,15 @@ initialisation are those of `torch.nn`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
+import warnings
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from . import functional, recompute, validate
-from .parameters import (
-    Engine,
-    Names,
-    Parameters,
-    Shapes,
-    names_of_weights,
-    pick,
-    shapes_of_weights,
-    unchecked,
-)
+from . import functional, stack, validate
+from .noise import Noise, checked
+from .parameters import Engine, Names, Parameters, Shapes, names_of_weights, shapes_of_weights
+from .stack import LayerTape
 from .weights import CELLS, Array, State
 
 if TYPE_CHECKING:
@@ -35,26 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["LayerTape", "Recurrent"]
 
 LayerState = TypeVar("LayerState")  # h, or (h, c), each (L*D, N, H)
-
-
-@dataclass(slots=True, eq=False)
-class LayerTape:
-    """What a layer's `forward` keeps for its `backward`, which leaves it as it was.
-
-    It refers to x, the weights and the outputs: they must not change in between.
-    """
-
-    layer: object = field(repr=False)
-    engine: Engine = field(repr=False)
-    shape: tuple[int, ...]
-    """That of y."""
-    tapes: list[Any] = field(repr=False)
-    """The engine's, slot by slot."""
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the kernels' records, in bytes; x, the outputs and the weights come on top."""
-        return sum(tape.nbytes for tape in self.tapes)
 
 
 class Recurrent(Parameters, Generic[LayerState]):
@@ -72,17 +43,24 @@ class Recurrent(Parameters, Generic[LayerState]):
         bias: bool,
         batch_first: bool,
         dropout: float,
+        recurrent_dropout: float,
+        zoneout: tuple[float, float],
         bidirectional: bool,
         dtype: Any,
         seed: Any,
     ) -> None:
-        not_yet("dropout", dropout, 0)  # its place is between the layers, in _stack
         self.cell = cell
         self.input_size = validate.size("input_size", input_size)
         self.hidden_size = validate.size("hidden_size", hidden_size)
         self.num_layers = validate.integer("num_layers", num_layers, 1, validate.MOST_LAYERS)
         self.bias = validate.flag("bias", bias)
         self.batch_first = validate.flag("batch_first", batch_first)
+        self.dropout = validate.probability("dropout", dropout)
+        if self.dropout and self.num_layers == 1:
+            warnings.warn("dropout is between layers, and num_layers is 1", stacklevel=3)
+        self.recurrent_dropout = validate.probability("recurrent_dropout", recurrent_dropout)
+        self.zoneout_h = validate.probability("zoneout_h", zoneout[0])
+        self.zoneout_c = validate.probability("zoneout_c", zoneout[1])
         self.bidirectional = validate.flag("bidirectional", bidirectional)
         self._directions = ("", "_reverse")[: 1 + self.bidirectional]
         self._letters = CELLS[cell].state_letters
@@ -106,7 +84,7 @@ class Recurrent(Parameters, Generic[LayerState]):
         resets: Array | None = None,
     ) -> tuple[Array, LayerState]:
         """Run over a sequence and keep nothing: `forward` without its tape, y writable."""
-        return self._run(x, state, lengths, resets, None)
+        return self._run(x, state, lengths, resets, stack.How({}))
 
     def zero_state(self, N: int) -> LayerState:
         """Return the state that a call without one begins with: new zeros (L*D, N, H)."""
@@ -142,6 +120,7 @@ class Recurrent(Parameters, Generic[LayerState]):
         resets: Array | None = None,
         *,
         checkpoint: int | None = None,
+        noise: Noise | None = None,
     ) -> tuple[Array, LayerState, LayerTape]:
         """Run over a sequence and keep what `backward` needs.
 
@@ -162,6 +141,8 @@ class Recurrent(Parameters, Generic[LayerState]):
         checkpoint : int, optional
             Keep the state every so many steps instead of a tape, and let `backward` run each
             stretch again: the same bits in a third more time. About sqrt(T) takes least memory.
+        noise : Noise, optional
+            What dropout and zoneout are drawn from; by default a seed of the layer's own generator.
 
         Returns
         -------
@@ -184,9 +165,11 @@ class Recurrent(Parameters, Generic[LayerState]):
         engine, tapes = self.engine, list[Any]()
         if checkpoint is not None:
             checkpoint = validate.size("checkpoint", checkpoint)
-        y, state_n = self._run(x, state, lengths, resets, tapes, checkpoint=checkpoint)
+        noise = self._drawn(noise)
+        how = stack.How({}, noise, None, checkpoint)
+        y, state_n = self._run(x, state, lengths, resets, how, tapes)
         y.flags.writeable = False
-        return y, state_n, LayerTape(self, engine, y.shape, tapes)
+        return y, state_n, LayerTape(self, engine, y.shape, tapes, noise)
 
     def backward(
         self, tape: LayerTape, dy: Array | None, dstate: LayerState | None = None
@@ -224,17 +207,9 @@ class Recurrent(Parameters, Generic[LayerState]):
         dstates = self._split(dstate, tape.shape[not self.batch_first], validate.DSTATE_NAMES)
         self._check_grads()
 
-        D, H = len(self._directions), self.hidden_size
-        dstate_0: list[State] = [()] * len(self._slots)
-        dx = None if dy is None else self._swapped(dy)
-        for layer in reversed(range(self.num_layers)):
-            dy, dx = dx, None
-            for d in range(D):
-                k, dy_d = layer * D + d, None if dy is None else dy[:, :, d * H : (d + 1) * H]
-                grads = pick(self.grads, self._slots[k])
-                own = isinstance(tape.tapes[k], recompute.Tape)
-                back = recompute.backward if own else unchecked(tape.engine).backward
-                dx, dstate_0[k], _ = back(tape.tapes[k], dy_d, dstates[k], dx=dx, grads=grads)
+        dx, dstate_0 = stack.backward(
+            self, tape, None if dy is None else self._swapped(dy), dstates
+        )
         return None if dx is None else self._swapped(dx), self._join(dstate_0)
 
     def _run(
@@ -243,57 +218,35 @@ class Recurrent(Parameters, Generic[LayerState]):
         state: LayerState | None,
         lengths: Array | None,
         resets: Array | None,
-        tapes: list[Any] | None,
-        packed: Sequence[Any] | None = None,
-        checkpoint: int | None = None,
+        how: stack.How,
+        tapes: list[Any] | None = None,
     ) -> tuple[Array, LayerState]:
-        """Check and run, with packed weights if there are; a list of tapes is filled."""
+        """Check and run; a list of tapes is filled."""
         axes = ("N", "T", "I") if self.batch_first else ("T", "N", "I")
         x = self._swapped(validate.inputs(x, self.dtype, self.input_size, axes))
         states = self._split(state, x.shape[1], validate.STATE_NAMES)
-        if packed is None:
+        if how.packed is None:
             self._check_params()
         if lengths is not None:
-            lengths = validate.lengths(lengths, *x.shape[:2])
-        form = {"lengths": lengths}
+            how.form["lengths"] = validate.lengths(lengths, *x.shape[:2])
         if resets is not None:
-            form["resets"] = self._resets(resets, x.shape[:2])
-        y, state_n = self._stack(x, states, form, tapes, packed, checkpoint)
+            how.form["resets"] = self._resets(resets, x.shape[:2])
+        y, state_n = stack.forward(self, x, states, how, tapes)
         return self._swapped(y), self._join(state_n)
-
-    def _stack(
-        self,
-        x: Array,
-        states: list[State | None],
-        form: dict[str, Array | None],
-        tapes: list[Any] | None,
-        packed: Sequence[Any] | None,
-        checkpoint: int | None,
-    ) -> tuple[Array, list[State]]:
-        """Run the layers, each on the output of the one before."""
-        engine: Any = functional.unchecked if packed else unchecked(self.engine)
-        run = engine.infer if tapes is None else engine.forward
-        if checkpoint is not None:
-            run = partial(recompute.forward, engine, every=checkpoint)
-        D, H = len(self._directions), self.hidden_size
-        state_n: list[State] = []
-        for layer in range(self.num_layers):
-            both = np.empty((*x.shape[:2], D * H), self.dtype) if D == 2 else None
-            for d in range(D):
-                k, out = layer * D + d, None if both is None else both[:, :, d * H : (d + 1) * H]
-                w, reverse = packed[k] if packed else pick(self.params, self._slots[k]), d == 1
-                y, last, *tape = run(self.cell, x, states[k], w, reverse=reverse, out=out, **form)
-                if tapes is not None:
-                    tapes += tape
-                state_n.append(last)
-            x = y if both is None else both
-        return x, state_n
 
     def _resets(self, resets: Array, shape: tuple[int, ...]) -> Array:
         """Return resets with time first."""
         rule, shape = ("(N, T)", shape[::-1]) if self.batch_first else ("(T, N)", shape)
         validate.array("resets", resets, validate.BOOL, shape, rule)
         return self._swapped(resets)
+
+    def _drawn(self, noise: Noise | None) -> Noise | None:
+        """Return the noise of one call of `forward`, None if this layer has none."""
+        if noise is not None:
+            noise = checked(noise)
+        if not (self.dropout or self.recurrent_dropout or self.zoneout_h or self.zoneout_c):
+            return None
+        return noise or Noise(int(self._rng.integers(2**64, dtype=np.uint64)))
 
     def _check_plain(self) -> None:
         """Refuse a layer that cannot be run step by step, time first."""

@@ -10,16 +10,17 @@ and dtypes are checked in `functional`; wrong ones fail here as NumPy fails.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .noise import DROPOUT, CellNoise, Noise, drawn, scale
 from .ragged import Ragged, zero_before
 from .reference_cells import STEPS, Hidden, Saved, linear_backward, linear_forward
 from .weights import CELLS, Array, State, Weights
 
-__all__ = ["Tape", "backward", "forward", "infer"]
+__all__ = ["Tape", "backward", "dropout", "forward", "infer"]
 __all__ += ["linear_backward", "linear_forward", "softmax_cross_entropy"]
 
 
@@ -37,6 +38,7 @@ class Tape(NamedTuple):
     """(T, N, 1) bool: the steps before a row's end."""
     anew: Array
     """(T, N, 1) bool: the steps that begin from zero."""
+    noise: CellNoise
 
 
 def infer(
@@ -49,11 +51,11 @@ def infer(
     out: Array | None = None,
     lengths: Array | Ragged | None = None,
     resets: Array | None = None,
+    noise: CellNoise | None = None,
 ) -> tuple[Array, State]:
     """Run one layer in one direction for its output alone: `forward` without the tape."""
-    y, state_n, _ = forward(
-        cell, x, state, weights, reverse=reverse, out=out, lengths=lengths, resets=resets
-    )
+    form: Any = {"reverse": reverse, "lengths": lengths, "resets": resets, "noise": noise}
+    y, state_n, _ = forward(cell, x, state, weights, out=out, **form)
     return y, state_n
 
 
@@ -67,6 +69,7 @@ def forward(
     out: Array | None = None,
     lengths: Array | Ragged | None = None,
     resets: Array | None = None,
+    noise: CellNoise | None = None,
 ) -> tuple[Array, State, Tape]:
     """Run one layer in one direction and keep what `backward` needs.
 
@@ -88,6 +91,8 @@ def forward(
         Steps past a row's length leave its state as it is, and y is zero there.
     resets : ndarray (T, N) of bool, optional
         Where true, no state passes between t-1 and t, in either direction.
+    noise : CellNoise, optional
+        Recurrent dropout (Gal and Ghahramani 2016) and zoneout (Krueger et al. 2017).
 
     Returns
     -------
@@ -131,15 +136,17 @@ def forward(
     rows = np.where(valid, rows, 0)  # whatever the padding holds
     a_ih = linear_forward(rows, weight_ih, bias_ih)  # (T, N, G*H)
     step, _ = STEPS[cell]
-    hidden = Hidden(weight_hh, bias_hh, weight_ch)
+    noise = noise or CellNoise(0)
+    hidden = Hidden(weight_hh, bias_hh, weight_ch, noise.seen(N, H, weight_hh.real.dtype))
     saved = []
     for t in reversed(range(T)) if reverse else range(T):
         before = tuple(np.where(anew[t], 0, array) for array in state)
-        after, saved_t = step(a_ih[t], before, hidden)
+        new, saved_t = step(a_ih[t], before, hidden)
+        after = noise.zoned(t, before, new)
         state = tuple(np.where(valid[t], *pair) for pair in zip(after, state, strict=True))
         y[t] = np.where(valid[t], state[0], 0)
         saved.append((t, saved_t))
-    tape = Tape(cell, rows, tokens, weights, saved, valid, anew)
+    tape = Tape(cell, rows, tokens, weights, saved, valid, anew, noise)
     return y, tuple(array.copy() for array in state), tape
 
 
@@ -182,14 +189,15 @@ def backward(
     [3.0, 2.0, 1.0]
     """
     weight_ih, weight_hh, _, _, weight_ch = tape.weights
-    T, N, _ = tape.x.shape
+    (T, N, _), H = tape.x.shape, weight_hh.shape[1]
     if dstate is None:
         dstate = zero_state(tape.cell, N, weight_hh)
     if grads is None:
         grads = tape.weights.zeros_like()
     da_ih = np.empty_like(weight_hh, shape=(T, N, weight_hh.shape[0]))
     hidden = Hidden(weight_hh, np.zeros_like(weight_hh[:, 0]), weight_ch)
-    dhidden = Hidden(*[None if a is None else np.zeros_like(a) for a in hidden])  # type: ignore[arg-type]
+    dhidden = Hidden(*[None if a is None else np.zeros_like(a) for a in hidden[:3]])  # type: ignore[arg-type]
+    hidden = hidden._replace(seen=tape.noise.seen(N, H, weight_hh.real.dtype))
 
     _, step_back = STEPS[tape.cell]
     for t, saved in reversed(tape.saved):
@@ -197,7 +205,9 @@ def backward(
         after = tuple(np.where(valid, array, 0) for array in dstate)
         if dy is not None:  # h went to y[t] and to the next step
             after = (after[0] + np.where(valid, dy[t], 0), *after[1:])
+        after, passing = tape.noise.split(t, after)
         before, da_ih[t], dhidden_t = step_back(after, saved, hidden)
+        before = tuple(a + b for a, b in zip(before, passing, strict=True))
         before = tuple(np.where(anew, 0, array) for array in before)
         dstate = tuple(np.where(valid, *pair) for pair in zip(before, dstate, strict=True))
         for total, new in zip(dhidden, dhidden_t, strict=True):
@@ -205,7 +215,7 @@ def backward(
                 total += new  # every step used the same weights: their gradients add up
     dx_new, dweight_ih, dbias_ih = linear_backward(tape.x, weight_ih, da_ih)
 
-    dweight_hh, dbias_hh, dweight_ch = dhidden
+    dweight_hh, dbias_hh, dweight_ch, _ = dhidden
     new_grads = Weights(dweight_ih, dweight_hh, dbias_ih, dbias_hh, dweight_ch)
     for total, new in zip(grads, new_grads, strict=True):
         if total is not None:
@@ -214,6 +224,16 @@ def backward(
         return None if tape.tokens else dx_new, dstate, grads
     dx += dx_new
     return dx, dstate, grads
+
+
+def dropout(x: Array, p: float, noise: Noise, out: Array | None = None) -> Array:
+    """Return x (T, N, K) with elements zero with probability p, the others scaled; out may be x."""
+    T, N, K = x.shape
+    y, rows = np.empty_like(x) if out is None else out, noise.first_row + np.arange(N)
+    for t in range(T):
+        dropped = drawn(noise.seed, DROPOUT, noise.first_step + t, rows, K, p)
+        y[t] = np.where(dropped, 0, x[t] * x.dtype.type(scale(p)))
+    return y
 
 
 def zero_state(cell: str, N: int, weight_hh: Array) -> State:

@@ -26,6 +26,12 @@ class Hidden(NamedTuple):
     """bias_hh (G*H,)."""
     peepholes: Array | None = None
     """weight_ch (P*H,)."""
+    seen: Array | None = None
+    """(N, H): what weight_hh sees of h, by recurrent dropout; nothing has a gradient by it."""
+
+    def see(self, h: Array) -> Array:
+        """Return h as weight_hh sees it; its own way back."""
+        return h if self.seen is None else h * self.seen
 
 
 Saved: TypeAlias = tuple[Array, ...]  # what one step keeps for its way back, each (N, H)
@@ -44,6 +50,17 @@ def linear_backward(x: Array, weight: Array, dy: Array) -> tuple[Array, Array, A
     return dy @ weight, drows.T @ rows, drows.sum(axis=0)
 
 
+def hidden_forward(h: Array, hidden: Hidden) -> Array:
+    """Return a_hh (N, G*H), the product with what weight_hh sees of h (N, H)."""
+    return linear_forward(hidden.see(h), hidden.weight, hidden.bias)
+
+
+def hidden_backward(h: Array, hidden: Hidden, da_hh: Array) -> tuple[Array, Array, Array]:
+    """Return dh, dweight and dbias of `hidden_forward`."""
+    dh, dweight, dbias = linear_backward(hidden.see(h), hidden.weight, da_hh)
+    return hidden.see(dh), dweight, dbias
+
+
 def sigmoid(a: Array) -> Array:
     """Return σ(a) = 1 / (1 + exp(-a)), in the form whose exp cannot overflow."""
     positive = a.real > 0
@@ -60,7 +77,7 @@ def sigmoid(a: Array) -> Array:
 def rnn_tanh_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved]:
     """Vanilla RNN (Elman 1990): h = tanh(a_ih + a_hh)."""
     (h_prev,) = state
-    a_hh = linear_forward(h_prev, hidden.weight, hidden.bias)
+    a_hh = hidden_forward(h_prev, hidden)
     h = np.tanh(a_ih + a_hh)
     return (h,), (h_prev, h)
 
@@ -69,14 +86,14 @@ def rnn_tanh_backward(dstate: State, saved: Saved, hidden: Hidden) -> StepGrads:
     """Undo `rnn_tanh_forward`."""
     (dh,), (h_prev, h) = dstate, saved
     da = dh * (1 - h * h)  # h = tanh(a_ih + a_hh)
-    dh_prev, *dhidden = linear_backward(h_prev, hidden.weight, da)  # a_hh = linear(h_prev)
+    dh_prev, *dhidden = hidden_backward(h_prev, hidden, da)  # a_hh = linear(h_prev)
     return (dh_prev,), da, Hidden(*dhidden)
 
 
 def rnn_relu_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved]:
     """RNN with rectifier (Le et al. 2015): h = max(0, a_ih + a_hh)."""
     (h_prev,) = state
-    a = a_ih + linear_forward(h_prev, hidden.weight, hidden.bias)
+    a = a_ih + hidden_forward(h_prev, hidden)
     h = np.where(a.real <= 0, 0, a)  # 0 where a <= 0, not a where a > 0: NaN stays NaN
     return (h,), (h_prev, h)
 
@@ -85,7 +102,7 @@ def rnn_relu_backward(dstate: State, saved: Saved, hidden: Hidden) -> StepGrads:
     """Undo `rnn_relu_forward`: the gradient passes where the unit was on."""
     (dh,), (h_prev, h) = dstate, saved
     da = np.where(h.real <= 0, 0, dh)  # h = max(0, a)
-    dh_prev, *dhidden = linear_backward(h_prev, hidden.weight, da)  # a = a_ih + linear(...)
+    dh_prev, *dhidden = hidden_backward(h_prev, hidden, da)  # a = a_ih + linear(...)
     return (dh_prev,), da, Hidden(*dhidden)
 
 
@@ -98,7 +115,7 @@ def lstm_forward(
     gates (Greff et al. 2017) there is no gate i: i = 1 - f.
     """
     h_prev, c_prev = state
-    a = a_ih + linear_forward(h_prev, hidden.weight, hidden.bias)
+    a = a_ih + hidden_forward(h_prev, hidden)
     *a_i, a_f, a_g, a_o = np.split(a, 3 if coupled else 4, axis=1)
     *p_i, p_f, p_o = peepholes(hidden, coupled)
     f = sigmoid(a_f + p_f * c_prev)
@@ -127,7 +144,7 @@ def lstm_backward(dstate: State, saved: Saved, hidden: Hidden, coupled: bool = F
     for da_gate, p_gate in zip([*da_i, da_f], [*p_i, p_f], strict=True):
         dc_prev = dc_prev + da_gate * p_gate
     da = np.concatenate([*da_i, da_f, da_g, da_o], axis=1)  # split(a_ih + a_hh)
-    dh_prev, dweight, dbias = linear_backward(h_prev, hidden.weight, da)  # a_hh = linear(h_prev)
+    dh_prev, dweight, dbias = hidden_backward(h_prev, hidden, da)  # a_hh = linear(h_prev)
     seen = [*((da_gate, c_prev) for da_gate in (*da_i, da_f)), (da_o, c)]
     dpeepholes = np.concatenate([(da_gate * c_seen).sum(axis=0) for da_gate, c_seen in seen])
     return (dh_prev, dc_prev), da, Hidden(dweight, dbias, dpeepholes)
@@ -147,7 +164,7 @@ def gru_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved
     with the rows of z, [H:2*H], negated in both weights and both biases.
     """
     (h_prev,) = state
-    a_hh = linear_forward(h_prev, hidden.weight, hidden.bias)
+    a_hh = hidden_forward(h_prev, hidden)
     (ih_r, ih_z, ih_n), (hh_r, hh_z, hh_n) = np.split(a_ih, 3, axis=1), np.split(a_hh, 3, axis=1)
     r, z = sigmoid(ih_r + hh_r), sigmoid(ih_z + hh_z)
     n = np.tanh(ih_n + r * hh_n)
@@ -164,7 +181,7 @@ def gru_backward(dstate: State, saved: Saved, hidden: Hidden) -> StepGrads:
     da_r, da_z = dr * r * (1 - r), dz * z * (1 - z)  # r, z = sigmoid
     da_ih = np.concatenate([da_r, da_z, dih_n], axis=1)  # split(a_ih), split(a_hh)
     da_hh = np.concatenate([da_r, da_z, dhh_n], axis=1)
-    dh_more, *dhidden = linear_backward(h_prev, hidden.weight, da_hh)  # linear(h_prev)
+    dh_more, *dhidden = hidden_backward(h_prev, hidden, da_hh)  # linear(h_prev)
     return (dh_prev + dh_more,), da_ih, Hidden(*dhidden)
 
 
@@ -175,9 +192,10 @@ def gru_reset_before_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple
         np.split(array, 3) for array in (hidden.weight, hidden.bias)
     )
     ih_r, ih_z, ih_n = np.split(a_ih, 3, axis=1)
-    r = sigmoid(ih_r + linear_forward(h_prev, w_r, b_r))
-    z = sigmoid(ih_z + linear_forward(h_prev, w_z, b_z))
-    rh = r * h_prev
+    h_seen = hidden.see(h_prev)
+    r = sigmoid(ih_r + linear_forward(h_seen, w_r, b_r))
+    z = sigmoid(ih_z + linear_forward(h_seen, w_z, b_z))
+    rh = hidden.see(r * h_prev)
     n = np.tanh(ih_n + linear_forward(rh, w_n, b_n))
     h = (1 - z) * n + z * h_prev
     return (h,), (h_prev, r, z, rh, n)
@@ -190,13 +208,15 @@ def gru_reset_before_backward(dstate: State, saved: Saved, hidden: Hidden) -> St
     dz, dn, dh_prev = dh * (h_prev - n), dh * (1 - z), dh * z  # h = (1 - z) * n + z * h_prev
     da_n = dn * (1 - n * n)  # n = tanh(ih_n + linear(rh, w_n, b_n))
     drh, dw_n, db_n = linear_backward(rh, w_n, da_n)
-    dr, dh_rh = drh * h_prev, drh * r  # rh = r * h_prev
+    drh = hidden.see(drh)  # rh = see(r * h_prev)
+    dr, dh_rh = drh * h_prev, drh * r
     da_r, da_z = dr * r * (1 - r), dz * z * (1 - z)  # r, z = sigmoid
-    dh_z, dw_z, db_z = linear_backward(h_prev, w_z, da_z)
-    dh_r, dw_r, db_r = linear_backward(h_prev, w_r, da_r)
+    h_seen = hidden.see(h_prev)
+    dh_z, dw_z, db_z = linear_backward(h_seen, w_z, da_z)
+    dh_r, dw_r, db_r = linear_backward(h_seen, w_r, da_r)
     da = np.concatenate([da_r, da_z, da_n], axis=1)  # split(a_ih), split(hidden)
     dhidden = Hidden(np.concatenate([dw_r, dw_z, dw_n]), np.concatenate([db_r, db_z, db_n]))
-    return (dh_prev + dh_rh + dh_z + dh_r,), da, dhidden
+    return (dh_prev + dh_rh + hidden.see(dh_z + dh_r),), da, dhidden
 
 
 STEPS: dict[str, tuple[Callable[..., tuple[State, Saved]], Callable[..., StepGrads]]] = {

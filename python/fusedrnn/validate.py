@@ -221,6 +221,15 @@ def size(name: str, value: object) -> int:
     return integer(name, value, 1, LARGEST_SIZE)
 
 
+def probability(name: str, value: object) -> float:
+    """Return a number in [0, 1] as float."""
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected a number, got {_describe(value)}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected 0 to 1, got {value}")
+    return float(value)
+
+
 def flag(name: str, value: object) -> bool:
     """Return True or False."""
     if value is True or value is False:

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""A layer's stack, forward and back: one call of the engine for each layer and direction.
+
+Slot l*D + d is layer l, direction d. T time steps, N sequences, H hidden units, D directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from . import functional, recompute
+from .noise import CellNoise, Noise, of_slot
+from .parameters import Engine, pick, unchecked
+from .weights import Array, State
+
+if TYPE_CHECKING:
+    from .recurrent import Recurrent
+
+__all__ = ["LayerTape"]
+
+
+@dataclass(slots=True, eq=False)
+class LayerTape:
+    """What a layer's `forward` keeps for its `backward`, which leaves it as it was.
+
+    It refers to x, the weights and the outputs: they must not change in between.
+    """
+
+    layer: object = field(repr=False)
+    engine: Engine = field(repr=False)
+    shape: tuple[int, ...]
+    """That of y."""
+    tapes: list[Any] = field(repr=False)
+    """The engine's, slot by slot."""
+    noise: Noise | None
+    """What dropout and zoneout were drawn from; None without them."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the kernels' records, in bytes; x, the outputs and the weights come on top."""
+        return sum(tape.nbytes for tape in self.tapes)
+
+
+class How(NamedTuple):
+    """How a call runs, beside its arrays."""
+
+    form: dict[str, Array | None]
+    """lengths and resets."""
+    noise: Noise | None = None
+    """For training."""
+    packed: Sequence[Any] | None = None
+    checkpoint: int | None = None
+
+
+def forward(
+    layer: Recurrent[Any],
+    x: Array,
+    states: list[State | None],
+    how: How,
+    tapes: list[Any] | None = None,
+) -> tuple[Array, list[State]]:
+    """Run the layers, each on the output of the one before; fill the tapes if there is a list."""
+    engine: Any = functional.unchecked if how.packed else unchecked(layer.engine)
+    run = engine.infer if tapes is None else engine.forward
+    if how.checkpoint is not None:
+        run = partial(recompute.forward, engine, every=how.checkpoint)
+    D, H = len(layer._directions), layer.hidden_size
+    state_n: list[State] = []
+    for l in range(layer.num_layers):
+        if l and how.noise and layer.dropout:
+            x = engine.dropout(x, layer.dropout, _of_slot(how.noise, l))
+        both = np.empty((*x.shape[:2], D * H), layer.dtype) if D == 2 else None
+        for d in range(D):
+            k, out = l * D + d, None if both is None else both[:, :, d * H : (d + 1) * H]
+            weights = how.packed[k] if how.packed else pick(layer.params, layer._slots[k])
+            form = how.form | _noise(layer, how.noise, k)
+            y, last, *tape = run(layer.cell, x, states[k], weights, reverse=d == 1, out=out, **form)
+            if tapes is not None:
+                tapes += tape
+            state_n.append(last)
+        x = y if both is None else both
+    return x, state_n
+
+
+def backward(
+    layer: Recurrent[Any], tape: LayerTape, dy: Array | None, dstates: list[State | None]
+) -> tuple[Array | None, list[State]]:
+    """Go back through the layers, adding into their gradients."""
+    engine, D, H = unchecked(tape.engine), len(layer._directions), layer.hidden_size
+    dstate_0: list[State] = [()] * len(layer._slots)
+    dx = dy
+    for l in reversed(range(layer.num_layers)):
+        dy, dx = dx, None
+        for d in range(D):
+            k, dy_d = l * D + d, None if dy is None else dy[:, :, d * H : (d + 1) * H]
+            own = isinstance(tape.tapes[k], recompute.Tape)
+            back = recompute.backward if own else engine.backward
+            grads = pick(layer.grads, layer._slots[k])
+            dx, dstate_0[k], _ = back(tape.tapes[k], dy_d, dstates[k], dx=dx, grads=grads)
+        if l and tape.noise and layer.dropout and dx is not None:
+            dx = engine.dropout(dx, layer.dropout, _of_slot(tape.noise, l), out=dx)
+    return dx, dstate_0
+
+
+def _of_slot(noise: Noise, slot: int) -> Noise:
+    return noise._replace(seed=of_slot(noise, slot))
+
+
+def _noise(layer: Recurrent[Any], noise: Noise | None, slot: int) -> dict[str, Any]:
+    """Return the noise of one slot as an option of the engine, if it has any."""
+    zoneout = layer.zoneout_h, layer.zoneout_c
+    if noise is None and any(zoneout):
+        return {"noise": CellNoise(0, zoneout=zoneout, expected=True)}
+    if noise is None or not (layer.recurrent_dropout or any(zoneout)):
+        return {}
+    seed, first = of_slot(noise, slot), (noise.first_step, noise.first_row)
+    return {"noise": CellNoise(seed, layer.recurrent_dropout, zoneout, False, *first)}
