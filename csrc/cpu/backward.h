@@ -214,6 +214,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   }
 
   void weight_gradients(const Chunk& chunk, const Gates& d, bool add) {
+    if (!a.dweights.weight_ih) return;
     const RowOrder order{chunk.rows, !a.reverse};
     const auto& out = a.dweights;
     Real* strip = at.strip + me * at.strip_size;
@@ -289,6 +290,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
 
   // f(sum, dweight) for every element of W_ih's own rows
   template <class F> void for_token_sums(F&& f) {
+    if (!a.dweights.weight_ih) return;
     for (int b = own_b0; b < own_b1; b++)
       for (int g = 0; g < G; g++)
         for (long u = 0; u < lanes_of<Real>(z.H, b); u++) {

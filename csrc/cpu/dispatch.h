@@ -19,6 +19,7 @@ template <class Real> struct CellKernels {
   long (*backward_size)(const BackwardArgs<Real>&);
   void (*forward)(const ForwardArgs<Real>&, Team&, int me);
   void (*backward)(const BackwardArgs<Real>&, Team&, int me);
+  void (*states_before)(const BackwardArgs<Real>&, Real* const* out);
 };
 
 template <class Real> struct Kernels {

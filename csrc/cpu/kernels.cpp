@@ -6,6 +6,7 @@
 #include "forward.h"
 #include "linear.h"
 #include "loss.h"
+#include "states.h"
 
 #define STRING(x) #x
 #define NAME_OF(x) STRING(x)
@@ -48,7 +49,8 @@ template <class Real> constexpr Kernels<Real> table() {
                                Forward<C, Real>::size,
                                Backward<C, Real>::size,
                                forward<C, Real>,
-                               backward<C, Real>};
+                               backward<C, Real>,
+                               states_before<C, Real>};
   });
   k.linear_forward_size = linear_forward_size<Real>;
   k.linear_backward_size = linear_backward_size<Real>;

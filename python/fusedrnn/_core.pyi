@@ -43,10 +43,12 @@ def backward(
     dstate_n: State | None,
     dx: Array | None,
     dx_add: bool,
-    dweights: Five,
+    dweights: Five | None,
     add: bool,
     dstate_0: State,
 ) -> None: ...
+def states_before(tape: Tape, y: Array, out: State) -> None: ...
+def tape_nbytes(cell: str, is_double: bool, N: int, H: int, rows: int) -> int: ...
 
 class Packed:
     """Weights in the order in which the kernels read them, from `pack`."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One layer in one direction on the fused kernels: check, allocate, run.
 
-The same three functions with the same arguments are in `reference`, in plain NumPy.
+The same functions with the same arguments are in `reference`, in plain NumPy.
 Sizes: T time steps, N sequences, I inputs, H hidden units, G gates.
 """
 
@@ -15,7 +15,7 @@ from . import _core, validate
 from .ragged import Ragged, zero_before
 from .weights import CELLS, Array, State, Weights
 
-__all__ = ["Tape", "backward", "forward", "infer"]
+__all__ = ["Tape", "backward", "backward_state", "forward", "infer"]
 
 
 @dataclass(slots=True, eq=False)
@@ -33,11 +33,25 @@ class Tape:
     core: _core.Tape = field(repr=False)
     ragged: Ragged | None = field(repr=False)
     """With lengths: x and y are copies without the padding."""
+    reverse: bool
+    anew: Array | None = field(repr=False)
+    """(T, N) bool: the steps that begin from zero; None without resets."""
 
     @property
     def nbytes(self) -> int:
         """Memory of the kernel's record, in bytes; x, y and the weights come on top."""
         return self.core.nbytes
+
+    def one_step(self) -> Tape:
+        """Return the tape of all steps as the rows of one, each with the state before it.
+
+        The rows stand as in x, (1, R, ...).
+        """
+        rows = self.y.shape[0] * self.y.shape[1], self.y.shape[2]
+        before = tuple([np.empty(rows, self.y.dtype) for _ in CELLS[self.cell].state_letters])
+        _core.states_before(self.core, self.y, before)
+        x = self.x.reshape(1, rows[0], *self.x.shape[2:])
+        return forward(self.cell, x, before, self.weights)[2]
 
 
 def infer(
@@ -128,10 +142,10 @@ def forward(
     [[3.0, 3.0]]
     """
     core = _core.Tape()
-    y, state_n, x_run, y_run, ragged = _run(
+    y, state_n, x_run, y_run, ragged, anew = _run(
         cell, x, state, weights, reverse, out, core, lengths, resets
     )
-    return y, state_n, Tape(cell, x_run, y_run, weights, core, ragged)
+    return y, state_n, Tape(cell, x_run, y_run, weights, core, ragged, reverse, anew)
 
 
 def backward(
@@ -175,15 +189,8 @@ def backward(
         A shape that does not fit; an array that is not C-contiguous; dx or grads read-only or
         sharing memory with what is read.
     """
-    if type(tape) is not Tape:
-        raise TypeError(f"tape: expected the Tape of functional.forward, got {type(tape).__name__}")
+    T, N, H = _check_errors(tape, dy, dstate)
     x, y, weights, ragged = tape.x, tape.y, tape.weights, tape.ragged
-    letters = validate.cell(tape.cell).state_letters
-    (T, N), H = y.shape[:2] if ragged is None else ragged.shape, y.shape[2]
-    if dy is not None:
-        validate.rows("dy", dy, y.dtype, (T, N, H), "(T, N, H)")
-    if dstate is not None:
-        validate.state(dstate, validate.DSTATE_NAMES[letters], y.dtype, (N, H), "(N, H)")
     if dx is not None:
         _check_dx(dx, dy, x, y, (T, N))
     if grads is not None:
@@ -192,12 +199,37 @@ def backward(
     if ragged is not None:
         return _backward_ragged(tape, ragged, dy, dstate, dx, dweights, grads is not None)
     into = np.empty(x.shape, y.dtype) if dx is None and x.ndim == 3 else dx
-    dstate_0 = tuple([np.empty((N, H), y.dtype) for _ in letters])
+    dstate_0 = tuple([np.empty((N, H), y.dtype) for _ in CELLS[tape.cell].state_letters])
     _core.backward(
         tape.core, x, y, weights, dy, dstate,
         into, dx is not None, dweights, grads is not None, dstate_0,
     )  # fmt: skip
     return into, dstate_0, dweights
+
+
+def backward_state(tape: Tape, dy: Array | None, dstate: State | None = None) -> State:
+    """Return dstate_0 of `backward` without the work for its other results.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weights = Weights(np.ones((1, 2)), np.ones((1, 1)), None, None)
+    >>> y, _, tape = forward("rnn_relu", np.array([[0], [1], [1]]), None, weights)
+    >>> backward_state(tape, np.ones_like(y))[0].tolist()
+    [[3.0]]
+    """
+    _, N, H = _check_errors(tape, dy, dstate)
+    y, ragged = tape.y, tape.ragged
+    rows = N if ragged is None else len(ragged.rows)
+    packed = dstate if ragged is None else ragged.pack_state(dstate)
+    if ragged is not None and dy is not None:
+        dy = ragged.pack(dy)
+    dstate_0 = tuple([np.empty((rows, H), y.dtype) for _ in CELLS[tape.cell].state_letters])
+    _core.backward(
+        tape.core, tape.x, y, tape.weights, dy, packed,
+        None, False, None, False, dstate_0,
+    )  # fmt: skip
+    return dstate_0 if ragged is None else ragged.unpack_state(dstate_0, dstate)
 
 
 def _backward_ragged(
@@ -237,8 +269,8 @@ def _run(
     core: _core.Tape | None,
     lengths: Array | Ragged | None,
     resets: Array | None,
-) -> tuple[Array, State, Array, Array, Ragged | None]:
-    """Check, allocate and run; return y, state_n, x and y as the kernel saw them, and the rows."""
+) -> tuple[Array, State, Array, Array, Ragged | None, Array | None]:
+    """Check, allocate and run; return y, state_n, and what a Tape has of the run."""
     letters = validate.cell(cell).state_letters
     if core is None and isinstance(weights, _core.Packed):
         dtype, I, H = validate.packed(weights, cell)
@@ -266,7 +298,7 @@ def _run(
     if ragged is None:
         state_n = tuple([np.empty((N, H), dtype) for _ in letters])
         _call(cell, weights, x, state, reverse, out, state_n, core, None, resets)
-        return out, state_n, x, out, None
+        return out, state_n, x, out, None, resets
 
     x_run = ragged.pack(x)
     y_run = np.empty((*x_run.shape[:2], H), dtype)
@@ -276,7 +308,7 @@ def _run(
         core, ragged.first_row, None if resets is None else ragged.pack(resets),
     )  # fmt: skip
     y = ragged.unpack(y_run, out)
-    return y, ragged.unpack_state(state_n, state), x_run, y_run, ragged
+    return y, ragged.unpack_state(state_n, state), x_run, y_run, ragged, resets
 
 
 def _call(
@@ -295,6 +327,19 @@ def _call(
         _core.infer(weights, x, state, reverse, y, state_n, first_row, resets)
     else:
         _core.forward(cell, x, weights, state, reverse, y, state_n, core, first_row, resets)
+
+
+def _check_errors(tape: Tape, dy: Array | None, dstate: State | None) -> tuple[int, int, int]:
+    """Check what a backward pass is given, and return T, N and H."""
+    if type(tape) is not Tape:
+        raise TypeError(f"tape: expected the Tape of functional.forward, got {type(tape).__name__}")
+    y, letters = tape.y, validate.cell(tape.cell).state_letters
+    (T, N), H = y.shape[:2] if tape.ragged is None else tape.ragged.shape, y.shape[2]
+    if dy is not None:
+        validate.rows("dy", dy, y.dtype, (T, N, H), "(T, N, H)")
+    if dstate is not None:
+        validate.state(dstate, validate.DSTATE_NAMES[letters], y.dtype, (N, H), "(N, H)")
+    return T, N, H
 
 
 def _check_dx(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from . import functional, recompute, validate
+from . import functional, recompute, truncated, validate
 from .parameters import Engine, Names, Parameters, Shapes, names_of_weights, pick, shapes_of_weights
 from .weights import CELLS, Array, State
 
@@ -180,7 +180,12 @@ class Recurrent(Parameters, Generic[LayerState]):
         return y, state_n, LayerTape(self, engine, y.shape, tapes)
 
     def backward(
-        self, tape: LayerTape, dy: Array | None, dstate: LayerState | None = None
+        self,
+        tape: LayerTape,
+        dy: Array | None,
+        dstate: LayerState | None = None,
+        *,
+        truncate: int | None = None,
     ) -> tuple[Array | None, LayerState]:
         """Backpropagate through time and add the weights' gradients into `grads`.
 
@@ -194,6 +199,10 @@ class Recurrent(Parameters, Generic[LayerState]):
             Gradient of y; None is zeros, for a loss of the state alone.
         dstate : as state, optional
             Gradient of the state that `forward` returned; None is zeros.
+        truncate : int >= 0, optional
+            The error of a step reaches back over so many state transitions of each layer, no
+            further. Each costs a product of W_hh with all steps at once; None, or T and more, is
+            the whole way. Not after `forward(checkpoint=...)`.
 
         Returns
         -------
@@ -206,7 +215,8 @@ class Recurrent(Parameters, Generic[LayerState]):
         TypeError
             An argument, or an array put into `grads`, of another kind or dtype.
         ValueError
-            The tape of another layer; a shape that does not fit; an array that is not C-contiguous.
+            The tape of another layer; a shape that does not fit; an array that is not C-contiguous;
+            `truncate` after `forward(checkpoint=...)`.
         """
         self._check_tape(tape, LayerTape)
         rule = "(N, T, D*H)" if self.batch_first else "(T, N, D*H)"
@@ -214,6 +224,7 @@ class Recurrent(Parameters, Generic[LayerState]):
             validate.array("dy", dy, self.dtype, tape.shape, rule)
         dstates = self._split(dstate, tape.shape[not self.batch_first], validate.DSTATE_NAMES)
         self._check_grads()
+        back = _way_back(tape, truncate)
 
         D, H = len(self._directions), self.hidden_size
         dstate_0: list[State] = [()] * len(self._slots)
@@ -223,8 +234,6 @@ class Recurrent(Parameters, Generic[LayerState]):
             for d in range(D):
                 k, dy_d = layer * D + d, None if dy is None else dy[:, :, d * H : (d + 1) * H]
                 grads = pick(self.grads, self._slots[k])
-                own = isinstance(tape.tapes[k], recompute.Tape)
-                back = recompute.backward if own else tape.engine.backward
                 dx, dstate_0[k], _ = back(tape.tapes[k], dy_d, dstates[k], dx=dx, grads=grads)
         return None if dx is None else self._swapped(dx), self._join(dstate_0)
 
@@ -315,6 +324,17 @@ class Recurrent(Parameters, Generic[LayerState]):
         else:
             parts = tuple([np.array(slots) for slots in zip(*states, strict=True)])
         return parts if self._letters == "hc" else parts[0]  # type: ignore[no-any-return]
+
+
+def _way_back(tape: LayerTape, truncate: int | None) -> Any:
+    """Return what takes an engine's tape and the gradients of its outputs back."""
+    recomputed = isinstance(tape.tapes[0], recompute.Tape)
+    if truncate is None:
+        return recompute.backward if recomputed else tape.engine.backward
+    truncate = validate.integer("truncate", truncate, 0)
+    if recomputed:
+        raise ValueError(f"truncate: expected None after forward(checkpoint=...), got {truncate}")
+    return partial(truncated.backward, tape.engine, truncate=truncate)
 
 
 def not_yet(name: str, value: object, default: object) -> None:

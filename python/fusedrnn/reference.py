@@ -19,7 +19,7 @@ from .ragged import Ragged, zero_before
 from .reference_cells import STEPS, Hidden, Saved, linear_backward, linear_forward
 from .weights import CELLS, Array, State, Weights
 
-__all__ = ["Tape", "backward", "forward", "infer"]
+__all__ = ["Tape", "backward", "backward_state", "forward", "infer"]
 __all__ += ["linear_backward", "linear_forward", "softmax_cross_entropy"]
 
 
@@ -33,10 +33,19 @@ class Tape(NamedTuple):
     weights: Weights
     saved: list[tuple[int, Saved]]
     """(t, what step t kept), in the order in which the steps ran."""
-    valid: Array
-    """(T, N, 1) bool: the steps before a row's end."""
+    ragged: Ragged
+    """Of the lengths; T without them."""
+    reverse: bool
     anew: Array
-    """(T, N, 1) bool: the steps that begin from zero."""
+    """(T, N) bool: the steps that begin from zero."""
+
+    def one_step(self) -> Tape:
+        """Return the tape of all steps as the rows of one, each with the state before it."""
+        saved = dict(self.saved)  # each begins with the state before the step
+        in_time = [saved[t][: CELLS[self.cell].states] for t in range(len(self.x))]
+        state = tuple([self.ragged.pack(np.array(a))[0] for a in zip(*in_time, strict=True)])
+        tape = forward(self.cell, self.ragged.pack(self.x), state, self.weights)[2]
+        return tape._replace(tokens=self.tokens)
 
 
 def infer(
@@ -124,22 +133,23 @@ def forward(
     state = tuple(array.copy() for array in state)  # the tape must not see later changes of it
     y = np.empty_like(weight_hh, shape=(T, N, H)) if out is None else out
 
-    ragged = lengths if isinstance(lengths, Ragged) or lengths is None else Ragged(lengths, T)
-    valid = np.ones((T, N), bool) if ragged is None else ragged.valid
+    if lengths is None:
+        lengths = np.full(N, T)
+    ragged = lengths if isinstance(lengths, Ragged) else Ragged(lengths, T)
     anew = np.zeros((T, N), bool) if resets is None else zero_before(resets, ragged, reverse)
-    valid, anew = valid[..., np.newaxis], anew[..., np.newaxis]
+    valid = ragged.valid[..., np.newaxis]
     rows = np.where(valid, rows, 0)  # whatever the padding holds
     a_ih = linear_forward(rows, weight_ih, bias_ih)  # (T, N, G*H)
     step, _ = STEPS[cell]
     hidden = Hidden(weight_hh, bias_hh, weight_ch)
     saved = []
     for t in reversed(range(T)) if reverse else range(T):
-        before = tuple(np.where(anew[t], 0, array) for array in state)
+        before = tuple(np.where(anew[t, :, np.newaxis], 0, array) for array in state)
         after, saved_t = step(a_ih[t], before, hidden)
         state = tuple(np.where(valid[t], *pair) for pair in zip(after, state, strict=True))
         y[t] = np.where(valid[t], state[0], 0)
         saved.append((t, saved_t))
-    tape = Tape(cell, rows, tokens, weights, saved, valid, anew)
+    tape = Tape(cell, rows, tokens, weights, saved, ragged, reverse, anew)
     return y, tuple(array.copy() for array in state), tape
 
 
@@ -193,7 +203,7 @@ def backward(
 
     _, step_back = STEPS[tape.cell]
     for t, saved in reversed(tape.saved):
-        valid, anew = tape.valid[t], tape.anew[t]
+        valid, anew = (a[t, :, np.newaxis] for a in (tape.ragged.valid, tape.anew))
         after = tuple(np.where(valid, array, 0) for array in dstate)
         if dy is not None:  # h went to y[t] and to the next step
             after = (after[0] + np.where(valid, dy[t], 0), *after[1:])
@@ -214,6 +224,11 @@ def backward(
         return None if tape.tokens else dx_new, dstate, grads
     dx += dx_new
     return dx, dstate, grads
+
+
+def backward_state(tape: Tape, dy: Array | None, dstate: State | None = None) -> State:
+    """Return the gradient of the state before the first step alone."""
+    return backward(tape, dy, dstate)[1]
 
 
 def zero_state(cell: str, N: int, weight_hh: Array) -> State:
