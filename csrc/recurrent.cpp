@@ -122,30 +122,24 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   run_team(a.plan.threads, [&](Team& team, int me) { cell.backward(a, team, me); });
 }
 
-template <class Real> void states_before(const Tape& tape, py::handle y, py::handle out) {
+template <class Real> Tape one_step(const Tape& tape, py::handle y) {
   const CellKernels<Real>& cell = tape.isa->kernels<Real>().cells[tape.cell];
   BackwardArgs<Real> a{};
   a.size = tape.size;
   a.form = tape.form.view();
   a.reverse = tape.reverse;
   a.tape = static_cast<const Real*>(tape.buffer.data());
-  const long R = rows_of(a), H = a.size.H;
-  const bool packed = a.form.first_row;
-  const auto rows = row_pointer<const Real>(y, "y", {packed ? 1 : a.size.T, packed ? R : a.size.N, H});
+  const long R = rows_of(a), T = a.form.first_row ? 1 : a.size.T;
+  const Rows<const Real> rows = row_pointer<const Real>(y, "y", {T, R / T, a.size.H});
   a.y = rows.data;
   a.y_row = rows.row;
-  Real* states[kMaxStates] = {};
-  const py::tuple arrays = items(out, "out", cell.states);
-  Regions regions;
-  regions.reads(a.y, span(a, a.y_row));
-  for (int i = 0; i < cell.states; i++) {
-    states[i] = pointer<Real>(arrays[i], "out", {R, H});
-    regions.writes(states[i], R * H, "out");
-  }
-  regions.check();
 
   const py::gil_scoped_release release;
-  cell.states_before(a, states);
+  const Sizes size{1, R, a.size.I, a.size.H};
+  const std::size_t used = bytes<Real>(cell.tape_size(size, R));
+  Buffer kept(used);
+  cell.one_step(a, static_cast<Real*>(kept.data()));
+  return {std::move(kept), used, tape.isa, tape.cell, tape.is_double, false, tape.tokens, size, {}};
 }
 
 template <class Real> std::size_t tape_size(const std::string& name, const Sizes& z, long rows) {
@@ -187,13 +181,12 @@ void bind_recurrent(py::module_& m) {
       "Fills, or adds to, dx, dweights and dstate_0; dx and dweights unless None.");
 
   m.def(
-      "states_before",
-      [](py::object tape_object, py::object y, py::object out) {
+      "one_step",
+      [](py::object tape_object, py::object y) {
         const Tape& tape = filled_tape(tape_object);
-        const auto run = tape.is_double ? states_before<double> : states_before<float>;
-        run(tape, y, out);
+        return tape.is_double ? one_step<double>(tape, y) : one_step<float>(tape, y);
       },
-      py::arg("tape"), py::arg("y"), py::arg("out"), "Fills out, (R, H) each: the state before every row's step.");
+      py::arg("tape"), py::arg("y"), "A tape of all steps as the rows of one, (1, R, ...), each with the state before it.");
 
   m.def(
       "tape_nbytes",

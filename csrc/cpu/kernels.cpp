@@ -6,7 +6,7 @@
 #include "forward.h"
 #include "linear.h"
 #include "loss.h"
-#include "states.h"
+#include "one_step.h"
 
 #define STRING(x) #x
 #define NAME_OF(x) STRING(x)
@@ -50,7 +50,7 @@ template <class Real> constexpr Kernels<Real> table() {
                                Backward<C, Real>::size,
                                forward<C, Real>,
                                backward<C, Real>,
-                               states_before<C, Real>};
+                               one_step<C, Real>};
   });
   k.linear_forward_size = linear_forward_size<Real>;
   k.linear_backward_size = linear_backward_size<Real>;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One layer in one direction on the fused kernels: check, allocate, run.
 
-The same functions with the same arguments are in `reference`, in plain NumPy.
+The same three functions with the same arguments are in `reference`, in plain NumPy.
 Sizes: T time steps, N sequences, I inputs, H hidden units, G gates.
 """
 
@@ -15,12 +15,12 @@ from . import _core, validate
 from .ragged import Ragged, zero_before
 from .weights import CELLS, Array, State, Weights
 
-__all__ = ["Tape", "backward", "backward_state", "forward", "infer"]
+__all__ = ["Tape", "backward", "forward", "infer"]
 
 
 @dataclass(slots=True, eq=False)
 class Tape:
-    """What `forward` keeps for `backward`: references to x, y and weights, and the kernel's record.
+    """What `forward` keeps for `backward`: references to its arrays, and the kernel's record.
 
     Nothing it refers to may change before `backward`, which leaves the tape as it was: it may run
     again.
@@ -43,15 +43,18 @@ class Tape:
         return self.core.nbytes
 
     def one_step(self) -> Tape:
-        """Return the tape of all steps as the rows of one, each with the state before it.
+        """Return the tape of all steps as the rows of one, (1, R, ...), each from its own state."""
+        R = self.y.shape[0] * self.y.shape[1]
+        x, y = (a.reshape(1, R, *a.shape[2:]) for a in (self.x, self.y))
+        core = _core.one_step(self.core, self.y)
+        return Tape(self.cell, x, y, self.weights, core, None, False, None)
 
-        The rows stand as in x, (1, R, ...).
-        """
-        rows = self.y.shape[0] * self.y.shape[1], self.y.shape[2]
-        before = tuple([np.empty(rows, self.y.dtype) for _ in CELLS[self.cell].state_letters])
-        _core.states_before(self.core, self.y, before)
-        x = self.x.reshape(1, rows[0], *self.x.shape[2:])
-        return forward(self.cell, x, before, self.weights)[2]
+    def send_back(self, dy: Array | None, after: State, before: State) -> None:
+        """Fill `before` with dstate_0 of a backward pass from dy and `after`, and do no more."""
+        _core.backward(
+            self.core, self.x, self.y, self.weights, dy, after,
+            None, False, None, False, before,
+        )  # fmt: skip
 
 
 def infer(
@@ -189,8 +192,15 @@ def backward(
         A shape that does not fit; an array that is not C-contiguous; dx or grads read-only or
         sharing memory with what is read.
     """
-    T, N, H = _check_errors(tape, dy, dstate)
+    if type(tape) is not Tape:
+        raise TypeError(f"tape: expected the Tape of functional.forward, got {type(tape).__name__}")
     x, y, weights, ragged = tape.x, tape.y, tape.weights, tape.ragged
+    letters = validate.cell(tape.cell).state_letters
+    (T, N), H = y.shape[:2] if ragged is None else ragged.shape, y.shape[2]
+    if dy is not None:
+        validate.rows("dy", dy, y.dtype, (T, N, H), "(T, N, H)")
+    if dstate is not None:
+        validate.state(dstate, validate.DSTATE_NAMES[letters], y.dtype, (N, H), "(N, H)")
     if dx is not None:
         _check_dx(dx, dy, x, y, (T, N))
     if grads is not None:
@@ -199,37 +209,12 @@ def backward(
     if ragged is not None:
         return _backward_ragged(tape, ragged, dy, dstate, dx, dweights, grads is not None)
     into = np.empty(x.shape, y.dtype) if dx is None and x.ndim == 3 else dx
-    dstate_0 = tuple([np.empty((N, H), y.dtype) for _ in CELLS[tape.cell].state_letters])
+    dstate_0 = tuple([np.empty((N, H), y.dtype) for _ in letters])
     _core.backward(
         tape.core, x, y, weights, dy, dstate,
         into, dx is not None, dweights, grads is not None, dstate_0,
     )  # fmt: skip
     return into, dstate_0, dweights
-
-
-def backward_state(tape: Tape, dy: Array | None, dstate: State | None = None) -> State:
-    """Return dstate_0 of `backward` without the work for its other results.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> weights = Weights(np.ones((1, 2)), np.ones((1, 1)), None, None)
-    >>> y, _, tape = forward("rnn_relu", np.array([[0], [1], [1]]), None, weights)
-    >>> backward_state(tape, np.ones_like(y))[0].tolist()
-    [[3.0]]
-    """
-    _, N, H = _check_errors(tape, dy, dstate)
-    y, ragged = tape.y, tape.ragged
-    rows = N if ragged is None else len(ragged.rows)
-    packed = dstate if ragged is None else ragged.pack_state(dstate)
-    if ragged is not None and dy is not None:
-        dy = ragged.pack(dy)
-    dstate_0 = tuple([np.empty((rows, H), y.dtype) for _ in CELLS[tape.cell].state_letters])
-    _core.backward(
-        tape.core, tape.x, y, tape.weights, dy, packed,
-        None, False, None, False, dstate_0,
-    )  # fmt: skip
-    return dstate_0 if ragged is None else ragged.unpack_state(dstate_0, dstate)
 
 
 def _backward_ragged(
@@ -327,19 +312,6 @@ def _call(
         _core.infer(weights, x, state, reverse, y, state_n, first_row, resets)
     else:
         _core.forward(cell, x, weights, state, reverse, y, state_n, core, first_row, resets)
-
-
-def _check_errors(tape: Tape, dy: Array | None, dstate: State | None) -> tuple[int, int, int]:
-    """Check what a backward pass is given, and return T, N and H."""
-    if type(tape) is not Tape:
-        raise TypeError(f"tape: expected the Tape of functional.forward, got {type(tape).__name__}")
-    y, letters = tape.y, validate.cell(tape.cell).state_letters
-    (T, N), H = y.shape[:2] if tape.ragged is None else tape.ragged.shape, y.shape[2]
-    if dy is not None:
-        validate.rows("dy", dy, y.dtype, (T, N, H), "(T, N, H)")
-    if dstate is not None:
-        validate.state(dstate, validate.DSTATE_NAMES[letters], y.dtype, (N, H), "(N, H)")
-    return T, N, H
 
 
 def _check_dx(

@@ -133,6 +133,7 @@ class Recurrent(Parameters, Generic[LayerState]):
         resets: Array | None = None,
         *,
         checkpoint: int | None = None,
+        memory_budget: int | None = None,
     ) -> tuple[Array, LayerState, LayerTape]:
         """Run over a sequence and keep what `backward` needs.
 
@@ -153,6 +154,10 @@ class Recurrent(Parameters, Generic[LayerState]):
         checkpoint : int, optional
             Keep the state every so many steps instead of a tape, and let `backward` run each
             stretch again: the same bits in a third more time. About sqrt(T) takes least memory.
+        memory_budget : int, optional
+            Bytes: choose `checkpoint` so that what the tape keeps, and in `backward` the tape and
+            y of one stretch, are no more; None if the whole tape fits. x, y and gradients come on
+            top.
 
         Returns
         -------
@@ -170,12 +175,19 @@ class Recurrent(Parameters, Generic[LayerState]):
             An argument, or an array put into `params`, of another kind or dtype.
         ValueError
             A shape or size that does not fit, or of 0; an array that is not C-contiguous; a token
-            outside [0, I).
+            outside [0, I); both `checkpoint` and `memory_budget`; a budget that no interval fits.
         """
         engine, tapes = self.engine, list[Any]()
         if checkpoint is not None:
             checkpoint = validate.size("checkpoint", checkpoint)
-        y, state_n = self._run(x, state, lengths, resets, tapes, checkpoint=checkpoint)
+        if memory_budget is not None:
+            memory_budget = validate.integer("memory_budget", memory_budget, 1)
+            if checkpoint is not None:
+                wanted = f"None with checkpoint = {checkpoint}"
+                raise ValueError(f"memory_budget: expected {wanted}, got {memory_budget}")
+        y, state_n = self._run(
+            x, state, lengths, resets, tapes, checkpoint=checkpoint, memory_budget=memory_budget
+        )
         y.flags.writeable = False
         return y, state_n, LayerTape(self, engine, y.shape, tapes)
 
@@ -245,7 +257,9 @@ class Recurrent(Parameters, Generic[LayerState]):
         resets: Array | None,
         tapes: list[Any] | None,
         packed: Sequence[Any] | None = None,
+        *,
         checkpoint: int | None = None,
+        memory_budget: int | None = None,
     ) -> tuple[Array, LayerState]:
         """Check and run, with packed weights if there are; a list of tapes is filled."""
         axes = ("N", "T", "I") if self.batch_first else ("T", "N", "I")
@@ -258,6 +272,11 @@ class Recurrent(Parameters, Generic[LayerState]):
         form = {"lengths": lengths}
         if resets is not None:
             form["resets"] = self._resets(resets, x.shape[:2])
+        if memory_budget is not None:
+            sizes, runs = (*x.shape[:2], self.hidden_size), len(self._slots)
+            checkpoint = recompute.interval(
+                memory_budget, self.cell, self.dtype, sizes, runs, lengths
+            )
         y, state_n = self._stack(x, states, form, tapes, packed, checkpoint)
         return self._swapped(y), self._join(state_n)
 

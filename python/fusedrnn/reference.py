@@ -19,7 +19,7 @@ from .ragged import Ragged, zero_before
 from .reference_cells import STEPS, Hidden, Saved, linear_backward, linear_forward
 from .weights import CELLS, Array, State, Weights
 
-__all__ = ["Tape", "backward", "backward_state", "forward", "infer"]
+__all__ = ["Tape", "backward", "forward", "infer"]
 __all__ += ["linear_backward", "linear_forward", "softmax_cross_entropy"]
 
 
@@ -40,12 +40,17 @@ class Tape(NamedTuple):
     """(T, N) bool: the steps that begin from zero."""
 
     def one_step(self) -> Tape:
-        """Return the tape of all steps as the rows of one, each with the state before it."""
+        """Return the tape of all steps as the rows of one, (1, R, ...), each from its own state."""
         saved = dict(self.saved)  # each begins with the state before the step
         in_time = [saved[t][: CELLS[self.cell].states] for t in range(len(self.x))]
         state = tuple([self.ragged.pack(np.array(a))[0] for a in zip(*in_time, strict=True)])
         tape = forward(self.cell, self.ragged.pack(self.x), state, self.weights)[2]
         return tape._replace(tokens=self.tokens)
+
+    def send_back(self, dy: Array | None, after: State, before: State) -> None:
+        """Fill `before` with dstate_0 of a backward pass from dy and `after`."""
+        for into, array in zip(before, backward(self, dy, after)[1], strict=True):
+            into[...] = array
 
 
 def infer(
@@ -224,11 +229,6 @@ def backward(
         return None if tape.tokens else dx_new, dstate, grads
     dx += dx_new
     return dx, dstate, grads
-
-
-def backward_state(tape: Tape, dy: Array | None, dstate: State | None = None) -> State:
-    """Return the gradient of the state before the first step alone."""
-    return backward(tape, dy, dstate)[1]
 
 
 def zero_state(cell: str, N: int, weight_hh: Array) -> State:

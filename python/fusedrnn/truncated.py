@@ -64,19 +64,19 @@ def backward(
     step, dy = tape.one_step(), None if dy is None else rows.pack(dy)
     weight, states = tape.weights.weight_hh, CELLS[tape.cell].states
     size = rows.count, weight.shape[1]
-    sent, arrived = ([np.zeros(size, weight.dtype) for _ in range(states)] for _ in range(2))
+    sent, arrived = (tuple([np.zeros(size, weight.dtype) for _ in range(states)]) for _ in range(2))
     if dstate is not None:
         for a, end in zip(arrived, rows.pack_state(dstate), strict=True):
             a[rows.last] = end
     for _ in range(truncate):
-        sent = engine.backward_state(step, dy, tuple(arrived))
+        step.send_back(dy, arrived, sent)
         for a, s in zip(arrived, sent, strict=True):
             if rows.anew is not None:
                 s[rows.anew] = 0
             a[rows.before] = s[rows.after]
     dstate_0 = tuple([s[rows.first].copy() for s in sent])
     into = None if dx is None or rows.ragged is not None else rows.pack(dx)
-    new, _, grads = engine.backward(step, dy, tuple(arrived), dx=into, grads=grads)
+    new, _, grads = engine.backward(step, dy, arrived, dx=into, grads=grads)
     assert grads is not None
     return rows.unpack_dx(new, dx), rows.unpack_state(dstate_0, dstate), grads
 
