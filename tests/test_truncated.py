@@ -65,7 +65,7 @@ def test_equals_the_double_loop(cell, form, reverse, tokens, assert_close):
 
 @each_form
 @each_cell
-def test_far_enough_is_full(cell, form):
+def test_far_enough_is_full(cell, form, isa):
     """T - 1 transitions reach every step, T the state before as well."""
     p = make_problem(cell, T=T, N=N, I=I, H=H, dtype="float64")
     _, _, tape = functional.forward(cell, p.x, p.state, p.weights, **FORMS[form])

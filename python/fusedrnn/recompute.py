@@ -3,7 +3,8 @@
 
 Forward keeps the state before every stretch of so many steps; backward runs each stretch again,
 the last one first, and holds the tape of one at a time (Chen et al. 2016, arXiv:1604.06174). Every
-sum over time goes on where the stretch after it ended: the bits are those of the whole tape.
+sum over time goes on where the stretch after it ended: the bits are those of the whole tape. How
+long a stretch may be for a budget of memory says `interval`.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def interval(
     >>> import numpy as np
     >>> whole = _core.tape_nbytes("gru", False, 1, 64, 4096)
     >>> interval(whole // 20, "gru", np.dtype(np.float32), (4096, 1, 64), 1)
-    196
+    158
     """
     (T, N, H), size = shape, dtype.itemsize
     if lengths is not None:

@@ -33,7 +33,8 @@ def backward(
 
     The error of step t is dy[t], and dstate at the last step run. With K = truncate it reaches the
     gates of the steps t, t-1, ... t-K of the run; the state before the first step is one more
-    transition away. Memory is that of another tape.
+    transition away. Each transition costs a product of all rows with W_hh, about the third part of
+    a full backward pass; memory is that of another tape.
 
     Parameters
     ----------
@@ -64,7 +65,9 @@ def backward(
     step, dy = tape.one_step(), None if dy is None else rows.pack(dy)
     weight, states = tape.weights.weight_hh, CELLS[tape.cell].states
     size = rows.count, weight.shape[1]
-    sent, arrived = (tuple([np.zeros(size, weight.dtype) for _ in range(states)]) for _ in range(2))
+    sent, arrived = (  # np.zeros would leave fresh pages, dear if they are read before written
+        tuple([np.full(size, 0, weight.dtype) for _ in range(states)]) for _ in range(2)
+    )
     if dstate is not None:
         for a, end in zip(arrived, rows.pack_state(dstate), strict=True):
             a[rows.last] = end
