@@ -84,7 +84,7 @@ template <class Real> struct BackwardArgs {
   const Real* dstate_n[kMaxStates];  // null is zeros
   Real* dx;                          // (T, N, I) or null
   bool dx_add;                       // add into dx, else overwrite
-  Weights<Real> dweights;
+  Weights<Real> dweights;            // all null: not wanted
   bool add;                          // add into dweights, else overwrite
   Real* dstate_0[kMaxStates];
   Real* workspace;                   // backward_size() values

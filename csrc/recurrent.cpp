@@ -43,6 +43,12 @@ Tape& read_tape(py::handle object) {
   return *tape;
 }
 
+const Tape& filled_tape(py::handle object) {
+  const Tape& tape = read_tape(object);
+  if (!tape.isa) throw std::invalid_argument("tape: expected one that forward has filled");
+  return tape;
+}
+
 template <class Real>
 void forward(const std::string& name, py::handle x, const py::tuple& weights, py::handle state, bool reverse, py::handle y,
              py::handle state_n, Tape* tape, py::handle first_row, py::handle resets, py::handle noise) {
@@ -72,7 +78,7 @@ void forward(const std::string& name, py::handle x, const py::tuple& weights, py
 
 template <class Real>
 void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& weights, py::handle dy, py::handle dstate_n,
-              py::handle dx, bool dx_add, const py::tuple& dweights, bool add, py::handle dstate_0) {
+              py::handle dx, bool dx_add, py::handle dweights, bool add, py::handle dstate_0) {
   const Kernels<Real>& kernels = tape.isa->kernels<Real>();
   const CellKernels<Real>& cell = kernels.cells[tape.cell];
   BackwardArgs<Real> a{};
@@ -88,7 +94,7 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   a.size = z;
   a.reverse = tape.reverse;
   a.weights = read_weights<const Real>(weights, z, cell, "");
-  a.dweights = read_weights<Real>(dweights, z, cell, "d");
+  if (!dweights.is_none()) a.dweights = read_weights<Real>(items(dweights, "dweights", 5), z, cell, "d");
   if (tokens) a.tokens = read_tokens(x, {T, N}, z.I);
   else a.x = pointer<const Real>(x, "x", {T, N, z.I});
   if (tokens && !dx.is_none()) throw std::invalid_argument("dx: expected None for tokens");
@@ -116,6 +122,47 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   run_team(a.plan.threads, [&](Team& team, int me) { cell.backward(a, team, me); });
 }
 
+// How the rows of all steps are called in the draws, one after the other.
+OwnForm one_step_form(const Tape& tape, long R) {
+  OwnForm form;
+  const Noise noise = tape.form.view().noise;
+  form.noise = noise;
+  if (noise.dropout == 0 && noise.zoneout[0] == 0 && noise.zoneout[1] == 0) return form;
+  const auto& first_row = tape.form.first_row;
+  const long N = tape.size.N;
+  for (long t = 0, row = 0; row < R; t++)
+    for (long n = 0, count = first_row.empty() ? N : first_row[t + 1] - first_row[t]; n < count; n++, row++) {
+      form.noise_rows.push_back(noise.rows ? noise.rows[n] : noise.first_row + n);
+      form.noise_steps.push_back(noise.steps ? noise.steps[n] : noise.first_step + t);
+    }
+  return form;
+}
+
+template <class Real> Tape one_step(const Tape& tape, py::handle y) {
+  const CellKernels<Real>& cell = tape.isa->kernels<Real>().cells[tape.cell];
+  BackwardArgs<Real> a{};
+  a.size = tape.size;
+  a.form = tape.form.view();
+  a.reverse = tape.reverse;
+  a.tape = static_cast<const Real*>(tape.buffer.data());
+  const long R = rows_of(a), T = a.form.first_row ? 1 : a.size.T;
+  const Rows<const Real> rows = row_pointer<const Real>(y, "y", {T, R / T, a.size.H});
+  a.y = rows.data;
+  a.y_row = rows.row;
+
+  const py::gil_scoped_release release;
+  const Sizes size{1, R, a.size.I, a.size.H};
+  const std::size_t used = bytes<Real>(cell.tape_size(size, R, a.form.noise.dropout > 0));
+  Buffer kept(used);
+  cell.one_step(a, static_cast<Real*>(kept.data()));
+  return {std::move(kept), used, tape.isa, tape.cell, tape.is_double, false, tape.tokens, size, one_step_form(tape, R)};
+}
+
+template <class Real> std::size_t tape_size(const std::string& name, const Sizes& z, long rows, bool drops) {
+  const Isa& isa = current_isa();
+  return bytes<Real>(isa.kernels<Real>().cells[find_cell(isa, name)].tape_size(z, rows, drops));
+}
+
 bool is_double(const py::tuple& weights) { return py::isinstance<py::array_t<double>>(weights[0]); }
 
 }  // namespace
@@ -141,14 +188,30 @@ void bind_recurrent(py::module_& m) {
       "backward",
       [](py::object tape_object, py::object x, py::object y, py::object weights, py::object dy, py::object dstate_n,
          py::object dx, bool dx_add, py::object dweights, bool add, py::object dstate_0) {
-        const Tape& tape = read_tape(tape_object);
-        if (!tape.isa) throw std::invalid_argument("tape: expected one that forward has filled");
+        const Tape& tape = filled_tape(tape_object);
         const auto run = tape.is_double ? backward<double> : backward<float>;
-        run(tape, x, y, items(weights, "weights", 5), dy, dstate_n, dx, dx_add, items(dweights, "dweights", 5), add, dstate_0);
+        run(tape, x, y, items(weights, "weights", 5), dy, dstate_n, dx, dx_add, dweights, add, dstate_0);
       },
       py::arg("tape"), py::arg("x"), py::arg("y"), py::arg("weights"), py::arg("dy"), py::arg("dstate_n"), py::arg("dx"),
       py::arg("dx_add"), py::arg("dweights"), py::arg("add"), py::arg("dstate_0"),
-      "Fills, or adds to, dx, dweights and dstate_0.");
+      "Fills, or adds to, dx, dweights and dstate_0; dx and dweights unless None.");
+
+  m.def(
+      "one_step",
+      [](py::object tape_object, py::object y) {
+        const Tape& tape = filled_tape(tape_object);
+        return tape.is_double ? one_step<double>(tape, y) : one_step<float>(tape, y);
+      },
+      py::arg("tape"), py::arg("y"), "A tape of all steps as the rows of one, (1, R, ...), each with the state before it.");
+
+  m.def(
+      "tape_nbytes",
+      [](const std::string& cell, bool is_double, long N, long H, long rows, bool drops) {
+        const auto size = is_double ? tape_size<double> : tape_size<float>;
+        return size(cell, {0, N, 0, H}, rows, drops);
+      },
+      py::arg("cell"), py::arg("is_double"), py::arg("N"), py::arg("H"), py::arg("rows"), py::arg("drops") = false,
+      "Bytes of a tape of so many rows, N at the most in a step.");
 
   m.def("cells", [] {
     py::list names;

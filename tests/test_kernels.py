@@ -147,6 +147,8 @@ def test_a_tape_without_contents():
     for tape in (_core.Tape(), _core.Tape.__new__(_core.Tape)):
         with pytest.raises((TypeError, ValueError), match="tape: expected"):
             _core.backward(tape, p.x, y, w, y, None, None, False, w, False, (y[0],))
+        with pytest.raises((TypeError, ValueError), match="tape: expected"):
+            _core.one_step(tape, y)
 
 
 def test_loss_targets_in_the_gradient():

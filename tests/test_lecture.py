@@ -83,7 +83,7 @@ def test_gru():
 
 @pytest.mark.parametrize("truncate", [0, 1, 3, 5, 9])
 def test_bptt_of_two_loops(truncate):
-    """The error of each step goes back over so many transitions: chunks of one step."""
+    """The error of each step goes back over so many transitions: chunks of one step, `truncate`."""
     words, U, W = 4, RNG.standard_normal((H, 4)), RNG.standard_normal((H, H))
     V = RNG.standard_normal((words, H))
     x, y = RNG.integers(0, words, (2, T))
@@ -108,5 +108,12 @@ def test_bptt_of_two_loops(truncate):
         logits = chunk.y @ V.T
         _, dlogits = fusedrnn.softmax_cross_entropy(logits, y[chunk.steps, None], reduction="sum")
         chunk.backward(np.ascontiguousarray(dlogits @ V))
+    np.testing.assert_allclose(rnn.grads["weight_hh_l0"], dLdW, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(rnn.grads["weight_ih_l0"], dLdU, rtol=1e-10, atol=1e-13)
+
+    rnn.zero_grad()
+    rnn_y, _, tape = rnn.forward(x[:, None])
+    _, dlogits = fusedrnn.softmax_cross_entropy(rnn_y @ V.T, y[:, None], reduction="sum")
+    rnn.backward(tape, np.ascontiguousarray(dlogits @ V), truncate=truncate)
     np.testing.assert_allclose(rnn.grads["weight_hh_l0"], dLdW, rtol=1e-10, atol=1e-13)
     np.testing.assert_allclose(rnn.grads["weight_ih_l0"], dLdU, rtol=1e-10, atol=1e-13)

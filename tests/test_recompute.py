@@ -4,6 +4,7 @@
 import fusedrnn
 import numpy as np
 import pytest
+from fusedrnn import recompute
 from layer_cases import LAYERS, flat, like
 
 T, N, I, H = 10, 5, 4, 19
@@ -63,3 +64,69 @@ def test_less_memory(name):
 def test_wrong_interval(wrong):
     with pytest.raises((TypeError, ValueError), match="checkpoint: expected"):
         fusedrnn.RNN(2, 3).forward(np.zeros((4, 1, 2), np.float32), checkpoint=wrong)
+
+
+def least_budget(layer, x, **options):
+    """What the error of a budget far too small says would do."""
+    with pytest.raises(ValueError, match="memory_budget: expected at least") as caught:
+        layer.forward(x, memory_budget=1, **options)
+    return int(str(caught.value).split()[4])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", LAYERS)
+def test_budget_has_the_bits_of_the_whole_tape(name, form):
+    steps, form = 12 * T, dict(FORMS[form])
+    if "lengths" in form:
+        form["lengths"] = 12 * LENGTHS
+    if "resets" in form:
+        form["resets"] = np.tile(RESETS, (12, 1))
+    layer = LAYERS[name](I, H, num_layers=2, bidirectional=True, seed=0)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((steps, N, I), np.float32)
+    dy = rng.standard_normal((steps, N, 2 * H), np.float32)
+    wanted = results(layer, x, dy, None, **form)
+    whole, least = layer.forward(x, **form)[2].nbytes, least_budget(layer, x, **form)
+    for budget in (least, (least + whole) // 2, whole - 1, whole, 10 * whole):
+        for key, value in results(layer, x, dy, None, memory_budget=budget, **form).items():
+            np.testing.assert_array_equal(value, wanted[key], err_msg=f"{key}, {budget}")
+        tape = layer.forward(x, memory_budget=budget, **form)[2]
+        assert used(tape) <= budget
+        assert isinstance(tape.tapes[0], recompute.Tape) == (budget < whole)
+    with pytest.raises(ValueError, match=f"at least {least} bytes for this x, got {least - 1}$"):
+        layer.forward(x, memory_budget=least - 1, **form)
+
+
+def used(tape):
+    """What a layer's tape keeps, and the tape and y of its longest stretch."""
+    if not isinstance(tape.tapes[0], recompute.Tape):
+        return tape.nbytes
+    runs = [part.run(*stretch) for part in tape.tapes for stretch in part.before]
+    return tape.nbytes + max(run.nbytes + run.y.nbytes for run in runs)
+
+
+def test_budget_on_the_reference():
+    x = np.ones((50, 2, 3), np.float32)
+    kept = []
+    for engine in (fusedrnn.functional, fusedrnn.reference):
+        layer = fusedrnn.LSTM(3, 4, seed=0)
+        layer.engine = engine
+        kept.append(layer.forward(x, memory_budget=8000)[2].nbytes)
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "text"),
+    [
+        ({"memory_budget": 0}, ValueError, "expected 1 <= memory_budget"),
+        ({"memory_budget": 1e6}, TypeError, "expected an integer, got float"),
+        (
+            {"memory_budget": 9999, "checkpoint": 8},
+            ValueError,
+            "expected None with checkpoint = 8, got 9999",
+        ),
+    ],
+)
+def test_wrong_budget(options, kind, text):
+    with pytest.raises(kind, match=f"memory_budget: {text}"):
+        fusedrnn.RNN(2, 3).forward(np.zeros((4, 1, 2), np.float32), **options)

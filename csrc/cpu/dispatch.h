@@ -19,6 +19,7 @@ template <class Real> struct CellKernels {
   long (*backward_size)(const BackwardArgs<Real>&);
   void (*forward)(const ForwardArgs<Real>&, Team&, int me);
   void (*backward)(const BackwardArgs<Real>&, Team&, int me);
+  void (*one_step)(const BackwardArgs<Real>&, Real* to);
 };
 
 template <class Real> struct Kernels {

@@ -37,14 +37,15 @@ template <class Cell, class Real> class WeightGradients : Scan<Cell, Real> {
 
   void begin() {
     for (long i = 0; i < z.H; i++) at.zeros[i] = 0;
-    if (a.tokens) for_token_sums([&](Real& sum, const Real& to) { sum = a.add ? to : 0; });
+    if (wanted && a.tokens) for_token_sums([&](Real& sum, const Real& to) { sum = a.add ? to : 0; });
   }
   void end() {
-    if (a.tokens) for_token_sums([](const Real& sum, Real& to) { to = sum; });
+    if (wanted && a.tokens) for_token_sums([](const Real& sum, Real& to) { to = sum; });
   }
 
   // d: gate gradients of the chunk; add: to what stands there
   void sum(const Chunk& chunk, const Gates& d, bool add) {
+    if (!wanted) return;
     const RowOrder order{chunk.rows, !a.reverse};
     const Weights<Real>& out = a.dweights;
     if (out.bias_ih) bias_gradient(d, Cell::kX, G, z.H, b0, b1, order, out.bias_ih, add);
@@ -113,6 +114,7 @@ template <class Cell, class Real> class WeightGradients : Scan<Cell, Real> {
   const Layout at;
   Real* const sums;
   const int b0, b1;  // own units
+  const bool wanted = a.dweights.weight_ih != nullptr;
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -6,6 +6,7 @@
 #include "forward.h"
 #include "linear.h"
 #include "loss.h"
+#include "one_step.h"
 
 #define STRING(x) #x
 #define NAME_OF(x) STRING(x)
@@ -48,7 +49,8 @@ template <class Real> constexpr Kernels<Real> table() {
                                Forward<C, Real>::size,
                                Backward<C, Real>::size,
                                forward<C, Real>,
-                               backward<C, Real>};
+                               backward<C, Real>,
+                               one_step<C, Real>};
   });
   k.dropout = dropout<Real>;
   k.linear_forward_size = linear_forward_size<Real>;

@@ -47,10 +47,14 @@ def backward(
     dstate_n: State | None,
     dx: Array | None,
     dx_add: bool,
-    dweights: Five,
+    dweights: Five | None,
     add: bool,
     dstate_0: State,
 ) -> None: ...
+def one_step(tape: Tape, y: Array) -> Tape: ...
+def tape_nbytes(
+    cell: str, is_double: bool, N: int, H: int, rows: int, drops: bool = False
+) -> int: ...
 
 class Packed:
     """Weights in the order in which the kernels read them, from `pack`."""

@@ -32,6 +32,9 @@ class Tape:
     core: _core.Tape = field(repr=False)
     ragged: Ragged | None = field(repr=False)
     """With lengths: x and y are copies without the padding."""
+    reverse: bool
+    anew: Array | None = field(repr=False)
+    """(T, N) bool: the steps that begin from zero; None without resets."""
 
     @property
     def nbytes(self) -> int:
@@ -43,6 +46,20 @@ class Tape:
         """(T, N, H)."""
         T, N = self.y.shape[:2] if self.ragged is None else self.ragged.shape
         return T, N, self.y.shape[2]
+
+    def one_step(self) -> Tape:
+        """Return the tape of all steps as the rows of one, (1, R, ...), each from its own state."""
+        R = self.y.shape[0] * self.y.shape[1]
+        x, y = (a.reshape(1, R, *a.shape[2:]) for a in (self.x, self.y))
+        core = _core.one_step(self.core, self.y)
+        return Tape(self.cell, x, y, self.weights, core, None, False, None)
+
+    def send_back(self, dy: Array | None, after: State, before: State) -> None:
+        """Fill `before` with dstate_0 of a backward pass from dy and `after`, and do no more."""
+        _core.backward(
+            self.core, self.x, self.y, self.weights, dy, after,
+            None, False, None, False, before,
+        )  # fmt: skip
 
 
 def infer(
@@ -76,10 +93,10 @@ def forward(
 ) -> tuple[Array, State, Tape]:
     """Run as `functional.forward`."""
     core = _core.Tape()
-    y, state_n, (x, y_run, ragged) = _run(
+    y, state_n, (x, y_run, ragged, anew) = _run(
         cell, x, state, weights, out, core, reverse, lengths, resets, noise
     )
-    return y, state_n, Tape(cell, x, y_run, weights, core, ragged)
+    return y, state_n, Tape(cell, x, y_run, weights, core, ragged, reverse, anew)
 
 
 def _run(
@@ -93,12 +110,12 @@ def _run(
     lengths: Array | Ragged | None,
     resets: Array | None,
     noise: CellNoise | None,
-) -> tuple[Array, State, tuple[Array, Array, Ragged | None]]:
-    """Return y and state_n, and what the kernels saw: x, y, and where their rows belong."""
+) -> tuple[Array, State, tuple[Array, Array, Ragged | None, Array | None]]:
+    """Return y and state_n; and what the kernels saw: x, y, where their rows belong, resets."""
     ragged = Ragged(lengths, len(x)) if isinstance(lengths, np.ndarray) else lengths
     if resets is not None:
         resets = zero_before(resets, ragged, reverse)
-    given, y, first_row = state, out, None
+    given, y, first_row, anew = state, out, None, resets
     if ragged is not None:
         x, state, y, first_row = ragged.pack(x), ragged.pack_state(state), None, ragged.first_row
         resets = None if resets is None else ragged.pack(resets)
@@ -116,9 +133,9 @@ def _run(
         draws = None if noise is None else noise.core()
         _core.forward(cell, x, weights, state, reverse, y, state_n, core, first_row, resets, draws)
     if ragged is None:
-        return y, state_n, (x, y, None)
+        return y, state_n, (x, y, None, anew)
     whole = np.empty((*ragged.shape, H), dtype) if out is None else out
-    return ragged.unpack(y, whole), ragged.unpack_state(state_n, given), (x, y, ragged)
+    return ragged.unpack(y, whole), ragged.unpack_state(state_n, given), (x, y, ragged, anew)
 
 
 def backward(

@@ -73,6 +73,11 @@ class CellNoise:
         """Return the noise of these rows of the batch."""
         return replace(self, rows=self.first_row + rows if self.rows is None else self.rows[rows])
 
+    def one_step(self, t: Array, n: Array) -> CellNoise:
+        """Return the noise of rows (t, n) as the rows of one step."""
+        rows = self.first_row + n if self.rows is None else self.rows[n]
+        return replace(self, rows=rows, steps=self.first_step + t, first_step=0)
+
     def names(self, N: int) -> Array:
         """Return the rows' names, (N,)."""
         return self.first_row + np.arange(N) if self.rows is None else self.rows

@@ -3,7 +3,8 @@
 
 Forward keeps the state before every stretch of so many steps; backward runs each stretch again,
 the last one first, and holds the tape of one at a time (Chen et al. 2016, arXiv:1604.06174). Every
-sum over time goes on where the stretch after it ended: the bits are those of the whole tape.
+sum over time goes on where the stretch after it ended: the bits are those of the whole tape. How
+long a stretch may be for a budget of memory says `interval`.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from . import _core
 from .noise import CellNoise
 from .ragged import Ragged
 from .weights import CELLS, Array, State, Weights
 
-__all__ = ["Tape", "backward", "forward"]
+__all__ = ["Tape", "backward", "forward", "interval"]
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +53,11 @@ class Tape:
         resets = None if self.resets is None else self.resets[steps]
         noise = None if self.noise is None else self.noise.from_step(steps.start)
         return {"reverse": self.reverse, "lengths": lengths, "resets": resets, "noise": noise}
+
+    def run(self, steps: slice, before: State) -> Any:
+        """Return the engine's tape of these steps."""
+        x, options = self.x[steps], self.options(steps)
+        return self.engine.forward(self.cell, x, before, self.weights, **options)[2]
 
     def cut(self, state: State, steps: slice) -> State:
         """Zero the rows that a reset keeps from passing into these steps from those after them.
@@ -110,18 +117,75 @@ def backward(
         into = np.zeros(x.shape, x.dtype)
     state: Any = dstate
     for steps, before in reversed(tape.before):
-        _, _, part = engine.forward(
-            tape.cell, x[steps], before, tape.weights, **tape.options(steps)
-        )
         added = None if dx is None else dx[steps]
         dx_part, state, grads = engine.backward(
-            part, None if dy is None else dy[steps], state, dx=added, grads=grads
+            tape.run(steps, before), None if dy is None else dy[steps], state, dx=added, grads=grads
         )
         if dx is None and into is not None:
             into[steps] = dx_part
         state = tape.cut(state, steps)
     assert grads is not None
     return into, state, grads
+
+
+def interval(
+    budget: int,
+    cell: str,
+    dtype: np.dtype[Any],
+    shape: tuple[int, int, int],
+    runs: int,
+    lengths: Array | None = None,
+    drops: bool = False,
+) -> int | None:
+    """Return the longest stretch with which `runs` directions of layers fit a budget of memory.
+
+    What counts is what `forward` keeps, and in `backward` the tape and the y of one stretch.
+
+    Parameters
+    ----------
+    budget : int
+        In bytes.
+    shape : T, N, H
+    lengths : ndarray (N,) of integers, optional
+    drops : bool
+        With recurrent dropout.
+
+    Returns
+    -------
+    every : int, or None if the whole tapes fit
+
+    Raises
+    ------
+    ValueError
+        No stretch fits. The message has the least memory that would do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> whole = _core.tape_nbytes("gru", False, 1, 64, 4096)
+    >>> interval(whole // 20, "gru", np.dtype(np.float32), (4096, 1, 64), 1)
+    158
+    """
+    (T, N, H), size = shape, dtype.itemsize
+    if lengths is not None:
+        T = int(lengths.max())
+
+    def tape_and_y(steps: int) -> tuple[int, int]:
+        rows = steps * N if lengths is None else int(np.minimum(lengths, steps).sum())
+        return _core.tape_nbytes(cell, dtype == np.float64, N, H, rows, drops), rows * H * size
+
+    if runs * tape_and_y(T)[0] <= budget:
+        return None
+    state, least = CELLS[cell].states * N * H * size, 2**63
+    for count in range(1, T + 1):
+        if runs * count * state >= least:
+            break
+        every = -(-T // count)
+        need = runs * count * state + sum(tape_and_y(every))
+        if need <= budget:
+            return every
+        least = min(least, need)
+    raise ValueError(f"memory_budget: expected at least {least} bytes for this x, got {budget}")
 
 
 def stretches(T: int, every: int, reverse: bool) -> Iterator[slice]:

@@ -120,6 +120,7 @@ class Recurrent(Parameters, Generic[LayerState]):
         resets: Array | None = None,
         *,
         checkpoint: int | None = None,
+        memory_budget: int | None = None,
         noise: Noise | None = None,
     ) -> tuple[Array, LayerState, LayerTape]:
         """Run over a sequence and keep what `backward` needs.
@@ -141,6 +142,10 @@ class Recurrent(Parameters, Generic[LayerState]):
         checkpoint : int, optional
             Keep the state every so many steps instead of a tape, and let `backward` run each
             stretch again: the same bits in a third more time. About sqrt(T) takes least memory.
+        memory_budget : int, optional
+            Bytes: choose `checkpoint` so that what the tape keeps, and in `backward` the tape and
+            y of one stretch, are no more; None if the whole tape fits. x, y and gradients come on
+            top.
         noise : Noise, optional
             What dropout and zoneout are drawn from; by default a seed of the layer's own generator.
 
@@ -160,19 +165,29 @@ class Recurrent(Parameters, Generic[LayerState]):
             An argument, or an array put into `params`, of another kind or dtype.
         ValueError
             A shape or size that does not fit, or of 0; an array that is not C-contiguous; a token
-            outside [0, I).
+            outside [0, I); both `checkpoint` and `memory_budget`; a budget that no interval fits.
         """
         engine, tapes = self.engine, list[Any]()
         if checkpoint is not None:
             checkpoint = validate.size("checkpoint", checkpoint)
+        if memory_budget is not None:
+            memory_budget = validate.integer("memory_budget", memory_budget, 1)
+            if checkpoint is not None:
+                wanted = f"None with checkpoint = {checkpoint}"
+                raise ValueError(f"memory_budget: expected {wanted}, got {memory_budget}")
         noise = self._drawn(noise)
-        how = stack.How({}, noise, None, checkpoint)
+        how = stack.How({}, noise, None, checkpoint, memory_budget)
         y, state_n = self._run(x, state, lengths, resets, how, tapes)
         y.flags.writeable = False
         return y, state_n, LayerTape(self, engine, y.shape, tapes, noise)
 
     def backward(
-        self, tape: LayerTape, dy: Array | None, dstate: LayerState | None = None
+        self,
+        tape: LayerTape,
+        dy: Array | None,
+        dstate: LayerState | None = None,
+        *,
+        truncate: int | None = None,
     ) -> tuple[Array | None, LayerState]:
         """Backpropagate through time and add the weights' gradients into `grads`.
 
@@ -186,6 +201,10 @@ class Recurrent(Parameters, Generic[LayerState]):
             Gradient of y; None is zeros, for a loss of the state alone.
         dstate : as state, optional
             Gradient of the state that `forward` returned; None is zeros.
+        truncate : int >= 0, optional
+            The error of a step reaches back over so many state transitions of each layer, no
+            further. Each costs a product of W_hh with all steps at once; None, or T and more, is
+            the whole way. Not after `forward(checkpoint=...)`.
 
         Returns
         -------
@@ -198,7 +217,8 @@ class Recurrent(Parameters, Generic[LayerState]):
         TypeError
             An argument, or an array put into `grads`, of another kind or dtype.
         ValueError
-            The tape of another layer; a shape that does not fit; an array that is not C-contiguous.
+            The tape of another layer; a shape that does not fit; an array that is not C-contiguous;
+            `truncate` after `forward(checkpoint=...)`.
         """
         self._check_tape(tape, LayerTape)
         rule = "(N, T, D*H)" if self.batch_first else "(T, N, D*H)"
@@ -206,10 +226,11 @@ class Recurrent(Parameters, Generic[LayerState]):
             validate.array("dy", dy, self.dtype, tape.shape, rule)
         dstates = self._split(dstate, tape.shape[not self.batch_first], validate.DSTATE_NAMES)
         self._check_grads()
-
-        dx, dstate_0 = stack.backward(
-            self, tape, None if dy is None else self._swapped(dy), dstates
-        )
+        if truncate is not None:
+            truncate = validate.integer("truncate", truncate, 0)
+        if dy is not None:
+            dy = self._swapped(dy)
+        dx, dstate_0 = stack.backward(self, tape, dy, dstates, truncate)
         return None if dx is None else self._swapped(dx), self._join(dstate_0)
 
     def _run(

@@ -34,11 +34,26 @@ class Tape(NamedTuple):
     weights: Weights
     saved: list[tuple[int, Saved]]
     """(t, what step t kept), in the order in which the steps ran."""
-    valid: Array
-    """(T, N, 1) bool: the steps before a row's end."""
+    ragged: Ragged
+    """Of the lengths; T without them."""
+    reverse: bool
     anew: Array
-    """(T, N, 1) bool: the steps that begin from zero."""
+    """(T, N) bool: the steps that begin from zero."""
     noise: CellNoise
+
+    def one_step(self) -> Tape:
+        """Return the tape of all steps as the rows of one, (1, R, ...), each from its own state."""
+        saved = dict(self.saved)  # each begins with the state before the step
+        in_time = [saved[t][: CELLS[self.cell].states] for t in range(len(self.x))]
+        state = tuple([self.ragged.pack(np.array(a))[0] for a in zip(*in_time, strict=True)])
+        x, noise = self.ragged.pack(self.x), self.noise.one_step(self.ragged.t, self.ragged.n)
+        tape = forward(self.cell, x, state, self.weights, noise=noise)[2]
+        return tape._replace(tokens=self.tokens)
+
+    def send_back(self, dy: Array | None, after: State, before: State) -> None:
+        """Fill `before` with dstate_0 of a backward pass from dy and `after`."""
+        for into, array in zip(before, backward(self, dy, after)[1], strict=True):
+            into[...] = array
 
 
 def infer(
@@ -129,10 +144,11 @@ def forward(
     state = tuple(array.copy() for array in state)  # the tape must not see later changes of it
     y = np.empty_like(weight_hh, shape=(T, N, H)) if out is None else out
 
-    ragged = lengths if isinstance(lengths, Ragged) or lengths is None else Ragged(lengths, T)
-    valid = np.ones((T, N), bool) if ragged is None else ragged.valid
+    if lengths is None:
+        lengths = np.full(N, T)
+    ragged = lengths if isinstance(lengths, Ragged) else Ragged(lengths, T)
     anew = np.zeros((T, N), bool) if resets is None else zero_before(resets, ragged, reverse)
-    valid, anew = valid[..., np.newaxis], anew[..., np.newaxis]
+    valid = ragged.valid[..., np.newaxis]
     rows = np.where(valid, rows, 0)  # whatever the padding holds
     a_ih = linear_forward(rows, weight_ih, bias_ih)  # (T, N, G*H)
     step, _ = STEPS[cell]
@@ -140,13 +156,13 @@ def forward(
     hidden = Hidden(weight_hh, bias_hh, weight_ch, noise.seen(N, H, weight_hh.real.dtype))
     saved = []
     for t in reversed(range(T)) if reverse else range(T):
-        before = tuple(np.where(anew[t], 0, array) for array in state)
+        before = tuple(np.where(anew[t, :, np.newaxis], 0, array) for array in state)
         new, saved_t = step(a_ih[t], before, hidden)
         after = noise.zoned(t, before, new)
         state = tuple(np.where(valid[t], *pair) for pair in zip(after, state, strict=True))
         y[t] = np.where(valid[t], state[0], 0)
         saved.append((t, saved_t))
-    tape = Tape(cell, rows, tokens, weights, saved, valid, anew, noise)
+    tape = Tape(cell, rows, tokens, weights, saved, ragged, reverse, anew, noise)
     return y, tuple(array.copy() for array in state), tape
 
 
@@ -201,7 +217,7 @@ def backward(
 
     _, step_back = STEPS[tape.cell]
     for t, saved in reversed(tape.saved):
-        valid, anew = tape.valid[t], tape.anew[t]
+        valid, anew = (a[t, :, np.newaxis] for a in (tape.ragged.valid, tape.anew))
         after = tuple(np.where(valid, array, 0) for array in dstate)
         if dy is not None:  # h went to y[t] and to the next step
             after = (after[0] + np.where(valid, dy[t], 0), *after[1:])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import functional, recompute
+from . import functional, recompute, truncated
 from .noise import CellNoise, Noise, of_slot
 from .parameters import Engine, pick, unchecked
 from .weights import Array, State
@@ -55,6 +55,7 @@ class How(NamedTuple):
     """For training."""
     packed: Sequence[Any] | None = None
     checkpoint: int | None = None
+    memory_budget: int | None = None
 
 
 def forward(
@@ -67,9 +68,15 @@ def forward(
     """Run the layers, each on the output of the one before; fill the tapes if there is a list."""
     engine: Any = functional.unchecked if how.packed else unchecked(layer.engine)
     run = engine.infer if tapes is None else engine.forward
-    if how.checkpoint is not None:
-        run = partial(recompute.forward, engine, every=how.checkpoint)
-    D, H = len(layer._directions), layer.hidden_size
+    D, H, every = len(layer._directions), layer.hidden_size, how.checkpoint
+    if how.memory_budget is not None:
+        sizes, lengths = (*x.shape[:2], H), how.form.get("lengths")
+        runs, drops = len(layer._slots), layer.recurrent_dropout > 0
+        every = recompute.interval(
+            how.memory_budget, layer.cell, layer.dtype, sizes, runs, lengths, drops
+        )
+    if every is not None:
+        run = partial(recompute.forward, engine, every=every)
     state_n: list[State] = []
     for l in range(layer.num_layers):
         if l and how.noise and layer.dropout:
@@ -88,9 +95,14 @@ def forward(
 
 
 def backward(
-    layer: Recurrent[Any], tape: LayerTape, dy: Array | None, dstates: list[State | None]
+    layer: Recurrent[Any],
+    tape: LayerTape,
+    dy: Array | None,
+    dstates: list[State | None],
+    truncate: int | None = None,
 ) -> tuple[Array | None, list[State]]:
     """Go back through the layers, adding into their gradients."""
+    back = _way_back(tape, truncate)
     engine, D, H = unchecked(tape.engine), len(layer._directions), layer.hidden_size
     dstate_0: list[State] = [()] * len(layer._slots)
     dx = dy
@@ -98,13 +110,21 @@ def backward(
         dy, dx = dx, None
         for d in range(D):
             k, dy_d = l * D + d, None if dy is None else dy[:, :, d * H : (d + 1) * H]
-            own = isinstance(tape.tapes[k], recompute.Tape)
-            back = recompute.backward if own else engine.backward
             grads = pick(layer.grads, layer._slots[k])
             dx, dstate_0[k], _ = back(tape.tapes[k], dy_d, dstates[k], dx=dx, grads=grads)
         if l and tape.noise and layer.dropout and dx is not None:
             dx = engine.dropout(dx, layer.dropout, _of_slot(tape.noise, l), out=dx)
     return dx, dstate_0
+
+
+def _way_back(tape: LayerTape, truncate: int | None) -> Any:
+    """Return what takes an engine's tape and the gradients of its outputs back."""
+    recomputed, engine = isinstance(tape.tapes[0], recompute.Tape), unchecked(tape.engine)
+    if truncate is None:
+        return recompute.backward if recomputed else engine.backward
+    if recomputed:
+        raise ValueError(f"truncate: expected None after forward(checkpoint=...), got {truncate}")
+    return partial(truncated.backward, engine, truncate=truncate)
 
 
 def _of_slot(noise: Noise, slot: int) -> Noise:

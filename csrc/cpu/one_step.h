@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+// All steps of a tape as the rows of one: for work that needs no order among them.
+#pragma once
+#include "noise.h"
+#include "taped.h"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+template <class Real> INLINE void copy(const Real* from, long n, Real* to) {
+  for (long i = 0; i < n; i++) to[i] = from[i];
+}
+
+// to: a tape of R rows, each with the state before it as state_0. Of the arguments it reads what backward reads for that.
+template <class Cell, class Real> void one_step(const BackwardArgs<Real>& a, Real* to) {
+  using Base = Scan<Cell, Real>;
+  constexpr int W = Base::W;
+  const Sizes& z = a.size;
+  const Clock clock{z.T, z.N, a.reverse, a.form.first_row};
+  const Taped<Cell, Real> taped(a, clock);
+  const bool drops = a.form.noise.dropout > 0;
+  const long rows = clock.row(z.T), blocks = blocks_of<Real>(z.H);
+  const typename Base::Tape from(const_cast<Real*>(a.tape), z, rows, drops), one(to, {1, rows, z.I, z.H}, rows, drops);
+  copy(from.taped, blocks * rows * Base::kTaped * W, one.taped);
+  if (from.u) copy(from.u, rows * z.H, one.u);
+  for (long t = 0; t < z.T; t++)
+    for (long n = 0; n < clock.count(t); n++) {
+      const long row = clock.row(t) + n;
+      for (int b = 0; b < blocks; b++) {
+        Vec<Real> saved[Cell::kSaved], s[Base::S];
+        taped.load_step(b, n, t, saved, s);
+        const long at = row * z.H + b * W, lanes = lanes_of<Real>(z.H, b);
+        for (int i = 0; i < Base::S; i++) store(one.state_0[i] + at, s[i], lanes);
+        if (drops) store(one.seen_0 + at, RowNoise(a.form.noise).seen<Real>(s[0], n, b), lanes);
+      }
+    }
+}
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""Truncated backpropagation through time as texts write it: what `truncated` must compute."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .reference import Tape, zero_state
+from .reference_cells import STEPS, Hidden, linear_backward
+from .weights import Array, State, Weights
+
+__all__ = ["backward"]
+
+
+def backward(
+    tape: Tape, dy: Array, dstate: State, truncate: int
+) -> tuple[Array | None, State, Weights]:
+    """Take each error by itself from its step back over `truncate` transitions, step by step.
+
+    Parameters
+    ----------
+    tape : Tape
+        From `reference.forward`.
+    dy : ndarray (T, N, H)
+    dstate : tuple of ndarray (N, H)
+    truncate : int >= 0
+
+    Returns
+    -------
+    dx : ndarray (T, N, I), or None for token input
+    dstate_0 : tuple of ndarray (N, H)
+    grads : Weights
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedrnn import reference
+    >>> weights = Weights(np.ones((1, 1)), np.ones((1, 1)), None, None)
+    >>> y, state_n, tape = reference.forward("rnn_relu", np.ones((4, 1, 1)), None, weights)
+    >>> dx, _, _ = backward(tape, np.ones_like(y), (np.zeros((1, 1)),), 1)
+    >>> dx.ravel().tolist()  # x[t] hears of y[t] and y[t+1]
+    [2.0, 2.0, 2.0, 1.0]
+    """
+    weight_ih, weight_hh, _, _, weight_ch = tape.weights
+    plain = Hidden(weight_hh, np.zeros_like(weight_hh[:, 0]), weight_ch)
+    H, dtype = weight_hh.shape[1], weight_hh.real.dtype
+    dx, grads = np.zeros_like(tape.x), tape.weights.zeros_like()
+    dstate_0 = tuple(array.copy() for array in zero_state(tape.cell, dy.shape[1], weight_hh))
+    _, step_back = STEPS[tape.cell]
+    for n in range(dy.shape[1]):
+        row, noise = slice(n, n + 1), tape.noise.of_rows(np.array([n]))
+        hidden = plain._replace(seen=noise.seen(1, H, dtype))
+        steps = [(t, saved) for t, saved in tape.saved if tape.ragged.valid[t, n]]
+        error = tuple(array[row] for array in dstate)
+        for last in reversed(range(len(steps))):
+            t, _ = steps[last]
+            error = (error[0] + dy[t, row], *error[1:])
+            for s in reversed(range(max(0, last - truncate), last + 1)):
+                t, saved = steps[s]
+                error, passing = noise.split(t, error)
+                error, da_ih, dhidden = step_back(error, tuple(a[row] for a in saved), hidden)
+                error = tuple(a + b for a, b in zip(error, passing, strict=True))
+                error = tuple(np.where(tape.anew[t, n], 0, array) for array in error)
+                dx_t, dweight_ih, dbias_ih = linear_backward(tape.x[t, row], weight_ih, da_ih)
+                dx[t, row] += dx_t
+                new = Weights(dweight_ih, dhidden[0], dbias_ih, dhidden[1], dhidden[2])
+                for total, part in zip(grads, new, strict=True):
+                    if total is not None:
+                        total += part
+            if last < truncate:  # the state before the first step is within reach
+                for total, part in zip(dstate_0, error, strict=True):
+                    total[row] += part
+            error = tuple(np.zeros_like(array) for array in error)  # dstate was of the last step
+        if not steps:
+            for total, part in zip(dstate_0, error, strict=True):
+                total[row] += part
+    return None if tape.tokens else dx, dstate_0, grads
