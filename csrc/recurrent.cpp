@@ -26,13 +26,14 @@ template <class Real> void check_memory(const BackwardArgs<Real>& a, const CellK
   regions.reads(a.dy, span(a, a.dy_row));
   regions.writes(a.dx, rows_of(a) * z.I, "dx");
   regions.writes(a.dweights.weight_ih, gates * z.H * z.I, "dweight_ih");
-  regions.writes(a.dweights.weight_hh, gates * z.H * z.H, "dweight_hh");
+  regions.writes(a.dweights.weight_hh, gates * z.H * z.P, "dweight_hh");
   regions.writes(a.dweights.bias_ih, gates * z.H, "dbias_ih");
   regions.writes(a.dweights.bias_hh, gates * z.H, "dbias_hh");
   regions.writes(a.dweights.weight_ch, cell.peepholes * z.H, "dweight_ch");
+  regions.writes(a.dweights.weight_hr, z.P * z.H, "dweight_hr");
   for (int i = 0; i < kMaxStates; i++) {
-    regions.reads(a.dstate_n[i], z.N * z.H);
-    regions.writes(a.dstate_0[i], z.N * z.H, "dstate_0");
+    regions.reads(a.dstate_n[i], z.N * width_of(z, i));
+    regions.writes(a.dstate_0[i], z.N * width_of(z, i), "dstate_0");
   }
   regions.check();
 }
@@ -50,7 +51,7 @@ void forward(const std::string& name, py::handle x, const py::tuple& weights, py
   const int index = find_cell(isa, name);
   const CellKernels<Real>& cell = isa.kernels<Real>().cells[index];
   ForwardArgs<Real> a{};
-  a.size = read_widths(weights, cell.gates);
+  a.size = read_widths(weights, cell);
   a.weights = read_weights<const Real>(weights, a.size, cell, "");
   a.reverse = reverse;
   OwnForm form = read_forward(a, cell.states, x, state, y, state_n, first_row, resets);
@@ -76,14 +77,14 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   const Kernels<Real>& kernels = tape.isa->kernels<Real>();
   const CellKernels<Real>& cell = kernels.cells[tape.cell];
   BackwardArgs<Real> a{};
-  Sizes z = read_widths(weights, cell.gates);
+  Sizes z = read_widths(weights, cell);
   bool tokens;
   read_lengths(x, z, tokens);
   const long T = z.T, N = z.N;
   tape.form.set_sizes(z, T, N);
   a.form = tape.form.view();
   if (tokens != tape.tokens || z.T != tape.size.T || z.N != tape.size.N || z.I != tape.size.I || z.H != tape.size.H ||
-      (a.form.first_row && (T != 1 || N != a.form.first_row[z.T])))
+      z.P != tape.size.P || (a.form.first_row && (T != 1 || N != a.form.first_row[z.T])))
     throw std::invalid_argument("x, weights: expected those of the forward call");
   a.size = z;
   a.reverse = tape.reverse;
@@ -95,11 +96,11 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   a.dx = optional_pointer<Real>(dx, "dx", {T, N, z.I});
   a.dx_add = dx_add;
   a.add = add;
-  const Rows<const Real> rows = row_pointer<const Real>(y, "y", {T, N, z.H});
+  const Rows<const Real> rows = row_pointer<const Real>(y, "y", {T, N, z.P});
   a.y = rows.data;
   a.y_row = rows.row;
   if (!dy.is_none()) {
-    const Rows<const Real> drows = row_pointer<const Real>(dy, "dy", {T, N, z.H});
+    const Rows<const Real> drows = row_pointer<const Real>(dy, "dy", {T, N, z.P});
     a.dy = drows.data;
     a.dy_row = drows.row;
   }
@@ -129,7 +130,7 @@ void bind_recurrent(py::module_& m) {
       "forward",
       [](const std::string& cell, py::object x, py::object weights, py::object state, bool reverse, py::object y,
          py::object state_n, py::object tape, py::object first_row, py::object resets) {
-        const py::tuple w = items(weights, "weights", 5);
+        const py::tuple w = items(weights, "weights", kWeights);
         const auto run = is_double(w) ? forward<double> : forward<float>;
         run(cell, x, w, state, reverse, y, state_n, tape.is_none() ? nullptr : &read_tape(tape), first_row, resets);
       },
@@ -144,7 +145,8 @@ void bind_recurrent(py::module_& m) {
         const Tape& tape = read_tape(tape_object);
         if (!tape.isa) throw std::invalid_argument("tape: expected one that forward has filled");
         const auto run = tape.is_double ? backward<double> : backward<float>;
-        run(tape, x, y, items(weights, "weights", 5), dy, dstate_n, dx, dx_add, items(dweights, "dweights", 5), add, dstate_0);
+        run(tape, x, y, items(weights, "weights", kWeights), dy, dstate_n, dx, dx_add, items(dweights, "dweights", kWeights),
+            add, dstate_0);
       },
       py::arg("tape"), py::arg("x"), py::arg("y"), py::arg("weights"), py::arg("dy"), py::arg("dstate_n"), py::arg("dx"),
       py::arg("dx_add"), py::arg("dweights"), py::arg("add"), py::arg("dstate_0"),

@@ -56,13 +56,6 @@ def test_repr_and_pickle(make):
     np.testing.assert_array_equal(copy(x)[0], make(2, 3, seed=0)(x)[0])
 
 
-@pytest.mark.parametrize(("name", "value"), [("dropout", 0.5), ("proj_size", 2)])
-def test_arguments_without_a_room_yet(name, value):
-    with pytest.raises(NotImplementedError, match=rf"^{name}: not implemented yet"):
-        LSTM(I, H, **{name: value})
-    LSTM(I, H, dropout=0, proj_size=0)
-
-
 def test_dropout_is_not_there_yet(make):
     with pytest.raises(NotImplementedError, match=r"^dropout: not implemented yet"):
         make(I, H, num_layers=2, dropout=0.5)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .ragged import Ragged
-from .weights import CELLS, Array, State, Weights
+from .weights import Array, State, Weights, state_widths
 
 __all__ = ["Tape", "backward", "forward"]
 
@@ -76,11 +76,11 @@ def forward(
     resets: Array | None = None,
 ) -> tuple[Array, State, Tape]:
     """Run as `engine.forward`, but keep only the state before every stretch of `every` steps."""
-    T, N, H = *x.shape[:2], weights.weight_hh.shape[1]
+    (T, N), widths = x.shape[:2], state_widths(cell, weights)
     dtype = weights.weight_hh.dtype
-    y = np.empty((T, N, H), dtype) if out is None else out
+    y = np.empty((T, N, widths[0]), dtype) if out is None else out
     if state is None:
-        state = tuple([np.zeros((N, H), dtype) for _ in CELLS[cell].state_letters])
+        state = tuple([np.zeros((N, width), dtype) for width in widths])
     tape = Tape(engine, cell, x, weights, reverse, lengths, resets)
     for steps in stretches(T, every, reverse):
         if lengths is not None and lengths.max() <= steps.start:

@@ -2,8 +2,8 @@
 """What `RNN`, `LSTM` and `GRU` share: stacked layers, both directions, batch-first.
 
 The arithmetic is one call of `engine` per layer and direction. Sizes: T time steps, N sequences,
-I inputs, H hidden units, L layers, D directions (1 or 2). Shapes, names, state order and
-initialisation are those of `torch.nn`.
+I inputs, H hidden units, L layers, D directions (1 or 2); P, the width of h, is H but for a
+projected LSTM. Shapes, names, state order and initialisation are those of `torch.nn`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LayerTape", "Recurrent"]
 
-LayerState = TypeVar("LayerState")  # h, or (h, c), each (L*D, N, H)
+LayerState = TypeVar("LayerState")  # h (L*D, N, P), or (h, c), c (L*D, N, H)
 
 
 @dataclass(slots=True, eq=False)
@@ -75,11 +75,14 @@ class Recurrent(Parameters, Generic[LayerState]):
         bidirectional: bool,
         dtype: Any,
         seed: Any,
+        proj_size: int = 0,
     ) -> None:
         not_yet("dropout", dropout, 0)  # its place is between the layers, in _stack
         self.cell = cell
         self.input_size = validate.size("input_size", input_size)
         self.hidden_size = validate.size("hidden_size", hidden_size)
+        self.proj_size = validate.integer("proj_size", proj_size, 0, self.hidden_size - 1)
+        self._h_size = self.proj_size or self.hidden_size  # P
         self.num_layers = validate.integer("num_layers", num_layers, 1, validate.MOST_LAYERS)
         self.bias = validate.flag("bias", bias)
         self.batch_first = validate.flag("batch_first", batch_first)
@@ -89,11 +92,13 @@ class Recurrent(Parameters, Generic[LayerState]):
         shapes: Shapes = {}
         self._slots: list[Names] = []  # slot l*D + d is layer l, direction d
         for layer in range(self.num_layers):
-            width = len(self._directions) * self.hidden_size if layer else self.input_size
+            width = len(self._directions) * self._h_size if layer else self.input_size
             for direction in self._directions:
                 suffix = f"_l{layer}{direction}"
-                names = names_of_weights(cell, self.bias, suffix)
-                shapes |= shapes_of_weights(cell, width, self.hidden_size, names)
+                names = names_of_weights(cell, self.bias, suffix, self.proj_size > 0)
+                shapes |= shapes_of_weights(
+                    cell, width, self.hidden_size, names, self.proj_size or None
+                )
                 self._slots.append(names)
         sizes, bound = (self.input_size, self.hidden_size), 1 / math.sqrt(self.hidden_size)
         super().__init__(shapes, sizes, bound, dtype, seed)
@@ -109,9 +114,10 @@ class Recurrent(Parameters, Generic[LayerState]):
         return self._run(x, state, lengths, resets, None)
 
     def zero_state(self, N: int) -> LayerState:
-        """Return the state that a call without one begins with: new zeros (L*D, N, H)."""
-        shape = (len(self._slots), validate.size("N", N), self.hidden_size)
-        parts: Any = tuple([np.zeros(shape, self.dtype) for _ in self._letters])
+        """Return the state that a call without one begins with: new zeros, h (L*D, N, P)."""
+        rows, widths = (len(self._slots), validate.size("N", N)), (self._h_size, self.hidden_size)
+        letters = zip(self._letters, widths, strict=False)
+        parts: Any = tuple([np.zeros((*rows, width), self.dtype) for _, width in letters])
         return parts if self._letters == "hc" else parts[0]  # type: ignore[no-any-return]
 
     def freeze(self, batch_size: int = 1) -> Frozen[LayerState]:
@@ -151,7 +157,7 @@ class Recurrent(Parameters, Generic[LayerState]):
         ----------
         x : ndarray (T, N, I), or (N, T, I) if batch_first, of the layer's dtype
             Or integers (T, N) or (N, T): token indices in [0, I), the same as one-hot rows.
-        state : ndarray h (L*D, N, H), for LSTM the tuple (h, c); optional
+        state : ndarray h (L*D, N, P), for LSTM the tuple (h, c), c (L*D, N, H); optional
             The state before the first step of each direction; None is zeros. Layer l, direction d
             is row l*D + d.
         lengths : ndarray (N,) of integers in [0, T], optional
@@ -165,9 +171,9 @@ class Recurrent(Parameters, Generic[LayerState]):
 
         Returns
         -------
-        y : ndarray (T, N, D*H), or (N, T, D*H) if batch_first
-            h of every step of the last layer; the reverse direction is the second half of a row.
-            Read-only, because `backward` reads it.
+        y : ndarray (T, N, D*P), or (N, T, D*P) if batch_first
+            h of every step of the last layer, P = H without projection; the reverse direction is
+            the second half of a row. Read-only, because `backward` reads it.
         state : as the argument
             The state after the last step of each direction: after t = 0 for the reverse one.
         tape : LayerTape
@@ -219,18 +225,20 @@ class Recurrent(Parameters, Generic[LayerState]):
         """
         self._check_tape(tape, LayerTape)
         rule = "(N, T, D*H)" if self.batch_first else "(T, N, D*H)"
+        if self.proj_size:
+            rule = rule.replace("H", "P")
         if dy is not None:
             validate.array("dy", dy, self.dtype, tape.shape, rule)
         dstates = self._split(dstate, tape.shape[not self.batch_first], validate.DSTATE_NAMES)
         self._check_grads()
 
-        D, H = len(self._directions), self.hidden_size
+        D, P = len(self._directions), self._h_size
         dstate_0: list[State] = [()] * len(self._slots)
         dx = None if dy is None else self._swapped(dy)
         for layer in reversed(range(self.num_layers)):
             dy, dx = dx, None
             for d in range(D):
-                k, dy_d = layer * D + d, None if dy is None else dy[:, :, d * H : (d + 1) * H]
+                k, dy_d = layer * D + d, None if dy is None else dy[:, :, d * P : (d + 1) * P]
                 grads = pick(self.grads, self._slots[k])
                 own = isinstance(tape.tapes[k], recompute.Tape)
                 back = recompute.backward if own else unchecked(tape.engine).backward
@@ -275,12 +283,12 @@ class Recurrent(Parameters, Generic[LayerState]):
         run = engine.infer if tapes is None else engine.forward
         if checkpoint is not None:
             run = partial(recompute.forward, engine, every=checkpoint)
-        D, H = len(self._directions), self.hidden_size
+        D, P = len(self._directions), self._h_size
         state_n: list[State] = []
         for layer in range(self.num_layers):
-            both = np.empty((*x.shape[:2], D * H), self.dtype) if D == 2 else None
+            both = np.empty((*x.shape[:2], D * P), self.dtype) if D == 2 else None
             for d in range(D):
-                k, out = layer * D + d, None if both is None else both[:, :, d * H : (d + 1) * H]
+                k, out = layer * D + d, None if both is None else both[:, :, d * P : (d + 1) * P]
                 w, reverse = packed[k] if packed else pick(self.params, self._slots[k]), d == 1
                 y, last, *tape = run(self.cell, x, states[k], w, reverse=reverse, out=out, **form)
                 if tapes is not None:
@@ -313,7 +321,7 @@ class Recurrent(Parameters, Generic[LayerState]):
             return [None] * count
         parts: Any = state if self._letters == "hc" else (state,)
         shape = (count, N, self.hidden_size)
-        validate.state(parts, names[self._letters], self.dtype, shape, "(L*D, N, H)")
+        validate.state(parts, names[self._letters], self.dtype, shape, "(L*D, N, H)", self._h_size)
         return [tuple([part[k] for part in parts]) for k in range(count)]
 
     def _join(self, states: list[State]) -> LayerState:
