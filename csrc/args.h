@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // What one call hands to the kernels: plain data, known to every room. No Python, no instruction set, no device.
 //
-// Sizes: T time steps, N batch rows, I input size, H hidden size, G gates, S states (state 0 is h).
-// Arrays are row-major and belong to the caller. Weights are PyTorch's: weight_ih (G*H, I), weight_hh (G*H, H).
+// Sizes: T time steps, N batch rows, I input size, H hidden size, P width of h, G gates, S states (state 0 is h).
+// P is H but with projection, where h = weight_hr u with weight_hr (P, H), P < H, and u (N, H) is what the cell gives out.
+// Arrays are row-major and belong to the caller. Weights are PyTorch's: weight_ih (G*H, I), weight_hh (G*H, P).
 // Sequences of unequal length stand longest first, and without gaps: step t has the rows first_row[t]..first_row[t + 1] of
-// (R, I) and (R, H) where others have (T, N, I) and (T, N, H); R is all of them, N those of step 0.
+// (R, I) and (R, P) where others have (T, N, I) and (T, N, P); R is all of them, N those of step 0.
 #pragma once
 #include <cstdint>
 
@@ -12,7 +13,11 @@ namespace fusedrnn {
 
 constexpr int kMaxStates = 2;
 
-struct Sizes { long T, N, I, H; };
+struct Sizes {
+  long T, N, I, H, P;
+
+  bool projected() const { return P < H; }
+};
 
 enum class NoiseKind : std::uint64_t { dropout, recurrent_dropout, zoneout_h, zoneout_c };
 
@@ -40,8 +45,9 @@ struct Plan {
   long chunk_steps;  // the input part and the weight gradients are done for so many steps at a time
 };
 
-// Same shapes for the weights and for their gradients. Biases may be null; weight_ch (P*H,) is, without peepholes (P = 0).
-template <class Real> struct Weights { Real *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_ch; };
+// Same shapes for the weights and for their gradients. Biases may be null; weight_ch (Q*H,) is, without peepholes (Q = 0),
+// and weight_hr, without projection.
+template <class Real> struct Weights { Real *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_ch, *weight_hr; };
 
 template <class Real> struct ForwardArgs {
   Sizes size;
@@ -53,17 +59,18 @@ template <class Real> struct ForwardArgs {
   Weights<const Real> weights;       // not read if there are
   const Real* panels;                // panels from pack(), or null
   long panel_rows;
-  const Real* state_0[kMaxStates];   // (N, H) each; null is zeros
-  Real* y;                           // (T, N, H), rows y_row apart
+  const Real* state_0[kMaxStates];   // h (N, P), c (N, H); null is zeros
+  Real* y;                           // (T, N, P), rows y_row apart
   long y_row;
-  Real* state_n[kMaxStates];         // (N, H) each
+  Real* state_n[kMaxStates];         // as state_0
   Real* tape;                        // tape_size() values for backward; null: inference
   Real* workspace;                   // forward_size() values
 };
 
 // Weights packed once for many calls of forward
 template <class Real> struct PackArgs {
-  long I, H, rows;                   // rows: of the calls it will be fastest for
+  Sizes size;                        // T and N are not read
+  long rows;                         // of the calls it will be fastest for
   Weights<const Real> weights;
   Real* panels;                      // panels_size() values
 };
@@ -79,7 +86,7 @@ template <class Real> struct BackwardArgs {
   const Real* y;
   long y_row;
   const Real* tape;
-  const Real* dy;                    // (T, N, H), rows dy_row apart
+  const Real* dy;                    // (T, N, P), rows dy_row apart
   long dy_row;
   const Real* dstate_n[kMaxStates];  // null is zeros
   Real* dx;                          // (T, N, I) or null

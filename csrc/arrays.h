@@ -87,7 +87,7 @@ template <class T> Rows<T> row_pointer(py::handle object, const std::string& nam
 // order of their own, and tokens, once checked, must stay what they are.
 class Regions {
  public:
-  Regions() { regions_.reserve(16); }  // as many as a backward call has: one allocation
+  Regions() { regions_.reserve(20); }  // as many as a backward call has: one allocation
   template <class T> void reads(const T* p, long n) { add(p, n, nullptr); }
   template <class T> void writes(const T* p, long n, const char* name) { add(p, n, name); }
   void check() const {

@@ -22,6 +22,9 @@ inline int find_cell(const Isa& isa, const std::string& name) {
   throw std::invalid_argument("cell: expected one of " + names + ", got '" + name + "'");
 }
 
+// A tuple of weights: weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, weight_hr
+constexpr int kWeights = 6, kWeightHr = 5;
+
 inline py::tuple items(py::handle object, const char* name, std::size_t count) {
   if (!py::isinstance<py::tuple>(object)) throw py::type_error(std::string(name) + ": expected a tuple");
   auto tuple = py::reinterpret_borrow<py::tuple>(object);
@@ -31,17 +34,23 @@ inline py::tuple items(py::handle object, const char* name, std::size_t count) {
   return tuple;
 }
 
-// I and H, from weight_ih (gates*H, I) and weight_hh (gates*H, H); T and N are left at 0.
-inline Sizes read_widths(const py::tuple& weights, int gates) {
-  for (int i = 0; i < 2; i++)
+// I, P and H, from the columns of weight_ih (gates*H, I), of weight_hh (gates*H, P) and, with projection, of weight_hr (P, H);
+// T and N are left at 0.
+template <class Real> Sizes read_widths(const py::tuple& weights, const CellKernels<Real>& cell) {
+  const auto columns = [&](int i) {
     if (!py::isinstance<py::array>(weights[i])) throw py::type_error("weights: expected arrays");
-  const auto w_ih = py::reinterpret_borrow<py::array>(weights[0]), w_hh = py::reinterpret_borrow<py::array>(weights[1]);
-  if (w_ih.ndim() != 2 || w_hh.ndim() != 2) throw std::invalid_argument("weights: expected matrices");
-  const Sizes z{0, 0, w_ih.shape(1), w_hh.shape(1)};
-  if (z.I < 1 || z.H < 1)
-    throw std::invalid_argument("weights: expected I, H of at least 1, got " + shape_text(std::vector<long>{z.I, z.H}));
-  if (w_hh.shape(0) != gates * z.H) throw std::invalid_argument("weight_hh: expected shape (gates*H, H)");
-  return z;
+    const auto matrix = py::reinterpret_borrow<py::array>(weights[i]);
+    if (matrix.ndim() != 2) throw std::invalid_argument("weights: expected matrices");
+    return long(matrix.shape(1));
+  };
+  const bool projected = !weights[kWeightHr].is_none();
+  if (projected && cell.states == 1) throw py::type_error("weight_hr: expected None for a cell of one state");
+  const long I = columns(0), P = columns(1), H = projected ? columns(kWeightHr) : P;
+  if (I < 1 || P < 1 || H < 1)
+    throw std::invalid_argument("weights: expected I, P, H of at least 1, got " + shape_text(std::vector<long>{I, P, H}));
+  if (projected && P >= H)
+    throw std::invalid_argument("weight_hr: expected P < H = " + std::to_string(H) + ", got P = " + std::to_string(P));
+  return {0, 0, I, H, P};
 }
 
 // T and N from x, (T, N, I) or tokens (T, N)
@@ -56,21 +65,29 @@ inline void read_lengths(py::handle x, Sizes& z, bool& tokens) {
     throw std::invalid_argument("x: expected T, N of at least 1, got " + shape_text(std::vector<long>{z.T, z.N}));
 }
 
+// `arrays` are those read_widths() took z from, or are to have the same shapes.
 template <class T, class Real>
 Weights<T> read_weights(const py::tuple& arrays, const Sizes& z, const CellKernels<Real>& cell, const std::string& prefix) {
   const long rows = cell.gates * z.H;
   if (!cell.peepholes && !arrays[4].is_none())
     throw py::type_error(prefix + "weight_ch: expected None for a cell without peepholes");
-  return {pointer<T>(arrays[0], prefix + "weight_ih", {rows, z.I}), pointer<T>(arrays[1], prefix + "weight_hh", {rows, z.H}),
+  if (!z.projected() && !arrays[kWeightHr].is_none())
+    throw py::type_error(prefix + "weight_hr: expected None without projection");
+  return {pointer<T>(arrays[0], prefix + "weight_ih", {rows, z.I}),
+          pointer<T>(arrays[1], prefix + "weight_hh", {rows, z.P}),
           optional_pointer<T>(arrays[2], prefix + "bias_ih", {rows}),
           optional_pointer<T>(arrays[3], prefix + "bias_hh", {rows}),
-          cell.peepholes ? pointer<T>(arrays[4], prefix + "weight_ch", {cell.peepholes * z.H}) : nullptr};
+          cell.peepholes ? pointer<T>(arrays[4], prefix + "weight_ch", {cell.peepholes * z.H}) : nullptr,
+          z.projected() ? pointer<T>(arrays[kWeightHr], prefix + "weight_hr", {z.P, z.H}) : nullptr};
 }
+
+// Of state i
+inline long width_of(const Sizes& z, int i) { return i ? z.H : z.P; }
 
 template <class T> void read_states(py::handle tuple, const char* name, const Sizes& z, int states, T** out) {
   if (tuple.is_none()) return;
   const py::tuple arrays = items(tuple, name, states);
-  for (int i = 0; i < states; i++) out[i] = pointer<T>(arrays[i], name, {z.N, z.H});
+  for (int i = 0; i < states; i++) out[i] = pointer<T>(arrays[i], name, {z.N, width_of(z, i)});
 }
 
 // Indices in 0..I-1
@@ -83,7 +100,7 @@ inline const std::int64_t* read_tokens(py::handle x, std::initializer_list<long>
   return tokens;
 }
 
-// All that forward reads and writes but the weights. a.size has I and H, and gets T and N.
+// All that forward reads and writes but the weights. a.size has I, H and P, and gets T and N.
 template <class Real>
 OwnForm read_forward(ForwardArgs<Real>& a, int states, py::handle x, py::handle state, py::handle y, py::handle state_n,
                      py::handle first_row, py::handle resets, py::handle noise) {
@@ -97,7 +114,7 @@ OwnForm read_forward(ForwardArgs<Real>& a, int states, py::handle x, py::handle 
   if (tokens) a.tokens = read_tokens(x, {T, N}, z.I);
   else a.x = pointer<const Real>(x, "x", {T, N, z.I});
   read_states(state, "state", z, states, a.state_0);
-  const Rows<Real> rows = row_pointer<Real>(y, "y", {T, N, z.H});
+  const Rows<Real> rows = row_pointer<Real>(y, "y", {T, N, z.P});
   a.y = rows.data;
   a.y_row = rows.row;
   if (state_n.is_none()) throw py::type_error("state_n: expected a tuple");
@@ -116,21 +133,22 @@ template <class Args, class Real> void add_inputs(Regions& regions, const Args& 
   regions.reads(a.x, rows_of(a) * z.I);
   regions.reads(a.tokens, rows_of(a));
   regions.reads(a.weights.weight_ih, gates * z.H * z.I);
-  regions.reads(a.weights.weight_hh, gates * z.H * z.H);
+  regions.reads(a.weights.weight_hh, gates * z.H * z.P);
   regions.reads(a.weights.bias_ih, gates * z.H);
   regions.reads(a.weights.bias_hh, gates * z.H);
   regions.reads(a.weights.weight_ch, cell.peepholes * z.H);
+  regions.reads(a.weights.weight_hr, z.P * z.H);
 }
-// Values from the first to the last of R rows of H values
-template <class Args> long span(const Args& a, long row) { return (rows_of(a) - 1) * row + a.size.H; }
+// Values from the first to the last of R rows of P values
+template <class Args> long span(const Args& a, long row) { return (rows_of(a) - 1) * row + a.size.P; }
 
 template <class Real> void check_memory(const ForwardArgs<Real>& a, const CellKernels<Real>& cell) {
   Regions regions;
   add_inputs(regions, a, cell);
   regions.writes(a.y, span(a, a.y_row), "y");
   for (int i = 0; i < kMaxStates; i++) {
-    regions.reads(a.state_0[i], a.size.N * a.size.H);
-    regions.writes(a.state_n[i], a.size.N * a.size.H, "state_n");
+    regions.reads(a.state_0[i], a.size.N * width_of(a.size, i));
+    regions.writes(a.state_n[i], a.size.N * width_of(a.size, i), "state_n");
   }
   regions.check();
 }

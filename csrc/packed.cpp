@@ -15,7 +15,8 @@ struct Packed {
   const Isa* isa;
   int cell;
   bool is_double;
-  long I, H, rows;
+  Sizes size;  // T and N are 0
+  long rows;
   double zoneout[kMaxStates];
 };
 
@@ -30,10 +31,10 @@ Packed pack(const std::string& name, const py::tuple& weights, long rows, double
   const Isa& isa = current_isa();
   const int index = find_cell(isa, name);
   const CellKernels<Real>& cell = isa.kernels<Real>().cells[index];
-  const Sizes z = read_widths(weights, cell.gates);
-  PackArgs<Real> a{z.I, z.H, rows, read_weights<const Real>(weights, z, cell, ""), nullptr};
+  const Sizes z = read_widths(weights, cell);
+  PackArgs<Real> a{z, rows, read_weights<const Real>(weights, z, cell, ""), nullptr};
   const std::size_t size = bytes<Real>(cell.panels_size(a));
-  Packed packed{Buffer(size, false), size, &isa, index, sizeof(Real) == sizeof(double), z.I, z.H, rows, {zoneout_h, zoneout_c}};
+  Packed packed{Buffer(size, false), size, &isa, index, sizeof(Real) == sizeof(double), z, rows, {zoneout_h, zoneout_c}};
   a.panels = static_cast<Real*>(packed.panels.data());
   cell.pack(a);
   return packed;
@@ -45,7 +46,7 @@ template <class Real> void set_zoneout(const Packed& packed, ForwardArgs<Real>& 
 }
 template <class Real> ForwardArgs<Real> args_of(const Packed& packed) {
   ForwardArgs<Real> a{};
-  a.size = {0, 0, packed.I, packed.H};
+  a.size = packed.size;
   a.panels = static_cast<const Real*>(packed.panels.data());
   a.panel_rows = packed.rows;
   set_zoneout(packed, a);
@@ -68,7 +69,7 @@ void infer(const Packed& packed, py::handle x, py::handle state, bool reverse, p
   run_forward(a, *packed.isa, cell);
 }
 
-// What a step reads and writes: x (N, I) or tokens (N,), states (L, N, H) each.
+// What a step reads and writes: x (N, I) or tokens (N,), states h (L, N, P), (L, N, H).
 template <class Real> struct StepArgs {
   long N;
   const Real* x;
@@ -78,17 +79,19 @@ template <class Real> struct StepArgs {
 };
 
 // A state may be written where it was read: a kernel writes the new one when all have read the old.
-template <class Real> void check_memory(const StepArgs<Real>& a, long I, long size, int states) {
+template <class Real> void check_memory(const StepArgs<Real>& a, const Sizes& z, long layers, int states) {
   const auto apart = [](const void* p, long p_bytes, const void* q, long q_bytes) {
     const char *a = static_cast<const char*>(p), *b = static_cast<const char*>(q);
     return !a || !b || a + p_bytes <= b || b + q_bytes <= a;
   };
-  const long item = sizeof(Real);
+  const long item = sizeof(Real), rows = layers * a.N * item;
   for (int i = 0; i < states; i++) {
-    bool own = apart(a.out[i], size * item, a.x, a.N * I * item) && apart(a.out[i], size * item, a.tokens, a.N * 8);
+    const long size = rows * width_of(z, i);
+    bool own = apart(a.out[i], size, a.x, a.N * z.I * item) && apart(a.out[i], size, a.tokens, a.N * 8);
     for (int j = 0; j < states; j++) {
-      if (a.out[i] != a.state[j] || i != j) own = own && apart(a.out[i], size * item, a.state[j], size * item);
-      if (i != j) own = own && apart(a.out[i], size * item, a.out[j], size * item);
+      const long other = rows * width_of(z, j);
+      if (a.out[i] != a.state[j] || i != j) own = own && apart(a.out[i], size, a.state[j], other);
+      if (i != j) own = own && apart(a.out[i], size, a.out[j], other);
     }
     if (!own) throw std::invalid_argument("out: expected memory of its own, or the state's, array by array");
   }
@@ -97,7 +100,7 @@ template <class Real> void check_memory(const StepArgs<Real>& a, long I, long si
 template <class Real> StepArgs<Real> read_step(const py::tuple& stack, py::handle x, py::handle state, py::handle out) {
   const Packed& first = read_packed(stack[0]);
   const int states = cell_of<Real>(first).states;
-  const long L = stack.size(), H = first.H;
+  const long L = stack.size();
   StepArgs<Real> a{};
   if (!py::isinstance<py::array>(x)) throw py::type_error("x: expected numpy.ndarray");
   const auto input = py::reinterpret_borrow<py::array>(x);
@@ -109,14 +112,15 @@ template <class Real> StepArgs<Real> read_step(const py::tuple& stack, py::handl
     throw std::invalid_argument(tokens ? "x: expected tokens (N,)" : "x: expected shape (N, I)");
   a.N = input.shape(0);
   if (a.N < 1) throw std::invalid_argument("x: expected N of at least 1, got 0");
-  if (tokens) a.tokens = read_tokens(x, {a.N}, first.I);
-  else a.x = pointer<const Real>(x, "x", {a.N, first.I});
+  if (tokens) a.tokens = read_tokens(x, {a.N}, first.size.I);
+  else a.x = pointer<const Real>(x, "x", {a.N, first.size.I});
   const py::tuple from = items(state, "state", states), to = items(out, "out", states);
   for (int i = 0; i < states; i++) {
-    a.state[i] = pointer<const Real>(from[i], "state", {L, a.N, H});
-    a.out[i] = pointer<Real>(to[i], "out", {L, a.N, H});
+    const long width = width_of(first.size, i);
+    a.state[i] = pointer<const Real>(from[i], "state", {L, a.N, width});
+    a.out[i] = pointer<Real>(to[i], "out", {L, a.N, width});
   }
-  check_memory(a, first.I, L * a.N * H, states);
+  check_memory(a, first.size, L, states);
   return a;
 }
 
@@ -125,25 +129,37 @@ template <class Real> void step(const py::tuple& stack, py::handle x, py::handle
   std::vector<const Packed*> layers(stack.size());
   for (std::size_t l = 0; l < stack.size(); l++) {
     layers[l] = &read_packed(stack[l]);
-    if (layers[l]->cell != layers[0]->cell || layers[l]->is_double != layers[0]->is_double || layers[l]->H != layers[0]->H ||
-        (l && layers[l]->I != layers[0]->H))
-      throw std::invalid_argument("stack: expected layers of one cell, dtype and H, each as wide as the one before");
+    const Sizes &z = layers[l]->size, &first = layers[0]->size;
+    if (layers[l]->cell != layers[0]->cell || layers[l]->is_double != layers[0]->is_double || z.H != first.H ||
+        z.P != first.P || (l && z.I != first.P))
+      throw std::invalid_argument("stack: expected layers of one cell, dtype, H and P, each as wide as the one before");
   }
   const int states = cell_of<Real>(*layers[0]).states;
-  const long size = step.N * layers[0]->H;
+  const Sizes& z = layers[0]->size;
 
   const py::gil_scoped_release release;
-  const Buffer y(bytes<Real>(size));
+  const Buffer y(bytes<Real>(step.N * z.P));
   for (std::size_t l = 0; l < stack.size(); l++) {
     ForwardArgs<Real> a = args_of<Real>(*layers[l]);
     a.size.T = 1, a.size.N = step.N;
-    a.x = l ? step.out[0] + (l - 1) * size : step.x;
+    a.x = l ? step.out[0] + (l - 1) * step.N * z.P : step.x;
     a.tokens = l ? nullptr : step.tokens;
-    for (int i = 0; i < states; i++) a.state_0[i] = step.state[i] + l * size, a.state_n[i] = step.out[i] + l * size;
+    for (int i = 0; i < states; i++) {
+      const long before = l * step.N * width_of(z, i);
+      a.state_0[i] = step.state[i] + before, a.state_n[i] = step.out[i] + before;
+    }
     a.y = static_cast<Real*>(y.data());
-    a.y_row = layers[l]->H;
+    a.y_row = z.P;
     run_forward(a, *layers[l]->isa, cell_of<Real>(*layers[l]));
   }
+}
+
+// P of h, and H of the others
+py::tuple state_widths(py::object object) {
+  const Packed& packed = read_packed(object);
+  py::tuple widths(cell_of<float>(packed).states);
+  for (std::size_t i = 0; i < widths.size(); i++) widths[i] = width_of(packed.size, i);
+  return widths;
 }
 
 }  // namespace
@@ -151,15 +167,16 @@ template <class Real> void step(const py::tuple& stack, py::handle x, py::handle
 void bind_packed(py::module_& m) {
   py::class_<Packed>(m, "Packed", "Weights in the order in which the kernels read them.")
       .def_property_readonly("is_double", [](py::object packed) { return read_packed(packed).is_double; })
-      .def_property_readonly("input_size", [](py::object packed) { return read_packed(packed).I; })
-      .def_property_readonly("hidden_size", [](py::object packed) { return read_packed(packed).H; })
+      .def_property_readonly("input_size", [](py::object packed) { return read_packed(packed).size.I; })
+      .def_property_readonly("hidden_size", [](py::object packed) { return read_packed(packed).size.H; })
+      .def_property_readonly("state_widths", state_widths)
       .def_property_readonly("cell", [](py::object packed) { return cell_of<float>(read_packed(packed)).name; })
       .def_property_readonly("nbytes", [](py::object packed) { return read_packed(packed).bytes; });
 
   m.def(
       "pack",
       [](const std::string& cell, py::object weights, long rows, py::object zoneout_h, py::object zoneout_c) {
-        const py::tuple w = items(weights, "weights", 5);
+        const py::tuple w = items(weights, "weights", kWeights);
         if (rows < 1 || rows > INT_MAX)
           throw std::invalid_argument("rows: expected 1 to " + std::to_string(INT_MAX) + ", got " + std::to_string(rows));
         return (py::isinstance<py::array_t<double>>(w[0]) ? pack<double> : pack<float>)(cell, w, rows,

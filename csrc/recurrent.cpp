@@ -26,13 +26,14 @@ template <class Real> void check_memory(const BackwardArgs<Real>& a, const CellK
   regions.reads(a.dy, span(a, a.dy_row));
   regions.writes(a.dx, rows_of(a) * z.I, "dx");
   regions.writes(a.dweights.weight_ih, gates * z.H * z.I, "dweight_ih");
-  regions.writes(a.dweights.weight_hh, gates * z.H * z.H, "dweight_hh");
+  regions.writes(a.dweights.weight_hh, gates * z.H * z.P, "dweight_hh");
   regions.writes(a.dweights.bias_ih, gates * z.H, "dbias_ih");
   regions.writes(a.dweights.bias_hh, gates * z.H, "dbias_hh");
   regions.writes(a.dweights.weight_ch, cell.peepholes * z.H, "dweight_ch");
+  regions.writes(a.dweights.weight_hr, z.P * z.H, "dweight_hr");
   for (int i = 0; i < kMaxStates; i++) {
-    regions.reads(a.dstate_n[i], z.N * z.H);
-    regions.writes(a.dstate_0[i], z.N * z.H, "dstate_0");
+    regions.reads(a.dstate_n[i], z.N * width_of(z, i));
+    regions.writes(a.dstate_0[i], z.N * width_of(z, i), "dstate_0");
   }
   regions.check();
 }
@@ -56,7 +57,7 @@ void forward(const std::string& name, py::handle x, const py::tuple& weights, py
   const int index = find_cell(isa, name);
   const CellKernels<Real>& cell = isa.kernels<Real>().cells[index];
   ForwardArgs<Real> a{};
-  a.size = read_widths(weights, cell.gates);
+  a.size = read_widths(weights, cell);
   a.weights = read_weights<const Real>(weights, a.size, cell, "");
   a.reverse = reverse;
   OwnForm form = read_forward(a, cell.states, x, state, y, state_n, first_row, resets, noise);
@@ -82,30 +83,30 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   const Kernels<Real>& kernels = tape.isa->kernels<Real>();
   const CellKernels<Real>& cell = kernels.cells[tape.cell];
   BackwardArgs<Real> a{};
-  Sizes z = read_widths(weights, cell.gates);
+  Sizes z = read_widths(weights, cell);
   bool tokens;
   read_lengths(x, z, tokens);
   const long T = z.T, N = z.N;
   tape.form.set_sizes(z, T, N);
   a.form = tape.form.view();
   if (tokens != tape.tokens || z.T != tape.size.T || z.N != tape.size.N || z.I != tape.size.I || z.H != tape.size.H ||
-      (a.form.first_row && (T != 1 || N != a.form.first_row[z.T])))
+      z.P != tape.size.P || (a.form.first_row && (T != 1 || N != a.form.first_row[z.T])))
     throw std::invalid_argument("x, weights: expected those of the forward call");
   a.size = z;
   a.reverse = tape.reverse;
   a.weights = read_weights<const Real>(weights, z, cell, "");
-  if (!dweights.is_none()) a.dweights = read_weights<Real>(items(dweights, "dweights", 5), z, cell, "d");
+  if (!dweights.is_none()) a.dweights = read_weights<Real>(items(dweights, "dweights", kWeights), z, cell, "d");
   if (tokens) a.tokens = read_tokens(x, {T, N}, z.I);
   else a.x = pointer<const Real>(x, "x", {T, N, z.I});
   if (tokens && !dx.is_none()) throw std::invalid_argument("dx: expected None for tokens");
   a.dx = optional_pointer<Real>(dx, "dx", {T, N, z.I});
   a.dx_add = dx_add;
   a.add = add;
-  const Rows<const Real> rows = row_pointer<const Real>(y, "y", {T, N, z.H});
+  const Rows<const Real> rows = row_pointer<const Real>(y, "y", {T, N, z.P});
   a.y = rows.data;
   a.y_row = rows.row;
   if (!dy.is_none()) {
-    const Rows<const Real> drows = row_pointer<const Real>(dy, "dy", {T, N, z.H});
+    const Rows<const Real> drows = row_pointer<const Real>(dy, "dy", {T, N, z.P});
     a.dy = drows.data;
     a.dy_row = drows.row;
   }
@@ -146,12 +147,12 @@ template <class Real> Tape one_step(const Tape& tape, py::handle y) {
   a.reverse = tape.reverse;
   a.tape = static_cast<const Real*>(tape.buffer.data());
   const long R = rows_of(a), T = a.form.first_row ? 1 : a.size.T;
-  const Rows<const Real> rows = row_pointer<const Real>(y, "y", {T, R / T, a.size.H});
+  const Rows<const Real> rows = row_pointer<const Real>(y, "y", {T, R / T, a.size.P});
   a.y = rows.data;
   a.y_row = rows.row;
 
   const py::gil_scoped_release release;
-  const Sizes size{1, R, a.size.I, a.size.H};
+  const Sizes size{1, R, a.size.I, a.size.H, a.size.P};
   const std::size_t used = bytes<Real>(cell.tape_size(size, R, a.form.noise.dropout > 0));
   Buffer kept(used);
   cell.one_step(a, static_cast<Real*>(kept.data()));
@@ -176,7 +177,7 @@ void bind_recurrent(py::module_& m) {
       "forward",
       [](const std::string& cell, py::object x, py::object weights, py::object state, bool reverse, py::object y,
          py::object state_n, py::object tape, py::object first_row, py::object resets, py::object noise) {
-        const py::tuple w = items(weights, "weights", 5);
+        const py::tuple w = items(weights, "weights", kWeights);
         const auto run = is_double(w) ? forward<double> : forward<float>;
         run(cell, x, w, state, reverse, y, state_n, tape.is_none() ? nullptr : &read_tape(tape), first_row, resets, noise);
       },
@@ -190,7 +191,7 @@ void bind_recurrent(py::module_& m) {
          py::object dx, bool dx_add, py::object dweights, bool add, py::object dstate_0) {
         const Tape& tape = filled_tape(tape_object);
         const auto run = tape.is_double ? backward<double> : backward<float>;
-        run(tape, x, y, items(weights, "weights", 5), dy, dstate_n, dx, dx_add, dweights, add, dstate_0);
+        run(tape, x, y, items(weights, "weights", kWeights), dy, dstate_n, dx, dx_add, dweights, add, dstate_0);
       },
       py::arg("tape"), py::arg("x"), py::arg("y"), py::arg("weights"), py::arg("dy"), py::arg("dstate_n"), py::arg("dx"),
       py::arg("dx_add"), py::arg("dweights"), py::arg("add"), py::arg("dstate_0"),
@@ -206,12 +207,12 @@ void bind_recurrent(py::module_& m) {
 
   m.def(
       "tape_nbytes",
-      [](const std::string& cell, bool is_double, long N, long H, long rows, bool drops) {
+      [](const std::string& cell, bool is_double, long N, long H, long P, long rows, bool drops) {
         const auto size = is_double ? tape_size<double> : tape_size<float>;
-        return size(cell, {0, N, 0, H}, rows, drops);
+        return size(cell, {0, N, 0, H, P}, rows, drops);
       },
-      py::arg("cell"), py::arg("is_double"), py::arg("N"), py::arg("H"), py::arg("rows"), py::arg("drops") = false,
-      "Bytes of a tape of so many rows, N at the most in a step.");
+      py::arg("cell"), py::arg("is_double"), py::arg("N"), py::arg("H"), py::arg("P"), py::arg("rows"),
+      py::arg("drops") = false, "Bytes of a tape of so many rows, N at the most in a step.");
 
   m.def("cells", [] {
     py::list names;

@@ -5,7 +5,13 @@ import dataclasses
 
 import numpy as np
 from fusedrnn import _core
-from fusedrnn.weights import CELLS, Array, State, Weights
+from fusedrnn.weights import CELLS, Array, State, Weights, state_widths
+
+# Every cell, and two with a projection: the cell, and how many times H is P.
+FORMS = {cell: (cell, 1) for cell in CELLS} | {
+    "lstm_projected": ("lstm", 3),
+    "lstm_peephole_coupled_projected": ("lstm_peephole_coupled", 2),
+}
 
 
 @dataclasses.dataclass
@@ -47,25 +53,35 @@ class Problem:
 
 
 def make_problem(
-    cell, *, T, N, I, H, dtype, reverse=False, tokens=False, bias=True, state=True
+    form, *, T, N, I, H, P=None, dtype, reverse=False, tokens=False, bias=True, state=True
 ) -> Problem:
-    """Weights as layers begin with, all else standard normal; the sizes are the seed."""
-    rng = np.random.default_rng([list(CELLS).index(cell), T, N, I, H])
+    """Weights as layers begin with, all else standard normal; the sizes are the seed.
+
+    A projection is to P < H, by default as FORMS has it (none if H is 1).
+    """
+    rng = np.random.default_rng([list(FORMS).index(form), T, N, I, H])
+    cell, ratio = FORMS[form]
+    P = P or max(H // ratio, 1)
     entry, bound = CELLS[cell], 1 / np.sqrt(H)
-    rows, letters = entry.gates * H, entry.state_letters
+    rows = entry.gates * H
 
     def normal(*shape):
         return rng.standard_normal(shape).astype(dtype)
 
-    shapes = [(rows, I), (rows, H), (rows,), (rows,)]
-    weights = Weights(*(rng.uniform(-bound, bound, shape).astype(dtype) for shape in shapes))
+    def uniform(shape):
+        return rng.uniform(-bound, bound, shape).astype(dtype)
+
+    weights = Weights(*map(uniform, [(rows, I), (rows, P), (rows,), (rows,)]))
     if entry.peepholes:
         weights = weights._replace(weight_ch=normal(entry.peepholes * H))
+    if P < H:
+        weights = weights._replace(weight_hr=uniform((P, H)))
     if not bias:
         weights = weights._replace(bias_ih=None, bias_hh=None)
     x = rng.integers(0, I, (T, N)) if tokens else normal(T, N, I)
-    state_0, dstate = (tuple(normal(N, H) for _ in letters) for _ in range(2))
-    return Problem(cell, x, state_0 if state else None, weights, normal(T, N, H), dstate, reverse)
+    widths = state_widths(cell, weights)
+    state_0, dstate = (tuple(normal(N, width) for width in widths) for _ in range(2))
+    return Problem(cell, x, state_0 if state else None, weights, normal(T, N, P), dstate, reverse)
 
 
 def filled(shape, dtype, value=np.nan, strided=False) -> Array:
@@ -76,10 +92,10 @@ def filled(shape, dtype, value=np.nan, strided=False) -> Array:
 
 def run_forward(p: Problem, tape=None, strided=False):
     """y and state_n."""
-    H, dtype = p.weights.weight_hh.shape[1], p.weights.weight_hh.dtype
+    widths, dtype = state_widths(p.cell, p.weights), p.weights.weight_hh.dtype
     T, N = p.x.shape[:2]
-    y = filled((T, N, H), dtype, strided=strided)
-    state_n = tuple(filled((N, H), dtype) for _ in CELLS[p.cell].state_letters)
+    y = filled((T, N, widths[0]), dtype, strided=strided)
+    state_n = tuple(filled((N, width), dtype) for width in widths)
     _core.forward(p.cell, p.x, tuple(p.weights), p.state, p.reverse, y, state_n, tape)
     return y, state_n
 

@@ -30,6 +30,8 @@ def twin(layer, engine, dtype, **changes):
         for name in ("bias", "batch_first", "bidirectional", *FORMS)
         if hasattr(layer, name)
     }
+    if layer.proj_size:  # only LSTM takes it
+        options["proj_size"] = layer.proj_size
     sizes = layer.input_size, layer.hidden_size, layer.num_layers
     other = type(layer)(*sizes, **(options | {"dtype": dtype} | changes))
     other.load_state_dict(layer.state_dict())

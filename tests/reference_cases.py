@@ -11,6 +11,9 @@ FLOAT32_ERROR = 2e-6  # float32 against float64; measured: at most 4e-7
 
 T, N, I, H = 5, 3, 4, 6
 
+# Every cell with the width P of its h, which is H but for a projection.
+FORMS = [(cell, H) for cell in CELLS] + [(cell, 2) for cell in CELLS if CELLS[cell].projects]
+
 
 def error(got, wanted):
     """Relative error in the max-norm; another shape or a NaN never passes."""
@@ -32,17 +35,19 @@ def complex_step(f, arrays, name):
     return derivative
 
 
-def make(cell, *, bias=True, dtype=np.float64):
+def make(cell, *, P=H, bias=True, dtype=np.float64):
     """All that a layer's output depends on, by name, and the gradients of a loss by y, state_n."""
     rng = np.random.default_rng(list(CELLS).index(cell))
     rows = CELLS[cell].gates * H
-    shapes = {"x": (T, N, I), "weight_ih": (rows, I), "weight_hh": (rows, H)}
-    shapes |= {f"{letter}_0": (N, H) for letter in CELLS[cell].state_letters}
+    shapes = {"x": (T, N, I), "weight_ih": (rows, I), "weight_hh": (rows, P)}
+    widths = dict(zip(CELLS[cell].state_letters, (P, H), strict=False))
+    shapes |= {f"{letter}_0": (N, width) for letter, width in widths.items()}
     shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)} if bias else {}
     shapes |= {"weight_ch": (CELLS[cell].peepholes * H,)} if CELLS[cell].peepholes else {}
+    shapes |= {"weight_hr": (P, H)} if P < H else {}
     arrays = {k: (0.7 * rng.standard_normal(shape)).astype(dtype) for k, shape in shapes.items()}
-    dy = rng.standard_normal((T, N, H)).astype(dtype)
-    dstate = tuple(rng.standard_normal((N, H)).astype(dtype) for _ in CELLS[cell].state_letters)
+    dy = rng.standard_normal((T, N, P)).astype(dtype)
+    dstate = tuple(rng.standard_normal((N, width)).astype(dtype) for width in widths.values())
     return arrays, dy, dstate
 
 

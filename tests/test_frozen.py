@@ -10,7 +10,7 @@ import pytest
 from fusedrnn import _core
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import filled, make_problem, run_forward
+from kernel_cases import FORMS, make_problem, run_forward
 from layer_cases import DTYPES, LAYERS, flat, like
 
 
@@ -53,7 +53,7 @@ def test_a_sequence_is_the_layer_s(name, options):
 @given(data=st.data())
 def test_any_rows_and_threads_on_panels_for_others(data):
     """Panels packed for one number of rows serve any other, and any cut among threads."""
-    cell, isa = data.draw(st.sampled_from(list(LAYERS))), data.draw(st.sampled_from(_core.isas()))
+    cell, isa = data.draw(st.sampled_from(list(FORMS))), data.draw(st.sampled_from(_core.isas()))
     sizes = {"T": (1, 4), "N": (1, 40), "I": (1, 40), "H": (1, 200), "rows": (1, 40), "n": (1, 5)}
     T, N, I, H, rows, n = (data.draw(st.integers(*r), name) for name, r in sizes.items())
     p = make_problem(cell, T=T, N=N, I=I, H=H, dtype="float32", tokens=data.draw(st.booleans()))
@@ -63,8 +63,8 @@ def test_any_rows_and_threads_on_panels_for_others(data):
         _core.set_num_threads(1)
         wanted = run_forward(p)
         _core.set_num_threads(n, beyond_processors=True)
-        packed = _core.pack(cell, tuple(p.weights), rows)
-        y, state_n = filled((T, N, H), "float32"), tuple(map(np.empty_like, wanted[1]))
+        packed = _core.pack(p.cell, tuple(p.weights), rows)
+        y, state_n = np.empty_like(wanted[0]), tuple(map(np.empty_like, wanted[1]))
         _core.infer(packed, p.x, p.state, False, y, state_n)
     finally:
         _core.set_isa(before[0])
@@ -190,7 +190,10 @@ def test_wrong_batch_size(batch_size):
 
 
 def test_packed_by_hand():
-    packed, two = _core.pack("lstm", (*LSTM.params.values(), None), 1), np.zeros((2, 2, 4), "f")
+    packed, two = (
+        _core.pack("lstm", (*LSTM.params.values(), None, None), 1),
+        np.zeros((2, 2, 4), "f"),
+    )
     with pytest.raises(ValueError, match="expected those of gru, got Packed of lstm"):
         fusedrnn.functional.infer("gru", X[None], None, packed)
     with pytest.raises(TypeError, match="weights"):
@@ -200,7 +203,7 @@ def test_packed_by_hand():
     with pytest.raises(TypeError, match="packed"):
         _ = _core.Packed.__new__(_core.Packed).cell
     with pytest.raises(ValueError, match="rows"):
-        _core.pack("lstm", (*LSTM.params.values(), None), 2**62)
+        _core.pack("lstm", (*LSTM.params.values(), None, None), 2**62)
     with pytest.raises(ValueError, match="stack"):
         _core.step((), X, STATE, STATE)
     with pytest.raises(ValueError, match="stack"):

@@ -8,10 +8,9 @@ Outputs are filled with NaN first: what a kernel forgets to write is seen.
 import numpy as np
 import pytest
 from fusedrnn import _core, reference
-from fusedrnn.weights import CELLS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import Problem, make_problem, run_kernel
+from kernel_cases import FORMS, Problem, make_problem, run_kernel
 
 DTYPES = ["float32", "float64"]
 # Units: one, around 4, 8 and 16 lanes, two vectors and some. Rows: around the tiles. T*N: around a
@@ -38,7 +37,7 @@ def check(p: Problem, assert_close) -> None:
 
 @pytest.mark.parametrize("H", HIDDEN)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", FORMS)
 def test_every_width(cell, dtype, H, isa, assert_close):
     for reverse in (False, True):
         check(
@@ -46,9 +45,18 @@ def test_every_width(cell, dtype, H, isa, assert_close):
         )
 
 
+@pytest.mark.parametrize("P", [1, 4, 7, 16, 17, 32])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_width_of_a_projection(dtype, P, isa, assert_close):
+    for N in (1, 2, 7, 20):
+        for reverse in (False, True):
+            p = make_problem("lstm", T=5, N=N, I=3, H=33, P=P, dtype=dtype, reverse=reverse)
+            check(p, assert_close)
+
+
 @pytest.mark.parametrize(("T", "N"), BATCHES)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", FORMS)
 def test_every_tile_and_chunk(cell, dtype, T, N, isa, assert_close):
     p = make_problem(cell, T=T, N=N, I=5, H=21, dtype=dtype)
     check(p, assert_close)
@@ -62,7 +70,7 @@ def test_random_problems(data, assert_close):
     flags = {
         name: data.draw(st.booleans(), name) for name in ("reverse", "tokens", "bias", "state")
     }
-    cell, dtype = data.draw(st.sampled_from(list(CELLS))), data.draw(st.sampled_from(DTYPES))
+    cell, dtype = data.draw(st.sampled_from(list(FORMS))), data.draw(st.sampled_from(DTYPES))
     _core.set_isa(data.draw(st.sampled_from(_core.isas())))
     try:
         check(make_problem(cell, dtype=dtype, **sizes, **flags), assert_close)
@@ -70,7 +78,7 @@ def test_random_problems(data, assert_close):
         _core.set_isa(_core.isas()[-1])
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", FORMS)
 def test_without_bias_state_or_output_gradient(cell, isa, assert_close):
     p = make_problem(cell, T=4, N=2, I=3, H=6, dtype="float64", bias=False, state=False)
     check(p, assert_close)
@@ -78,7 +86,7 @@ def test_without_bias_state_or_output_gradient(cell, isa, assert_close):
     check(p.replace(dy=None), assert_close)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", FORMS)
 def test_gradients_are_added_when_asked(cell, isa, assert_close):
     for tokens in (False, True):
         p = make_problem(cell, T=4, N=3, I=5, H=18, dtype="float64", tokens=tokens)
@@ -88,7 +96,7 @@ def test_gradients_are_added_when_asked(cell, isa, assert_close):
             assert_close(added[name], value + 0.5 if grown else value, "grad")
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", FORMS)
 def test_strided_rows(cell, isa):
     p = make_problem(cell, T=4, N=3, I=5, H=18, dtype="float32")
     plain, strided = run_kernel(p), run_kernel(p, strided=True)
@@ -134,8 +142,8 @@ def test_outputs_have_memory_of_their_own():
     _core.forward(*args, y, state_n, tape)
     d_ih, d_hh, db_ih, db_hh = (np.zeros_like(a) for a in w[:4])
     for name, bad in (
-        ("dweight_hh", (d_ih, w[1][:], db_ih, db_hh, None)),
-        ("dbias_ih", (d_ih, d_hh, db_ih, db_ih, None)),
+        ("dweight_hh", (d_ih, w[1][:], db_ih, db_hh, None, None)),
+        ("dbias_ih", (d_ih, d_hh, db_ih, db_ih, None, None)),
     ):
         with pytest.raises(ValueError, match=f"{name}: expected memory of its own"):
             _core.backward(tape, tokens, y, w, y * 0, None, None, False, bad, True, state_n)

@@ -56,12 +56,6 @@ def test_repr_and_pickle(make):
     np.testing.assert_array_equal(copy(x)[0], make(2, 3, seed=0)(x)[0])
 
 
-def test_arguments_without_a_room_yet():
-    with pytest.raises(NotImplementedError, match=r"^proj_size: not implemented yet"):
-        LSTM(I, H, proj_size=2)
-    LSTM(I, H, proj_size=0)
-
-
 def test_forward_refuses_with_the_layer_s_names(make):
     layer = make(I, H, 2, bidirectional=True)
     x = np.zeros((T, N, I), np.float32)

@@ -10,17 +10,16 @@ import itertools
 import numpy as np
 import pytest
 from fusedrnn import _core
-from fusedrnn.weights import CELLS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import Problem, make_problem, run_forward, run_kernel
+from kernel_cases import FORMS, Problem, make_problem, run_forward, run_kernel
 
 # Small and odd, units split with a tail, rows split (gates * H <= 3 * N), several chunks of rows
 SHAPES = [(3, 2, 5, 17), (2, 3, 1030, 40), (40, 1, 33, 150), (12, 64, 20, 45), (9, 50, 16, 130)]
 ROWS_SPLIT = {"N": (55, 90), "H": (20, 40), "threads": (2, 5)}
-parametrize_cells = pytest.mark.parametrize("cell", CELLS)
+parametrize_cells = pytest.mark.parametrize("cell", FORMS)
 parametrize_shapes = pytest.mark.parametrize(("T", "N", "I", "H"), SHAPES)
-BATCH_SUMS = ("dweight_ih", "dweight_hh", "dbias_ih", "dbias_hh", "dweight_ch")
+BATCH_SUMS = ("dweight_ih", "dweight_hh", "dbias_ih", "dbias_hh", "dweight_ch", "dweight_hr")
 
 
 def assert_same_bits(a: dict, b: dict, names=None) -> None:
@@ -55,7 +54,7 @@ def test_threads_and_repeats(cell, T, N, I, H, isa, threads):
 @given(data=st.data())
 def test_threads_that_share_rows_unevenly(data):
     """gates * H <= 3 * N: threads split the rows, and no two of them need have as many."""
-    cell, isa = data.draw(st.sampled_from(list(CELLS))), data.draw(st.sampled_from(_core.isas()))
+    cell, isa = data.draw(st.sampled_from(list(FORMS))), data.draw(st.sampled_from(_core.isas()))
     N, H, n = (data.draw(st.integers(*range_), name) for name, range_ in ROWS_SPLIT.items())
     p = make_problem(cell, T=40, N=N, I=9, H=H, dtype="float32")
     before = _core.isa(), _core.num_threads()
@@ -153,7 +152,7 @@ def test_a_tape_may_run_again_and_on_its_own_instruction_set(set_isa):
     results = []
     for name in (_core.isas()[-1], _core.isas()[0]):
         set_isa(name)
-        dx, grads = np.empty_like(p.x), (*map(np.empty_like, p.weights[:4]), None)
+        dx, grads = np.empty_like(p.x), (*map(np.empty_like, p.weights[:4]), None, None)
         _core.backward(
             tape,
             p.x,

@@ -13,9 +13,9 @@ from fusedrnn.weights import CELLS, Weights
 from reference_cases import (
     COMPLEX_STEP,
     FLOAT32_ERROR,
+    FORMS,
     GRADIENT_ERROR,
     SAME_SUMS,
-    H,
     I,
     N,
     T,
@@ -25,7 +25,7 @@ from reference_cases import (
     split,
 )
 
-each_cell = pytest.mark.parametrize("cell", CELLS)
+each_cell = pytest.mark.parametrize(("cell", "P"), FORMS)
 each_direction = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 
@@ -35,16 +35,16 @@ def results(cell, arrays, dy, dstate, **options):
     dx, dstate_0, grads = reference.backward(tape, dy, dstate)
     by_state = {f"{s}_0": d for s, d in zip(CELLS[cell].state_letters, dstate_0, strict=True)}
     by_name = {"x": dx, **by_state, **grads._asdict()}
-    if not CELLS[cell].peepholes:
-        assert by_name.pop("weight_ch") is None
+    for name in {"weight_ch", "weight_hr"} - arrays.keys():
+        assert by_name.pop(name) is None
     return (y, *state_n), by_name
 
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @each_direction
 @each_cell
-def test_gradients_equal_complex_step_derivatives(cell, reverse, bias):
-    arrays, dy, dstate = make(cell, bias=bias)
+def test_gradients_equal_complex_step_derivatives(cell, P, reverse, bias):
+    arrays, dy, dstate = make(cell, P=P, bias=bias)
 
     def loss(arrays):
         y, state_n = reference.infer(cell, *split(cell, arrays), reverse=reverse)
@@ -57,9 +57,9 @@ def test_gradients_equal_complex_step_derivatives(cell, reverse, bias):
 
 
 @each_cell
-def test_backward_is_analytic_too(cell):
+def test_backward_is_analytic_too(cell, P):
     """Second derivatives, by a complex step through backward, are symmetric in x and weight_hh."""
-    arrays, dy, dstate = make(cell, dtype=complex)
+    arrays, dy, dstate = make(cell, P=P, dtype=complex)
     rng = np.random.default_rng(0)
     along = {name: rng.standard_normal(arrays[name].shape) for name in ("x", "weight_hh")}
 
@@ -72,8 +72,8 @@ def test_backward_is_analytic_too(cell):
 
 @each_direction
 @each_cell
-def test_tokens_are_one_hot_rows(cell, reverse):
-    arrays, dy, dstate = make(cell)
+def test_tokens_are_one_hot_rows(cell, P, reverse):
+    arrays, dy, dstate = make(cell, P=P)
     tokens = np.random.default_rng(1).integers(0, I, (T, N))
     outputs, grads = results(cell, arrays | {"x": tokens}, dy, dstate, reverse=reverse)
     dense = (tokens[..., None] == np.arange(I)).astype(float)
@@ -86,9 +86,9 @@ def test_tokens_are_one_hot_rows(cell, reverse):
 
 @pytest.mark.parametrize("cut", range(1, T))
 @each_cell
-def test_whole_equals_pieces(cell, cut):
+def test_whole_equals_pieces(cell, P, cut):
     """State carried on, and its gradient back; the weights' gradients add up."""
-    arrays, dy, dstate = make(cell)
+    arrays, dy, dstate = make(cell, P=P)
     (y, *state_n), wanted = results(cell, arrays, dy, dstate)
     x, state, weights = split(cell, arrays)
     y_pieces, dx, grads = np.empty_like(y), np.zeros_like(x), weights.zeros_like()
@@ -98,7 +98,8 @@ def test_whole_equals_pieces(cell, cut):
     _, dstate, _ = reference.backward(tape_2, dy[last], dstate, dx=dx[last], grads=grads)
     _, dstate, _ = reference.backward(tape_1, dy[first], dstate, dx=dx[first], grads=grads)
     assert error(y_pieces, y) <= SAME_SUMS
-    assert error(state, state_n) <= SAME_SUMS
+    for got, whole in zip(state, state_n, strict=True):
+        assert error(got, whole) <= SAME_SUMS
     names = ("x", *Weights._fields, "h_0", "c_0")
     by_name = zip(names, (dx, *grads, *dstate), strict=False)
     for name, got in ((name, got) for name, got in by_name if name in wanted):
@@ -106,30 +107,31 @@ def test_whole_equals_pieces(cell, cut):
 
 
 @each_cell
-def test_reverse_is_flip_forward_flip(cell):
-    arrays, dy, dstate = make(cell)
+def test_reverse_is_flip_forward_flip(cell, P):
+    arrays, dy, dstate = make(cell, P=P)
     (y, *state_n), grads = results(cell, arrays, dy, dstate, reverse=True)
     flipped = arrays | {"x": arrays["x"][::-1]}
     (y_flip, *state_flip), wanted = results(cell, flipped, dy[::-1], dstate)
     assert error(y, y_flip[::-1]) <= SAME_SUMS
-    assert error(state_n, state_flip) <= SAME_SUMS
+    for got, flip in zip(state_n, state_flip, strict=True):
+        assert error(got, flip) <= SAME_SUMS
     wanted["x"] = wanted["x"][::-1]
     for name, grad in grads.items():
         assert error(grad, wanted[name]) <= SAME_SUMS, name
 
 
 @each_cell
-def test_arguments_and_results_keep_their_type_and_place(cell):
-    arrays, dy, dstate = make(cell, dtype=np.float32)
+def test_arguments_and_results_keep_their_type_and_place(cell, P):
+    arrays, dy, dstate = make(cell, P=P, dtype=np.float32)
     x, state, weights = split(cell, arrays)
     before = {k: a.copy() for k, a in arrays.items()}
-    wide = np.full((T, N, 2 * H), np.nan, np.float32)
-    outputs, grads = results(cell, arrays, dy, dstate, out=wide[:, :, :H])
+    wide = np.full((T, N, 2 * P), np.nan, np.float32)
+    outputs, grads = results(cell, arrays, dy, dstate, out=wide[:, :, :P])
     assert outputs[0].base is wide
-    assert np.isnan(wide[:, :, H:]).all()
+    assert np.isnan(wide[:, :, P:]).all()
     np.testing.assert_equal(arrays, before)
     assert {a.dtype for a in (*outputs, *grads.values())} == {np.dtype(np.float32)}
-    exact, exact_grads = results(cell, *make(cell))
+    exact, exact_grads = results(cell, *make(cell, P=P))
     assert error(outputs[0], exact[0]) <= FLOAT32_ERROR
     for name, grad in grads.items():
         assert error(grad, exact_grads[name]) <= FLOAT32_ERROR, name
@@ -148,8 +150,8 @@ def test_arguments_and_results_keep_their_type_and_place(cell):
 
 
 @each_cell
-def test_none_is_zeros(cell):
-    arrays, dy, _ = make(cell)
+def test_none_is_zeros(cell, P):
+    arrays, dy, _ = make(cell, P=P)
     x, state, weights = split(cell, arrays)
     zeros = tuple(np.zeros_like(s) for s in state)
     for a, b in [(None, zeros), (zeros, None)]:

@@ -78,6 +78,20 @@ def test_gru_of_the_other_convention(cell):
     assert error(reference.infer(cell, x, state, theirs)[0], wanted) <= SAME_SUMS
 
 
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if CELLS[cell].projects])
+def test_projection_is_a_factor_of_weight_hh(cell):
+    """The LSTM whose weight_hh is weight_hh weight_hr has the same c, and weight_hr h for h."""
+    x, (h, c), weights = split(cell, make(cell, P=2)[0])
+    W_hh, W_hr = weights.weight_hh, weights.weight_hr
+    u = h @ np.linalg.pinv(W_hr).T  # weight_hr u is h
+    y, (h_n, c_n) = reference.infer(cell, x, (h, c), weights)
+    whole = weights._replace(weight_hh=W_hh @ W_hr, weight_hr=None)
+    wanted, (_, wanted_c) = reference.infer(cell, x, (u, c), whole)
+    assert error(y, wanted @ W_hr.T) <= SAME_SUMS
+    assert error(c_n, wanted_c) <= SAME_SUMS
+    np.testing.assert_array_equal(h_n, y[-1])
+
+
 def test_far_inputs():
     a = np.array([-np.inf, -1e4, -700.0, 0.0, 700.0, 1e4, np.inf, np.nan])
     with np.errstate(over="raise", invalid="raise"):

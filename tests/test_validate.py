@@ -48,6 +48,7 @@ def changed(value):
 
 
 STATE = (zeros(N, H), zeros(N, H))
+PROJECTED = lstm_weights(weight_hh=zeros(4 * H, 3), weight_hr=zeros(3, H))
 HUGE = np.lib.stride_tricks.as_strided(zeros(1), (2**28, 2**28, I), (0, 0, 4))
 
 BAD = [
@@ -62,8 +63,8 @@ BAD = [
     ({"x": zeros(T, N, dtype=bool)}, TypeError, "x: expected dtype float32, got bool"),
     ({"x": zeros(T, N, I, dtype=">f4")}, TypeError, "x: expected dtype float32, got >f4"),
     ({"x": zeros(T, N, I, dtype=object)}, TypeError, "x: expected dtype float32, got object"),
-    ({"weights": [1, 2, 3, 4]}, TypeError, "weights: expected Weights, a tuple of 5, got list"),
-    ({"weights": STATE}, TypeError, "weights: expected Weights, a tuple of 5, got tuple of 2"),
+    ({"weights": [1, 2, 3, 4]}, TypeError, "weights: expected Weights, a tuple of 6, got list"),
+    ({"weights": STATE}, TypeError, "weights: expected Weights, a tuple of 6, got tuple of 2"),
     ({"weights": lstm_weights(bias_hh=[0.0] * 20)}, TypeError, "bias_hh: expected ndarray"),
     ({"weights": lstm_weights(weight_ih=None)}, TypeError, "weight_ih: expected ndarray"),
     (
@@ -110,6 +111,44 @@ BAD = [
         {"weights": lstm_weights(bias_ih=zeros(H))},
         ValueError,
         re.escape("bias_ih: expected shape (4*H,) = (20,), got (5,)"),
+    ),
+    (
+        {"weights": lstm_weights(weight_hh=zeros(20, 3), weight_hr=zeros(3, 4))},
+        ValueError,
+        re.escape("weight_hr: expected shape (P, H) = (3, 5), got (3, 4)"),
+    ),
+    (
+        {"weights": lstm_weights(weight_hr=zeros(3, 5))},
+        ValueError,
+        re.escape("weight_hh: expected shape (4*H, P) = (20, 3), got (20, 5)"),
+    ),
+    (
+        {"weights": lstm_weights(weight_hr=zeros(5, 5))},
+        ValueError,
+        re.escape("weight_hr: expected shape (P, H) with P < H = 5, got (5, 5)"),
+    ),
+    ({"weights": lstm_weights(weight_hr=zeros())}, ValueError, r"weight_hr: .* got \(\)"),
+    ({"weights": lstm_weights(weight_hr=zeros(0, 5))}, ValueError, r"weight_hr: .* got \(0, 5\)"),
+    ({"weights": lstm_weights(weight_hr=[[1.0]])}, TypeError, "weight_hr: expected ndarray"),
+    (
+        {"weights": lstm_weights(weight_hr=zeros(3, 5, dtype=float))},
+        TypeError,
+        "weight_hr: expected dtype float32, got float64",
+    ),
+    (
+        {"weights": PROJECTED, "state": STATE},
+        ValueError,
+        r"h_0: expected shape \(N, P\) = \(2, 3\)",
+    ),
+    (
+        {"weights": PROJECTED, "state": (zeros(N, 3), zeros(N, 3))},
+        ValueError,
+        r"c_0: expected shape \(N, H\) = \(2, 5\)",
+    ),
+    (
+        {"weights": PROJECTED, "out": zeros(T, N, H)},
+        ValueError,
+        r"out: expected shape \(T, N, P\) = \(3, 2, 3\)",
     ),
     ({"weights": lstm_weights(weight_hh=zeros(20))}, ValueError, r"weight_hh: .* got \(20,\)"),
     ({"weights": lstm_weights(weight_hh=zeros())}, ValueError, r"weight_hh: .* got \(\)"),

@@ -4,8 +4,7 @@
 // Step by step from the last: dh = gate gradients · W_hh for own units, then the cell's backward on the same units. The
 // gradients of weights (gradients.h) and of x follow chunk by chunk, while the gate gradients are warm.
 #pragma once
-#include "gradients.h"
-#include "noise.h"
+#include "projection.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
@@ -14,18 +13,20 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   using V = Vec<Real>;
   using Gates = GateGradients<Real>;
   using Weights = WeightGradients<Cell, Real>;
-  using Base::W, Base::G, Base::S, Base::D, Base::P, Base::kLate, Base::kEarly, Base::kTaped;
+  using Projection = ProjectionBackward<Real>;
+  using Base::W, Base::G, Base::S, Base::D, Base::Q, Base::kLate, Base::kEarly, Base::kTaped;
 
  public:
   static long size(const BackwardArgs<Real>& a) { return Layout(nullptr, a).size; }
 
   Backward(const BackwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
-        noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)),
+        noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, me, threads)),
         dx_by_rows(splits_dx_by_rows(a)), once(is_once(a)),
-        groups{group_blocks(z.N / (a.plan.by_rows ? threads : 1)), mine.b0, mine.b1}, at(a.workspace, a), taped(a, clock),
+        groups{group_blocks(z.N / (a.plan.by_rows ? threads : 1)), mine.h0, mine.h1}, at(a.workspace, a), taped(a, clock),
         weights(a, clock, taped, {at.gradients + me * at.gradients_size, z, at.rows}, at.token_sum,
-                int(long(blocks) * me / threads), int(long(blocks) * (me + 1) / threads)) {}
+                share_of_units<Real>(z, me, threads)),
+        projection(a, clock, mine, {groups.group, mine.b0, mine.b1}, {projected() ? at.projection : nullptr, z, at.rows}) {}
 
   void run() {
     pack();
@@ -35,13 +36,15 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     for (long i = chunks - 1; i >= 0; i--) {
       const Chunk chunk = clock.chunk(i * steps, steps);
       const Gates d{at.d[i % 2], chunk.rows, D};  // in turns: others may still read the last chunk's
-      for (long step = chunk.last_step - 1; step >= chunk.first_step; step--) after = take_step(chunk, step, d, after);
+      const Gates dh = projection.gradients(i, chunk);
+      for (long step = chunk.last_step - 1; step >= chunk.first_step; step--) after = take_step(chunk, step, d, dh, after);
       if (a.plan.by_rows) team.wait(me);
-      weights.sum(chunk, d, i + 1 < chunks || a.add);
+      weights.sum(chunk, d, dh, i + 1 < chunks || a.add);
       if (a.dx) input_gradient(chunk, d);
     }
     add_hidden(after, false);
-    Base::store_states(mine, z, at.ds, a.dstate_0);
+    Base::store_states(mine, z, at.ds, a.dstate_0, projected());
+    if (projected()) projection.end();
     weights.end();
   }
 
@@ -53,15 +56,17 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     Real* du;              // [block][n][W], with late gates or recurrent dropout
     Real* d[2];            // gate gradients of a chunk, [block][D][row][W]
     Real* gradients;       // memory of each thread's WeightGradients
+    Real* projection;      // memory of ProjectionBackward
     long gradients_size, rows, size;
     Layout(Real* base, const BackwardArgs<Real>& a) {
       const Sizes& z = a.size;
       const Plan& plan = a.plan;
       const long units = long(blocks_of<Real>(z.H)) * W, columns = long(blocks_of<Real>(z.I)) * W;
+      const long outputs = long(blocks_of<Real>(z.P)) * W;
       rows = (plan.chunk_steps < z.T ? plan.chunk_steps : z.T) * z.N;
       Arena<Real> arena{base};
-      w_hh[0] = arena.take(kEarly * z.H * units);
-      w_hh[1] = arena.take(kLate * z.H * units);
+      w_hh[0] = arena.take(kEarly * z.H * outputs);
+      w_hh[1] = arena.take(kLate * z.H * outputs);
       const long kept = is_once(a) ? plan.threads * kTileBlocks * W : columns;
       w_ih = token_sum = arena.take(a.tokens ? Weights::token_sum_size(z) : a.dx ? G * z.H * kept : 0);
       ds = arena.take(units * S * z.N);
@@ -69,6 +74,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       for (Real*& buffer : d) buffer = arena.take(units * D * rows);
       gradients_size = typename Weights::Layout(nullptr, z, rows).size;
       gradients = arena.take(plan.threads * gradients_size);
+      projection = arena.take(typename Projection::Layout(nullptr, z, rows).size);
       size = arena.used;
     }
   };
@@ -83,14 +89,15 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     const bool shared = a.plan.by_rows;
     const long early_rows = kEarly * z.H, late_rows = kLate * z.H;
     for_packed_groups(shared, me, threads, groups, [&](int n, int b) {
-      pack_columns(a.weights.weight_hh, early_rows, z.H, b, n, at.w_hh[0] + b * early_rows * W);
-      if (kLate) pack_columns(a.weights.weight_hh + early_rows * z.H, late_rows, z.H, b, n, at.w_hh[1] + b * late_rows * W);
+      pack_columns(a.weights.weight_hh, early_rows, z.P, b, n, at.w_hh[0] + b * early_rows * W);
+      if (kLate) pack_columns(a.weights.weight_hh + early_rows * z.P, late_rows, z.P, b, n, at.w_hh[1] + b * late_rows * W);
     });
     const auto [c0, c1] = input_columns();
     if (a.dx && !once)
       for_packed_groups(dx_by_rows, me, threads, {kTileBlocks, c0, c1}, [&](int n, int b) {
         pack_columns(a.weights.weight_ih, G * z.H, z.I, b, n, at.w_ih + b * G * z.H * W);
       });
+    if (projected()) projection.begin(shared, me, threads);
     weights.begin();
     if (shared || dx_by_rows) team.wait(me);
   }
@@ -109,8 +116,8 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     int vectors;
     bool add = true;
   };
-  // target (+)= gradients of gates g0.. · their rows of W_hh, for own units of own rows among the first `rows`. `d` starts at
-  // the step's row 0.
+  // target (+)= gradients of gates g0.. · their rows of W_hh, for own blocks of h of own rows among the first `rows`. `d`
+  // starts at the step's row 0.
   void hidden_product(const Gates& d, long rows, int g0, int count, const Real* panel, Target target, bool down) {
     const Place<Real> out{target.data, target.vectors * W, z.N * target.vectors * W};
     product(Product<Real>{.left = d.left(z.H, count, Cell::kH + g0),
@@ -118,11 +125,12 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
                           .groups = groups,
                           .init = {target.add ? out.data : nullptr, out.row, out.block},
                           .out = out,
-                          .columns = long(blocks) * W,
+                          .columns = long(blocks_of<Real>(z.P)) * W,
                           .down = down},
-            mine.n0, own_end(rows), mine.b0, mine.b1);
+            mine.n0, own_end(rows), mine.h0, mine.h1);
   }
 
+  bool projected() const { return Base::projected(z); }
   long own_end(long rows) const { return mine.n1 < rows ? mine.n1 : rows; }
 
   // The step after the one in hand: its gate gradients, from its row 0 on; rows that are in it, and where they stand.
@@ -130,34 +138,40 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     Gates d;
     long count, row;
   };
-  // ds += what that step gives back, but nothing through a reset.
+  // ds of h, or `given` of a projection, += what that step gives back; but nothing through a reset.
   void add_hidden(const After& after, bool down) {
     if (own_end(after.count) <= mine.n0) return;
-    if (noise.drops()) {
-      hidden_product(after.d, after.count, 0, kEarly, at.w_hh[0], {at.du, 1, false}, down);
-      for_own_units(after.count, [&](int b, long n) { store(ds_of(b, n), load(ds_of(b, n)) + du_of(b, n)); });
-    } else {
-      hidden_product(after.d, after.count, 0, kEarly, at.w_hh[0], {at.ds, S}, down);
-    }
+    const bool adds = !noise.drops();
+    const Target h = projected() ? Target{projection.given(), 1} : Target{at.ds, S};
+    hidden_product(after.d, after.count, 0, kEarly, at.w_hh[0], adds ? h : Target{at.du, 1, false}, down);
+    if (!adds)
+      for (int b = mine.h0; b < mine.h1; b++)
+        for (long n = mine.n0; n < own_end(after.count); n++) {
+          Real* to = h.data + (b * z.N + n) * h.vectors * W;
+          store(to, load(to) + du_of(b, n));
+        }
     if (!a.form.resets) return;
     for_own_units(after.count, [&](int b, long n) {
       if (!a.form.resets[after.row + n]) return;
       UNROLL for (int i = 0; i < S; i++) store(ds_of(b, n) + i * W, V{});
     });
+    if (projected()) projection.reset(after.row, after.count);
   }
 
-  After take_step(const Chunk& chunk, long step, const Gates& d, const After& after) {
+  After take_step(const Chunk& chunk, long step, const Gates& d, const Gates& dh, const After& after) {
     const long t = clock.time(step), row = clock.row(t), count = clock.count(t);
     const Gates now{d.at(0, 0, row - chunk.first_row), d.rows, D};
     add_hidden(after, t % 2);
+    if (projected()) through_projection(t, {dh.at(0, 0, row - chunk.first_row), dh.rows, 1});
+    const Real* dy = a.dy && !projected() ? a.dy + row * a.dy_row : nullptr;
     for_own_units(count, [&](int b, long n) {
       V saved[Cell::kSaved], s[S], ds[S], grads[D];
       load_step(b, n, t, saved, s, ds);
-      if (a.dy) ds[0] += load(a.dy + (row + n) * a.dy_row + b * W, lanes_of<Real>(z.H, b));
-      V p[P + 1];  // one more, for there may be none
-      UNROLL for (int i = 0; i < P; i++) p[i] = load(a.weights.weight_ch + i * z.H + b * W, lanes_of<Real>(z.H, b));
+      if (dy) ds[0] += load(dy + n * a.dy_row + b * W, lanes_of<Real>(z.H, b));
+      V p[Q + 1];  // one more, for there may be none
+      UNROLL for (int i = 0; i < Q; i++) p[i] = load(a.weights.weight_ch + i * z.H + b * W, lanes_of<Real>(z.H, b));
       V passes[S] = {};
-      if (noise.zones()) UNROLL for (int i = 0; i < S; i++) passes[i] = noise.split<Real>(i, ds[i], t, n, b);
+      if (noise.zones()) UNROLL for (int i = projected(); i < S; i++) passes[i] = noise.split<Real>(i, ds[i], t, n, b);
       Cell::backward(saved, p, s, ds, grads);
       UNROLL for (int i = kLate ? 1 : 0; i < D; i++) store(now.at(b, i, n), grads[i]);
       UNROLL for (int i = 0; i < S; i++) store(ds_of(b, n) + i * W, noise.zones() ? ds[i] + passes[i] : ds[i]);
@@ -175,6 +189,13 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     }
     if (!a.plan.by_rows) team.wait(me);
     return {now, count, row};
+  }
+
+  // dh of the step at t, then ds of what the cell gave out
+  void through_projection(long t, const Gates& dh) {
+    projection.gather(t, dh);
+    if (!a.plan.by_rows) team.wait(me);
+    projection.spread(t, dh, {at.ds, S * W, z.N * S * W});
   }
 
   // What the cell's backward reads
@@ -229,6 +250,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   const Layout at;
   const Taped<Cell, Real> taped;
   Weights weights;
+  Projection projection;
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -4,15 +4,14 @@
 // The input part of all gates is computed for a chunk of time; then, step by step, a register tile multiplies h by the
 // panels of all gates of the same units, and the cell finishes while the sums are in registers.
 #pragma once
-#include "noise.h"
-#include "panels.h"
+#include "projection.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
 template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   using Base = Scan<Cell, Real>;
   using V = Vec<Real>;
-  using Base::W, Base::G, Base::S, Base::P, Base::kLate, Base::kEarly, Base::kTaped;
+  using Base::W, Base::G, Base::S, Base::Q, Base::kLate, Base::kEarly, Base::kTaped;
 
  public:
   static long size(const ForwardArgs<Real>& a) {
@@ -22,9 +21,10 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
   Forward(const ForwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
-        noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share(a.plan, z.N, blocks, me, threads)),
+        noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, me, threads)),
         at(a.workspace, z, a.plan, a.tape != nullptr, noise.drops()),
-        panels(a.panels ? Panels<Cell, Real>(const_cast<Real*>(a.panels), z.I, z.H, 0, blocks, a.panel_rows, a.panel_rows)
+        panels(a.panels ? Panels<Cell, Real>(const_cast<Real*>(a.panels), z, share_of_units<Real>(z, 0, 1), a.panel_rows,
+                                             a.panel_rows)
                         : own_panels(a.workspace + at.size, a, mine)) {
     if (a.tape) {
       const typename Base::Tape tape(a.tape, z, clock.row(z.T), noise.drops());
@@ -34,7 +34,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
       at.seen_0 = tape.seen_0;
       taped_rows = clock.row(z.T);
     } else {
-      taped_rows = z.N;  // late gates hand over within a step
+      taped_rows = z.N;  // u is handed over within a step
     }
   }
 
@@ -49,14 +49,14 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
       else input_part(chunk);
       for (long step = chunk.first_step; step < chunk.last_step; step++) take_step(chunk, step);
     }
-    Base::store_states(mine, z, at.state, a.state_n);
+    Base::store_states(mine, z, at.state, a.state_n, Base::projected(z));  // project() has stored h
   }
 
  private:
   struct Layout {
     Real* xg;           // [block][G][row in chunk][W]
     Real* state;        // [block][n][S][W]
-    Real *taped, *u;    // those of the tape, or of one step (late gates only), or null
+    Real *taped, *u;      // those of the tape, or of one step (late gates, projection), or null
     Real *seen, *seen_0;  // with recurrent dropout: those of the tape, or of two steps in turns
     long size;
     Layout(Real* base, const Sizes& z, const Plan& plan, bool training, bool drops) {
@@ -65,9 +65,9 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
       xg = arena.take(vectors * G * chunk_rows(z, plan));
       state = arena.take(vectors * S * z.N);
       taped = kLate && !training ? arena.take(vectors * kTaped * z.N) : nullptr;
-      u = kLate && !training ? arena.take(z.N * z.H) : nullptr;
-      seen = drops && !training ? arena.take(2 * z.N * z.H) : nullptr;
-      seen_0 = drops && !training ? arena.take(z.N * z.H) : nullptr;
+      u = (kLate || z.projected()) && !training ? arena.take(z.N * z.H) : nullptr;
+      seen = drops && !training ? arena.take(2 * z.N * z.P) : nullptr;
+      seen_0 = drops && !training ? arena.take(z.N * z.P) : nullptr;
       size = arena.used;
     }
   };
@@ -77,20 +77,22 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     const Sizes& z = a.size;
     const bool once = a.plan.chunk_steps >= z.T && !a.plan.by_rows && !a.tokens;
     const long rows = a.plan.by_rows ? z.N / a.plan.threads : z.N;
-    return {base, z.I, z.H, mine.b0, mine.b1, chunk_rows(z, a.plan), rows, once ? a.plan.threads : 0};
+    return {base, z, mine, chunk_rows(z, a.plan), rows, once ? a.plan.threads : 0};
   }
 
   void pack() {
-    panels.pack(a.weights, z.I, z.H, a.plan.by_rows, me, threads);
+    panels.pack(a.weights, z, a.plan.by_rows, me, threads);
     if (a.plan.by_rows) team.wait(me);
   }
 
   // state_0 as W_hh sees it; others read it in the first step
   void drop_state_0() {
-    for (int b = mine.b0; b < mine.b1; b++)
-      for (long n = mine.n0; n < mine.n1; n++)
-        store(at.seen_0 + n * z.H + b * W, noise.seen<Real>(load(at.state + (b * z.N + n) * S * W), n, b),
-              lanes_of<Real>(z.H, b));
+    const Real* h = a.state_0[0];
+    for (int b = mine.h0; b < mine.h1; b++)
+      for (long n = mine.n0; n < mine.n1; n++) {
+        const long at_n = n * z.P + b * W, lanes = lanes_of<Real>(z.P, b);
+        store(at.seen_0 + at_n, h ? noise.seen<Real>(load(h + at_n, lanes), n, b) : V{}, lanes);
+      }
     if (!a.plan.by_rows) team.wait(me);
   }
 
@@ -135,28 +137,43 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
   struct Step {
     long t, row, chunk_row, chunk_rows, taped_row;  // of batch row 0
+    Real* out;  // h, or u where it is projected
+    long out_row;
   };
 
   void take_step(const Chunk& chunk, long step) {
     const long t = clock.time(step), before = clock.before(t), row = clock.row(t), count = clock.count(t);
-    const Step s{t, row, row - chunk.first_row, chunk.rows, a.tape ? row : 0};
+    const long taped_row = a.tape ? row : 0;
+    const bool projected = Base::projected(z);
+    Real *const y = a.y + row * a.y_row, *const u = at.u ? at.u + taped_row * z.H : nullptr;
+    const Step s{t, row, row - chunk.first_row, chunk.rows, taped_row, projected ? u : y, projected ? z.H : a.y_row};
     // Rows that begin with this step have the state before from the caller.
     const long going_on = clock.count(before) < count ? clock.count(before) : count;
     if (noise.drops()) {
-      stage<0>(s, 0, going_on, seen_at(before), z.H);
-      stage<0>(s, going_on, count, at.seen_0, z.H);
+      stage<0>(s, 0, going_on, seen_at(before), z.P);
+      stage<0>(s, going_on, count, at.seen_0, z.P);
     } else {
       stage<0>(s, 0, going_on, y_at(before), a.y_row);
-      stage<0>(s, going_on, count, a.state_0[0], z.H);
+      stage<0>(s, going_on, count, a.state_0[0], z.P);
     }
     if constexpr (kLate > 0) {
       if (!a.plan.by_rows) team.wait(me);
-      stage<1>(s, 0, count, at.u + s.taped_row * z.H, z.H);
+      stage<1>(s, 0, count, u, z.H);
+    }
+    if (projected) {
+      if (!a.plan.by_rows) team.wait(me);
+      project(a, clock, panels, mine, t, u, seen_at(t), [&](long n) -> const Real* {
+        if (a.form.resets && a.form.resets[row + n]) return nullptr;
+        if (n < going_on) return y_at(before) + n * a.y_row;
+        return a.state_0[0] ? a.state_0[0] + n * z.P : nullptr;
+      });
     }
     if (!a.plan.by_rows) team.wait(me);
   }
 
-  Real* seen_at(long t) const { return t < 0 || t >= z.T ? nullptr : at.seen + (a.tape ? clock.row(t) : t % 2 * z.N) * z.H; }
+  Real* seen_at(long t) const {
+    return !at.seen || t < 0 || t >= z.T ? nullptr : at.seen + (a.tape ? clock.row(t) : t % 2 * z.N) * z.P;
+  }
   const Real* y_at(long t) const { return t < 0 || t >= z.T ? nullptr : a.y + clock.row(t) * a.y_row; }
 
   // Own units of own rows among r0..r1; h is that of row 0.
@@ -164,7 +181,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     const long n0 = mine.n0 > r0 ? mine.n0 : r0, n1 = mine.n1 < r1 ? mine.n1 : r1;
     if (n0 >= n1) return;
     constexpr int g = gates_of<Cell>(kStage), kMostRows = step_rows(g);
-    const long block = g * z.H * W, tiles = (n1 - n0 + kMostRows - 1) / kMostRows;
+    const long block = g * z.P * W, tiles = (n1 - n0 + kMostRows - 1) / kMostRows;
     const bool down = s.t % 2, near = tiles == 1 || (mine.b1 - mine.b0) * block * long(sizeof(Real)) < kNearBytes;
     for_group_parts(panels.groups[kStage], mine.b0, mine.b1, down, [&](int n, int b, int j0, int j1) {
       const Real* w = panels.w_hh[kStage] + b * block;
@@ -173,7 +190,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
       if (next.n) {
         constexpr int most = step_blocks(g, kMostRows);
         ahead = {panels.w_hh[kStage] + next.first * block, next.n * block,
-                 tiles * ((j1 - j0 + most - 1) / most) * ((z.H + kRun - 1) / kRun)};
+                 tiles * ((j1 - j0 + most - 1) / most) * ((z.P + kRun - 1) / kRun)};
       }
       for_row_tiles<kMostRows>(n0, n1, [&](auto rows, long row) {
         for_groups(step_blocks(g, rows.value), j0, j1, [&](int count, int j) {
@@ -197,12 +214,12 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     V acc[kRows][kVectors];
     UNROLL for (int r = 0; r < kRows; r++) UNROLL for (int j = 0; j < kVectors; j++) acc[r][j] =
         load(panels.b_hh + ((b + j / g) * G + first_gate<Cell>(kStage) + j % g) * W);
-    for (long k = 0; h && k < z.H; k += kRun) {
+    for (long k = 0; h && k < z.P; k += kRun) {
       ahead.fetch();
       if constexpr (kRegisters == 32)  // else the run is the whole row
         UNROLL for (long line = kRun; line < 2 * kRun; line += Ahead<Real>::kLine)
             fetch_rows<kRows>(h + n * h_row + k + line, h_row);
-      multiply<kRows, kVectors>(acc, h + n * h_row + k, h_row, 1, z.H - k < kRun ? z.H - k : kRun, w.data + k * w.step, w.step);
+      multiply<kRows, kVectors>(acc, h + n * h_row + k, h_row, 1, z.P - k < kRun ? z.P - k : kRun, w.data + k * w.step, w.step);
     }
     V sums[kRows][kVectors];  // acc itself must only be indexed by constants, or it would live in memory
     UNROLL for (int r = 0; r < kRows; r++) UNROLL for (int j = 0; j < kVectors; j++) sums[r][j] = acc[r][j];
@@ -231,13 +248,15 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
       store(at.u + (step.taped_row + n) * z.H + b * W, noise.drops() ? noise.seen<Real>(u, n, b) : u, lanes_of<Real>(z.H, b));
       UNROLL for (int i = 0; i < kEarly; i++) store(taped + i * W, saved[i]);
     } else {
-      V p[P + 1];  // one more, for there may be none
-      UNROLL for (int i = 0; i < P; i++) p[i] = load(panels.w_ch + (b * P + i) * W);
+      V p[Q + 1];  // one more, for there may be none
+      UNROLL for (int i = 0; i < Q; i++) p[i] = load(panels.w_ch + (b * Q + i) * W);
       Cell::forward(xg, hg, p, s, s_new, saved);
-      if (noise.zones()) UNROLL for (int i = 0; i < S; i++) s_new[i] = noise.zoned<Real>(i, s[i], s_new[i], step.t, n, b);
+      if (noise.zones())
+        UNROLL for (int i = Base::projected(z); i < S; i++) s_new[i] = noise.zoned<Real>(i, s[i], s_new[i], step.t, n, b);
       UNROLL for (int i = 0; i < S; i++) store(state + i * W, s_new[i]);
-      store(a.y + (step.row + n) * a.y_row + b * W, s_new[0], lanes_of<Real>(z.H, b));
-      if (noise.drops()) store(seen_at(step.t) + n * z.H + b * W, noise.seen<Real>(s_new[0], n, b), lanes_of<Real>(z.H, b));
+      store(step.out + n * step.out_row + b * W, s_new[0], lanes_of<Real>(z.H, b));
+      if (noise.drops() && !Base::projected(z))
+        store(seen_at(step.t) + n * z.H + b * W, noise.seen<Real>(s_new[0], n, b), lanes_of<Real>(z.H, b));
       if (!taped) return;
       UNROLL for (int i = kDone; i < Cell::kSaved; i++) store(taped + i * W, saved[i]);
       for (int i = 1; i < S; i++) store(taped + (Cell::kSaved + i - 1) * W, s_new[i]);

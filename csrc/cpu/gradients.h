@@ -10,21 +10,21 @@ template <class Cell, class Real> class WeightGradients : Scan<Cell, Real> {
   using Base = Scan<Cell, Real>;
   using V = Vec<Real>;
   using Gates = GateGradients<Real>;
-  using Base::W, Base::G, Base::S, Base::P, Base::kLate, Base::kEarly;
+  using Base::W, Base::G, Base::S, Base::Q, Base::kLate, Base::kEarly;
 
  public:
   // One thread's memory, or with no base its size, for chunks of so many rows.
   struct Layout {
     Real* strip;          // a strip of the products' right factor
     const Real** hidden;  // h before each row
-    Real* zeros;          // (H,)
+    Real* zeros;          // (P,)
     long size;
     Layout(Real* base, const Sizes& z, long rows) {
       constexpr long kPointer = sizeof hidden, kValue = sizeof *base;
       Arena<Real> arena{base};
       strip = arena.take(rows * kTileBlocks * W);
       hidden = reinterpret_cast<const Real**>(arena.take(rows * kPointer / kValue));
-      zeros = arena.take(z.H);
+      zeros = arena.take(z.P);
       size = arena.used;
     }
   };
@@ -32,19 +32,20 @@ template <class Cell, class Real> class WeightGradients : Scan<Cell, Real> {
   static long token_sum_size(const Sizes& z) { return G * long(blocks_of<Real>(z.H)) * W * z.I; }
 
   WeightGradients(const BackwardArgs<Real>& args, const Clock& clock, const Taped<Cell, Real>& taped, const Layout& at,
-                  Real* token_sum, int b0, int b1)
-      : a(args), z(args.size), clock(clock), taped(taped), at(at), sums(token_sum), b0(b0), b1(b1) {}
+                  Real* token_sum, const Share& own)
+      : a(args), z(args.size), clock(clock), taped(taped), at(at), sums(token_sum), b0(own.b0), b1(own.b1), h0(own.h0),
+        h1(own.h1) {}
 
   void begin() {
-    for (long i = 0; i < z.H; i++) at.zeros[i] = 0;
+    for (long i = 0; i < z.P; i++) at.zeros[i] = 0;
     if (wanted && a.tokens) for_token_sums([&](Real& sum, const Real& to) { sum = a.add ? to : 0; });
   }
   void end() {
     if (wanted && a.tokens) for_token_sums([](const Real& sum, Real& to) { to = sum; });
   }
 
-  // d: gate gradients of the chunk; add: to what stands there
-  void sum(const Chunk& chunk, const Gates& d, bool add) {
+  // d: gate gradients of the chunk; dh: with projection, those of its h; add: to what stands there
+  void sum(const Chunk& chunk, const Gates& d, const Gates& dh, bool add) {
     if (!wanted) return;
     const RowOrder order{chunk.rows, !a.reverse};
     const Weights<Real>& out = a.dweights;
@@ -53,25 +54,29 @@ template <class Cell, class Real> class WeightGradients : Scan<Cell, Real> {
     const auto gradient = [&](const int* slot, int g0, int g1, const RowSource<Real>& source, Real* to, long K) {
       weight_gradient(d, slot, g0, g1, z.H, b0, b1, source, order, to, K, add, at.strip);
     };
-    if constexpr (P > 0) peepholes(chunk, d, order, add);
+    if constexpr (Q > 0) peepholes(chunk, d, order, add);
     if (a.tokens) tokens(chunk, d);
     else gradient(Cell::kX, 0, G, {a.x + chunk.first_row * z.I, z.I}, out.weight_ih, z.I);
-    gradient(Cell::kH, 0, kEarly, taped.hidden_rows(chunk, at.hidden, at.zeros), out.weight_hh, z.H);
-    if (kLate) gradient(Cell::kH, kEarly, G, taped.late_rows(chunk), out.weight_hh, z.H);
+    gradient(Cell::kH, 0, kEarly, taped.hidden_rows(chunk, at.hidden, at.zeros), out.weight_hh, z.P);
+    if (kLate) gradient(Cell::kH, kEarly, G, taped.u_rows(chunk), out.weight_hh, z.H);
+    if (Base::projected(z))
+      weight_gradient(dh, &kOnly, 0, 1, z.P, h0, h1, taped.u_rows(chunk), order, out.weight_hr, z.H, add, at.strip);
   }
 
  private:
+  static constexpr int kOnly = 0;  // the slot of dh
+
   void peepholes(const Chunk& chunk, const Gates& d, const RowOrder& order, bool add) {
     for (int b = b0; b < b1; b++) {
       Real* out = a.dweights.weight_ch + b * W;
       const long lanes = lanes_of<Real>(z.H, b);
-      V total[P];
-      UNROLL for (int i = 0; i < P; i++) total[i] = add ? load(out + i * z.H, lanes) : V{};
+      V total[Q];
+      UNROLL for (int i = 0; i < Q; i++) total[i] = add ? load(out + i * z.H, lanes) : V{};
       const auto add_row = [&](long n, long t) {
         V saved[Cell::kSaved], s[S];
         taped.load_step(b, n, t, saved, s);
         const long r = clock.row(t) + n - chunk.first_row;
-        UNROLL for (int j = 0; j < P; j++) total[j] =
+        UNROLL for (int j = 0; j < Q; j++) total[j] =
             fma(load(d.at(b, Cell::kPeepholeGate[j], r)), Cell::peeped(j, saved, s), total[j]);
       };
       if (order.backwards)
@@ -80,7 +85,7 @@ template <class Cell, class Real> class WeightGradients : Scan<Cell, Real> {
       else
         for (long t = chunk.first_time; t < chunk.last_time; t++)
           for (long n = 0; n < clock.count(t); n++) add_row(n, t);
-      UNROLL for (int i = 0; i < P; i++) store(out + i * z.H, total[i], lanes);
+      UNROLL for (int i = 0; i < Q; i++) store(out + i * z.H, total[i], lanes);
     }
   }
 
@@ -113,7 +118,7 @@ template <class Cell, class Real> class WeightGradients : Scan<Cell, Real> {
   const Taped<Cell, Real>& taped;
   const Layout at;
   Real* const sums;
-  const int b0, b1;  // own units
+  const int b0, b1, h0, h1;  // own units, and own blocks of h
   const bool wanted = a.dweights.weight_ih != nullptr;
 };
 

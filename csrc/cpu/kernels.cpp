@@ -21,10 +21,10 @@ template <class C, class Real> void backward(const BackwardArgs<Real>& a, Team& 
   Backward<C, Real>(a, team, me).run();
 }
 template <class C, class Real> Panels<C, Real> panels(const PackArgs<Real>& a) {
-  return {a.panels, a.I, a.H, 0, blocks_of<Real>(a.H), a.rows, a.rows};
+  return {a.panels, a.size, share_of_units<Real>(a.size, 0, 1), a.rows, a.rows};
 }
 template <class C, class Real> long panels_size(const PackArgs<Real>& a) { return panels<C, Real>(a).size; }
-template <class C, class Real> void pack(const PackArgs<Real>& a) { panels<C, Real>(a).pack(a.weights, a.I, a.H, false, 0, 1); }
+template <class C, class Real> void pack(const PackArgs<Real>& a) { panels<C, Real>(a).pack(a.weights, a.size, false, 0, 1); }
 template <class C, class Real> long tape_size(const Sizes& z, long rows, bool drops) {
   return typename Scan<C, Real>::Tape(nullptr, z, rows, drops).size;
 }

@@ -19,18 +19,23 @@ template <class Cell, class Real> void one_step(const BackwardArgs<Real>& a, Rea
   const Taped<Cell, Real> taped(a, clock);
   const bool drops = a.form.noise.dropout > 0;
   const long rows = clock.row(z.T), blocks = blocks_of<Real>(z.H);
-  const typename Base::Tape from(const_cast<Real*>(a.tape), z, rows, drops), one(to, {1, rows, z.I, z.H}, rows, drops);
+  const typename Base::Tape from(const_cast<Real*>(a.tape), z, rows, drops), one(to, {1, rows, z.I, z.H, z.P}, rows, drops);
   copy(from.taped, blocks * rows * Base::kTaped * W, one.taped);
   if (from.u) copy(from.u, rows * z.H, one.u);
   for (long t = 0; t < z.T; t++)
     for (long n = 0; n < clock.count(t); n++) {
       const long row = clock.row(t) + n;
-      for (int b = 0; b < blocks; b++) {
+      const Real* h = taped.h_before(n, t);
+      for (int b = 0; b < blocks_of<Real>(z.P); b++) {
+        const long at = row * z.P + b * W, lanes = lanes_of<Real>(z.P, b);
+        const Vec<Real> v = h ? load(h + b * W, lanes) : Vec<Real>{};
+        store(one.state_0[0] + at, v, lanes);
+        if (drops) store(one.seen_0 + at, RowNoise(a.form.noise).seen<Real>(v, n, b), lanes);
+      }
+      for (int b = 0; Base::S > 1 && b < blocks; b++) {
         Vec<Real> saved[Cell::kSaved], s[Base::S];
         taped.load_step(b, n, t, saved, s);
-        const long at = row * z.H + b * W, lanes = lanes_of<Real>(z.H, b);
-        for (int i = 0; i < Base::S; i++) store(one.state_0[i] + at, s[i], lanes);
-        if (drops) store(one.seen_0 + at, RowNoise(a.form.noise).seen<Real>(s[0], n, b), lanes);
+        for (int i = 1; i < Base::S; i++) store(one.state_0[i] + row * z.H + b * W, s[i], lanes_of<Real>(z.H, b));
       }
     }
 }

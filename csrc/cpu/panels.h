@@ -26,43 +26,50 @@ template <class Cell> constexpr int gates_of(int stage) { return stage ? Cell::k
 template <class Cell, class Real> struct Panels {
   static constexpr int W = kWidth<Real>, G = Cell::kGates;
   Real *w_ih, *w_hh[2], *b_ih, *b_hh;  // panels; biases [block][G][W]
-  Real* w_ch;                          // peepholes, [block][P][W]
+  Real* w_ch;                          // peepholes, [block][Q][W]
+  Real* w_hr;                          // projection: columns are those of h
   Groups input_groups, groups[2];      // of w_ih (of vectors: G a block) and of w_hh
+  Groups h_groups;                     // of w_hr
   int once;                            // > 0: w_ih is used once, and has room for one group of so many threads each
   long size;
 
-  // Of blocks b0..b1; the groups suit input products of so many rows, and scans of so many, and are right for any.
-  Panels(Real* base, long I, long H, int b0, int b1, long input_rows, long rows, int once = 0)
-      : input_groups{group_blocks(input_rows), b0 * G, b1 * G}, once(once) {
-    const long vectors = long(blocks_of<Real>(H)) * W;
+  // Of a share's blocks; the groups suit input products of so many rows, and scans of so many, and are right for any.
+  Panels(Real* base, const Sizes& z, const Share& of, long input_rows, long rows, int once = 0)
+      : input_groups{group_blocks(input_rows), of.b0 * G, of.b1 * G}, h_groups{group_blocks(rows), of.h0, of.h1}, once(once) {
+    const long vectors = long(blocks_of<Real>(z.H)) * W;
     Arena<Real> arena{base};
-    w_ih = arena.take((once ? long(once) * input_groups.group * W : vectors * G) * I);
+    w_ih = arena.take((once ? long(once) * input_groups.group * W : vectors * G) * z.I);
     for (int stage = 0; stage < stages<Cell>; stage++) {
-      w_hh[stage] = arena.take(vectors * gates_of<Cell>(stage) * H);
-      groups[stage] = {step_group(gates_of<Cell>(stage), rows), b0, b1};
+      w_hh[stage] = arena.take(vectors * gates_of<Cell>(stage) * z.P);
+      groups[stage] = {step_group(gates_of<Cell>(stage), rows), of.b0, of.b1};
     }
     b_ih = arena.take(vectors * G);
     b_hh = arena.take(vectors * G);
     w_ch = arena.take(vectors * Cell::kPeepholes);
+    w_hr = arena.take(z.projected() ? long(blocks_of<Real>(z.P)) * W * z.H : 0);
     size = arena.used;
   }
 
   // shared: the threads take turns, and a barrier must follow
-  void pack(const Weights<const Real>& w, long I, long H, bool shared, int me, int threads) const {
+  void pack(const Weights<const Real>& w, const Sizes& z, bool shared, int me, int threads) const {
+    const long I = z.I, H = z.H, P = z.P;
     if (!once)
       for_packed_groups(shared, me, threads, input_groups,
                         [&](int n, int v) { pack_units(GateRows<Real>{w.weight_ih, H, I, G}, v, n, w_ih + v * I * W); });
     for (int stage = 0; stage < stages<Cell>; stage++) {
       const int g = gates_of<Cell>(stage);
-      const GateRows<Real> rows{w.weight_hh + first_gate<Cell>(stage) * H * H, H, H, g};
+      const GateRows<Real> rows{w.weight_hh + first_gate<Cell>(stage) * H * P, H, P, g};
       for_packed_groups(shared, me, threads, groups[stage],
-                        [&](int n, int b) { pack_units(rows, b * g, n * g, w_hh[stage] + b * g * H * W); });
+                        [&](int n, int b) { pack_units(rows, b * g, n * g, w_hh[stage] + b * g * P * W); });
     }
     for_packed_groups(shared, me, threads, groups[0], [&](int n, int b) {
       pack_bias(w.bias_ih, H, G, b, b + n, b_ih);
       pack_bias(w.bias_hh, H, G, b, b + n, b_hh);
       if constexpr (Cell::kPeepholes > 0) pack_bias(w.weight_ch, H, Cell::kPeepholes, b, b + n, w_ch);
     });
+    if (z.projected())
+      for_packed_groups(shared, me, threads, h_groups,
+                        [&](int n, int b) { pack_units(GateRows<Real>{w.weight_hr, P, H, 1}, b, n, w_hr + b * H * W); });
   }
 };
 

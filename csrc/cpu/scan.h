@@ -9,14 +9,22 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// One thread's part of the scan: unit blocks b0..b1 of rows n0..n1.
+// One thread's part of the scan: of rows n0..n1 the unit blocks b0..b1, and the blocks h0..h1 of h (the same numbers, unless
+// h is projected).
 struct Share {
-  int b0, b1;
+  int b0, b1, h0, h1;
   long n0, n1;
 };
-inline Share share(const Plan& plan, long N, int blocks, int me, int threads) {
-  if (plan.by_rows) return {0, blocks, N * me / threads, N * (me + 1) / threads};
-  return {int(long(blocks) * me / threads), int(long(blocks) * (me + 1) / threads), 0, N};
+template <class Real> Share share_of_units(const Sizes& z, int me, int threads) {
+  const long blocks = blocks_of<Real>(z.H), h = blocks_of<Real>(z.P);
+  return {
+      int(blocks * me / threads), int(blocks * (me + 1) / threads), int(h * me / threads), int(h * (me + 1) / threads), 0, z.N};
+}
+template <class Real> Share share_of_rows(const Sizes& z, int me, int threads) {
+  return {0, blocks_of<Real>(z.H), 0, blocks_of<Real>(z.P), z.N * me / threads, z.N * (me + 1) / threads};
+}
+template <class Real> Share share(const Plan& plan, const Sizes& z, int me, int threads) {
+  return plan.by_rows ? share_of_rows<Real>(z, me, threads) : share_of_units<Real>(z, me, threads);
 }
 
 // Hands out pieces of one allocation, each from a cache line pair on; with no base it only counts.
@@ -47,6 +55,7 @@ struct Clock {
 
   long time(long step) const { return reverse ? T - 1 - step : step; }
   long before(long t) const { return reverse ? t + 1 : t - 1; }
+  long after(long t) const { return reverse ? t - 1 : t + 1; }
   long row(long t) const { return first_row ? first_row[t] : t * N; }
   // Rows that are there at t; none outside of time
   long count(long t) const { return t < 0 || t >= T ? 0 : first_row ? first_row[t + 1] - first_row[t] : N; }
@@ -60,38 +69,48 @@ struct Clock {
 template <class Cell, class Real> struct Scan {
   static constexpr int W = kWidth<Real>, G = Cell::kGates, S = Cell::kStates, D = Cell::kGrads;
   static constexpr int kLate = Cell::kLate, kEarly = G - kLate;
-  static constexpr int P = Cell::kPeepholes;
+  static constexpr int Q = Cell::kPeepholes;
+  static constexpr bool kProjects = S > 1;  // h may be projected: the cell sees it in hg alone, never in s[0]
+  static bool projected(const Sizes& z) { return kProjects && z.projected(); }
   static constexpr int kTaped = Cell::kSaved + S - 1;  // vectors a unit leaves on the tape: saved, and the states but h
 
-  // The tape: [block][row of all][kTaped][W], then u of late gates (R, H), then what W_hh sees of h and of h_0, (R, H) and
-  // (N, H), if that is not h itself, then state_0, (N, H) each.
+  // The tape: [block][row of all][kTaped][W], then u of late gates or of a projection (R, H), then what W_hh sees of h and of
+  // h_0, (R, P) and (N, P), if that is not h itself, then state_0.
   struct Tape {
     Real *taped, *u, *seen, *seen_0, *state_0[kMaxStates] = {};
     long rows, size;
     Tape(Real* base, const Sizes& z, long rows, bool drops) : rows(rows) {
       Arena<Real> arena{base};
       taped = arena.take(blocks_of<Real>(z.H) * rows * kTaped * W);
-      u = kLate ? arena.take(rows * z.H) : nullptr;
-      seen = drops ? arena.take(rows * z.H) : nullptr;
-      seen_0 = drops ? arena.take(z.N * z.H) : nullptr;
-      for (int i = 0; i < S; i++) state_0[i] = arena.take(z.N * z.H);
+      u = kLate || z.projected() ? arena.take(rows * z.H) : nullptr;
+      seen = drops ? arena.take(rows * z.P) : nullptr;
+      seen_0 = drops ? arena.take(z.N * z.P) : nullptr;
+      for (int i = 0; i < S; i++) state_0[i] = arena.take(z.N * width(z, i));
       size = arena.used;
     }
   };
 
-  // One thread's part of the caller's states, (N, H) each and null for zeros, to [block][n][S][W] and back.
+  // Of state i
+  static long width(const Sizes& z, int i) { return i ? z.H : z.P; }
+  // One thread's part of the caller's states, null for zeros, to [block][n][S][W] and back, from the first-th on.
   static void load_states(const Share& mine, const Sizes& z, const Real* const* from, Real* to) {
-    for (int b = mine.b0; b < mine.b1; b++)
-      for (long n = mine.n0; n < mine.n1; n++)
-        for (int i = 0; i < S; i++)
-          store(to + ((b * z.N + n) * S + i) * W,
-                from[i] ? load(from[i] + n * z.H + b * W, lanes_of<Real>(z.H, b)) : Vec<Real>{});
+    for_state_vectors(mine, z, 0, [&](int i, int b, long n, long at, long lanes) {
+      store(to + ((b * z.N + n) * S + i) * W, from[i] ? load(from[i] + at, lanes) : Vec<Real>{});
+    });
   }
-  static void store_states(const Share& mine, const Sizes& z, const Real* from, Real* const* to) {
+  static void store_states(const Share& mine, const Sizes& z, const Real* from, Real* const* to, int first = 0) {
+    for_state_vectors(mine, z, first, [&](int i, int b, long n, long at, long lanes) {
+      store(to[i] + at, load(from + ((b * z.N + n) * S + i) * W), lanes);
+    });
+  }
+
+ private:
+  // f(state, block, row, offset in the caller's array, lanes)
+  template <class F> INLINE static void for_state_vectors(const Share& mine, const Sizes& z, int first, F&& f) {
     for (int b = mine.b0; b < mine.b1; b++)
       for (long n = mine.n0; n < mine.n1; n++)
-        for (int i = 0; i < S; i++)
-          store(to[i] + n * z.H + b * W, load(from + ((b * z.N + n) * S + i) * W), lanes_of<Real>(z.H, b));
+        for (int i = first; i < S; i++)
+          if (const long lanes = lanes_of<Real>(width(z, i), b); lanes > 0) f(i, b, n, n * width(z, i) + b * W, lanes);
   }
 };
 

@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from .weights import Array, State
 
-Five: TypeAlias = tuple[Array, Array, Array | None, Array | None, Array | None]
-"""weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, as `Weights`."""
+Six: TypeAlias = tuple[Array, Array, Array | None, Array | None, Array | None, Array | None]
+"""weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, weight_hr, as `Weights`."""
 
 Noise: TypeAlias = tuple[int, float, float, float, bool, int, int, Array | None, Array | None]
 """Of one layer and direction, as `noise.CellNoise.core` returns it."""
@@ -28,7 +28,7 @@ class Tape:
 def forward(
     cell: str,
     x: Array,
-    weights: Five,
+    weights: Six,
     state: State | None,
     reverse: bool,
     y: Array,
@@ -42,18 +42,18 @@ def backward(
     tape: Tape,
     x: Array,
     y: Array,
-    weights: Five,
+    weights: Six,
     dy: Array | None,
     dstate_n: State | None,
     dx: Array | None,
     dx_add: bool,
-    dweights: Five | None,
+    dweights: Six | None,
     add: bool,
     dstate_0: State,
 ) -> None: ...
 def one_step(tape: Tape, y: Array) -> Tape: ...
 def tape_nbytes(
-    cell: str, is_double: bool, N: int, H: int, rows: int, drops: bool = False
+    cell: str, is_double: bool, N: int, H: int, P: int, rows: int, drops: bool = False
 ) -> int: ...
 
 class Packed:
@@ -68,10 +68,13 @@ class Packed:
     @property
     def hidden_size(self) -> int: ...
     @property
+    def state_widths(self) -> tuple[int, ...]:
+        """As `weights.state_widths`."""
+    @property
     def nbytes(self) -> int: ...
 
 def pack(
-    cell: str, weights: Five, rows: int, zoneout_h: float = 0.0, zoneout_c: float = 0.0
+    cell: str, weights: Six, rows: int, zoneout_h: float = 0.0, zoneout_c: float = 0.0
 ) -> Packed: ...
 def dropout(x: Array, out: Array, p: float, seed: int, first_step: int, first_row: int) -> None: ...
 def infer(

@@ -31,14 +31,15 @@ class Chunk(Generic[LayerState]):
         self.steps = steps
         """Of x: those that are new."""
         self.y = y
-        """(steps, N, H): the output of the new steps."""
+        """(steps, N, H), or P with projection: the output of the new steps."""
         self.state = state
         """The state after them."""
         self._layer, self._tape = layer, tape
 
     def backward(self, dy: Array) -> None:
         """Add the weights' gradients of dy, the gradient of y, over the last k2 steps."""
-        validate.array("dy", dy, self.y.dtype, self.y.shape, "(k1, N, H)")
+        rule = "(k1, N, P)" if self._layer.proj_size else "(k1, N, H)"
+        validate.array("dy", dy, self.y.dtype, self.y.shape, rule)
         older = self._tape.shape[0] - len(dy)
         if older:
             dy = np.concatenate((np.zeros((older, *dy.shape[1:]), dy.dtype), dy))

@@ -96,7 +96,7 @@ class Frozen(Generic[LayerState]):
         ----------
         x : ndarray (N, I) of the layer's dtype, or int64 (N,)
             The input, or token indices in [0, I).
-        state : ndarray h (L, N, H), for LSTM the tuple (h, c)
+        state : ndarray h (L, N, H), for LSTM the tuple (h, c); h is (L, N, P) with projection
             The state before; `layer.zero_state(N)` makes the first.
         out : as state, optional
             Where the state after is written: `state` itself, or arrays of their own.

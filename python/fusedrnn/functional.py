@@ -2,7 +2,8 @@
 """One layer in one direction on the fused kernels: the checks; `kernels` allocates and runs.
 
 The same three functions with the same arguments are in `reference`, in plain NumPy.
-Sizes: T time steps, N sequences, I inputs, H hidden units, G gates.
+Sizes: T time steps, N sequences, I inputs, H hidden units, G gates; P, the width of h, is H but for
+a projected LSTM.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from . import _core, kernels, validate
 from .kernels import Tape, dropout
 from .noise import CellNoise
 from .ragged import Ragged
-from .weights import Array, State, Weights
+from .weights import Array, State, Weights, state_widths
 
 __all__ = ["Tape", "backward", "dropout", "forward", "infer"]
 
 unchecked = kernels
 """The same functions for layers, which have checked all arguments."""
+
+Y_RULES = "(T, N, H)", "(T, N, P)"  # without and with projection
 
 
 def infer(
@@ -72,12 +75,13 @@ def forward(
     x : ndarray (T, N, I) of the weights' dtype, or (T, N) of integers
         The input, or token indices in [0, I): the same as their one-hot rows.
     state : tuple of ndarray (N, H), or None
-        The state before the first step run, (h,) or (h, c); None is zeros.
+        The state before the first step run, (h,) or (h, c); None is zeros. With projection h is
+        (N, P).
     weights : Weights of float32 or float64
     reverse : bool
         Run t = T-1 ... 0. y[t] keeps its own t, and state_n is the state after t = 0.
-    out : ndarray (T, N, H), optional
-        Receives y; its rows may lie apart, as in `big[:, :, :H]`.
+    out : ndarray (T, N, P), optional
+        Receives y; its rows may lie apart, as in `big[:, :, :P]`.
     lengths : ndarray (N,) of integers in [0, T], optional
         In any order. Steps past a row's length give zeros in y, leave its state as it is and cost
         nothing; in reverse a row begins with its own last step.
@@ -89,9 +93,9 @@ def forward(
 
     Returns
     -------
-    y : ndarray (T, N, H)
+    y : ndarray (T, N, P)
         h of every step; `out` if that was given.
-    state_n : tuple of ndarray (N, H)
+    state_n : as state
         The state after the last step run; new arrays.
     tape : Tape
         For `backward`. x, y and the weights must not change before.
@@ -114,7 +118,7 @@ def forward(
     [[3.0, 3.0]]
     """
     if isinstance(weights, _core.Packed):
-        raise TypeError("weights: expected Weights, a tuple of 5, got Packed")
+        raise TypeError("weights: expected Weights, a tuple of 6, got Packed")
     x, form = _checked(cell, x, state, weights, reverse, out, lengths, resets)
     return kernels.forward(cell, x, state, weights, out=out, noise=noise, **form)
 
@@ -135,9 +139,9 @@ def backward(
     ----------
     tape : Tape
         From `forward`.
-    dy : ndarray (T, N, H), or None
-        Gradient of y; its rows may lie apart, as in `big[:, :, :H]`. None is zeros.
-    dstate : tuple of ndarray (N, H), optional
+    dy : ndarray (T, N, P), or None
+        Gradient of y; its rows may lie apart, as in `big[:, :, :P]`. None is zeros.
+    dstate : as state_n, optional
         Gradient of state_n; None is zeros.
     dx : ndarray (T, N, I), optional
         The gradient of x is added into it; without it, it is a new array.
@@ -147,7 +151,7 @@ def backward(
     Returns
     -------
     dx : ndarray (T, N, I), or None for token input
-    dstate_0 : tuple of ndarray (N, H)
+    dstate_0 : as state_n
         Gradient of the state before the first step run.
     grads : Weights
         Gradients, in the shapes of the weights; None where those have None.
@@ -162,12 +166,13 @@ def backward(
     """
     if type(tape) is not Tape:
         raise TypeError(f"tape: expected the Tape of functional.forward, got {type(tape).__name__}")
-    (T, N, H), dtype = tape.shape, tape.y.dtype
+    (T, N, P), dtype = tape.shape, tape.y.dtype
+    H = state_widths(tape.cell, tape.weights)[-1]
     letters = validate.cell(tape.cell).state_letters
     if dy is not None:
-        validate.rows("dy", dy, dtype, (T, N, H), "(T, N, H)")
+        validate.rows("dy", dy, dtype, (T, N, P), Y_RULES[P != H])
     if dstate is not None:
-        validate.state(dstate, validate.DSTATE_NAMES[letters], dtype, (N, H), "(N, H)")
+        validate.state(dstate, validate.DSTATE_NAMES[letters], dtype, (N, H), "(N, H)", P)
     if dx is not None:
         _check_dx(dx, dy, tape.x, tape.y, (T, N))
     if grads is not None:
@@ -188,15 +193,15 @@ def _checked(
     """Check everything; return x, tokens as int64, and how to run it."""
     letters = validate.cell(cell).state_letters
     if isinstance(weights, _core.Packed):
-        dtype, I, H = validate.packed(weights, cell)
+        dtype, I, H, P = validate.packed(weights, cell)
     else:
-        dtype, I, H = validate.weights(weights, cell)
+        dtype, I, H, P = validate.weights(weights, cell)
     x = validate.inputs(x, dtype, I)
     T, N = x.shape[:2]
     if state is not None:
-        validate.state(state, validate.STATE_NAMES[letters], dtype, (N, H), "(N, H)")
+        validate.state(state, validate.STATE_NAMES[letters], dtype, (N, H), "(N, H)", P)
     if out is not None:
-        validate.rows("out", out, dtype, (T, N, H), "(T, N, H)", validate.WRITE)
+        validate.rows("out", out, dtype, (T, N, P), Y_RULES[P != H], validate.WRITE)
         for read in (x, *(state or ())):
             validate.apart("out", out, read)
     if lengths is not None and not isinstance(lengths, Ragged):

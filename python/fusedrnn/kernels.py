@@ -2,7 +2,7 @@
 """One layer in one direction on the kernels, with arguments that are checked: allocate and run.
 
 The functions of `functional` and `reference`, for who has checked all the arguments. Sizes: T time
-steps, N sequences, I inputs, H hidden units; R rows of all steps, without padding.
+steps, N sequences, I inputs, H hidden units, P wide h; R rows of all steps, without padding.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from . import _core
 from .noise import CellNoise, Noise
 from .ragged import Ragged, zero_before
-from .weights import CELLS, Array, State, Weights
+from .weights import Array, State, Weights, state_widths
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +43,7 @@ class Tape:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(T, N, H)."""
+        """That of y: (T, N, P)."""
         T, N = self.y.shape[:2] if self.ragged is None else self.ragged.shape
         return T, N, self.y.shape[2]
 
@@ -122,19 +122,20 @@ def _run(
         noise = None if noise is None else noise.of_rows(ragged.rows)
     rows = x.shape[1] if ragged is None else len(ragged.rows)
     if isinstance(weights, _core.Packed):
-        dtype, H = (np.float64 if weights.is_double else np.float32), weights.hidden_size
-        y = np.empty((*x.shape[:2], H), dtype) if y is None else y
-        state_n = tuple([np.empty((rows, H), dtype) for _ in CELLS[cell].state_letters])
+        dtype = np.float64 if weights.is_double else np.float32
+        widths = weights.state_widths
+        y = np.empty((*x.shape[:2], widths[0]), dtype) if y is None else y
+        state_n = tuple([np.empty((rows, width), dtype) for width in widths])
         _core.infer(weights, x, state, reverse, y, state_n, first_row, resets)
     else:
-        dtype, H = weights[1].dtype.type, weights[1].shape[1]
-        y = np.empty((*x.shape[:2], H), dtype) if y is None else y
-        state_n = tuple([np.empty((rows, H), dtype) for _ in CELLS[cell].state_letters])
+        dtype, widths = weights[1].dtype.type, state_widths(cell, weights)
+        y = np.empty((*x.shape[:2], widths[0]), dtype) if y is None else y
+        state_n = tuple([np.empty((rows, width), dtype) for width in widths])
         draws = None if noise is None else noise.core()
         _core.forward(cell, x, weights, state, reverse, y, state_n, core, first_row, resets, draws)
     if ragged is None:
         return y, state_n, (x, y, None, anew)
-    whole = np.empty((*ragged.shape, H), dtype) if out is None else out
+    whole = np.empty((*ragged.shape, widths[0]), dtype) if out is None else out
     return ragged.unpack(y, whole), ragged.unpack_state(state_n, given), (x, y, ragged, anew)
 
 
@@ -155,8 +156,8 @@ def backward(
         rows, dstate, into, add = len(ragged.rows), ragged.pack_state(dstate), None, False
     if into is None and x.ndim == 3:
         into = np.empty(x.shape, y.dtype)
-    shape, letters = (rows, y.shape[2]), CELLS[tape.cell].state_letters
-    dstate_0 = tuple([np.empty(shape, y.dtype) for _ in letters])
+    widths = state_widths(tape.cell, weights)
+    dstate_0 = tuple([np.empty((rows, width), y.dtype) for width in widths])
     _core.backward(
         tape.core, x, y, weights, dy, dstate, into, add, dweights, grads is not None, dstate_0
     )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import validate
-from .recurrent import Recurrent, not_yet
+from .recurrent import Recurrent
 from .weights import Array
 
 __all__ = ["GRU", "LSTM", "RNN"]
@@ -93,7 +93,8 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     zoneout_c : float
         The same for c. The output gate sees the new c, whatever stays.
     proj_size : int
-        Not implemented yet.
+        P < H: h = W_hr (o⊙tanh(c)) with weight_hr (P, H) (Sak et al. 2014). Then P is the width of
+        h, of y and of what weight_hh (4*H, P) multiplies. 0: no projection.
     peephole : bool
         i and f also see p_i⊙c' and p_f⊙c', o sees p_o⊙c (Gers and Schmidhuber 2000); the weights
         are weight_ch (3*H,) in the order i f o, or (2*H,) in the order f o if coupled.
@@ -108,6 +109,9 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     >>> dx, (dh, dc) = lstm.backward(tape, np.ones_like(y))
     >>> dx.shape, lstm.grads["weight_hh_l0"].shape
     ((5, 3, 4), (32, 8))
+    >>> y, (h, c) = LSTM(4, 8, proj_size=2, seed=0)(np.zeros((5, 3, 4), np.float32))
+    >>> y.shape, h.shape, c.shape
+    ((5, 3, 2), (1, 3, 2), (1, 3, 8))
     """
 
     def __init__(
@@ -129,13 +133,12 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         dtype: Any = np.float32,
         seed: Any = None,
     ) -> None:
-        not_yet("proj_size", proj_size, 0)
         self.peephole = validate.flag("peephole", peephole)
         self.coupled = validate.flag("coupled", coupled)
         super().__init__(
             lstm_name(self.peephole, self.coupled), input_size, hidden_size, num_layers,
             bias, batch_first, dropout, recurrent_dropout, (zoneout_h, zoneout_c), bidirectional,
-            dtype, seed,
+            dtype, seed, proj_size,
         )  # fmt: skip
 
 

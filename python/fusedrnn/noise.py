@@ -89,12 +89,12 @@ class CellNoise:
             self.first_step, self.first_row, self.rows, self.steps,
         )  # fmt: skip
 
-    def seen(self, N: int, H: int, dtype: DTypeLike) -> Array | None:
-        """Return what h is multiplied with before weight_hh, (N, H); None if it sees all."""
+    def seen(self, N: int, P: int, dtype: DTypeLike) -> Array | None:
+        """Return what h is multiplied with before weight_hh, (N, P); None if it sees all."""
         p = self.recurrent_dropout
         if p == 0:
             return None
-        dropped = drawn(self.seed, RECURRENT_DROPOUT, 0, self.names(N), H, p)
+        dropped = drawn(self.seed, RECURRENT_DROPOUT, 0, self.names(N), P, p)
         return np.where(dropped, 0, scale(p)).astype(dtype)
 
     def zoned(self, t: int, before: State, after: State) -> State:
@@ -110,17 +110,15 @@ class CellNoise:
         return tuple([d - part for d, part in zip(dafter, passing, strict=True)]), passing
 
     def _kept(self, t: int, state: State) -> list[tuple[Array, Any]]:
-        """Return each part of a state and how much of it stays: (N, H), the mean, or None."""
-        steps, kept = self.first_step + t if self.steps is None else self.steps, list[Any]()
-        (N, H), kinds = state[0].shape, (ZONEOUT_H, ZONEOUT_C)
-        for kind, p in zip(kinds, self.zoneout, strict=True):
-            if p == 0 or self.expected:
-                kept.append(p or None)
-            else:
-                kept.append(
-                    drawn(self.seed, kind, steps, self.names(N), H, p) * state[0].dtype.type(1)
-                )
-        return list(zip(state, kept[: len(state)], strict=True))
+        """Return each part of a state and how much of it stays: its shape, the mean, or None."""
+        steps, parts = self.first_step + t if self.steps is None else self.steps, list[Any]()
+        for part, kind, p in zip(state, (ZONEOUT_H, ZONEOUT_C), self.zoneout, strict=False):
+            kept: Any = p or None
+            if p and not self.expected:
+                units = drawn(self.seed, kind, steps, self.names(len(part)), part.shape[1], p)
+                kept = units * part.dtype.type(1)
+            parts.append((part, kept))
+        return parts
 
 
 def scale(p: float) -> float:

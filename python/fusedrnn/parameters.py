@@ -36,6 +36,7 @@ _DEFAULTS = {
     "reset_after": True,
     "peephole": False,
     "coupled": False,
+    "proj_size": 0,
     "bias": True,
     "batch_first": False,
     "dropout": 0.0,
@@ -51,17 +52,19 @@ Names = tuple[str | None, ...]
 """Of the arrays of one `Weights`; None for those it lacks."""
 
 
-def names_of_weights(cell: str, bias: bool, suffix: str = "") -> Names:
+def names_of_weights(cell: str, bias: bool, suffix: str = "", projected: bool = False) -> Names:
     """Return the names of one `Weights` of this cell."""
-    lacks = {"bias_ih": not bias, "bias_hh": not bias, "weight_ch": not CELLS[cell].peepholes}
+    lacks = {"bias_ih": not bias, "bias_hh": not bias}
+    lacks |= {"weight_ch": not CELLS[cell].peepholes, "weight_hr": not projected}
     return tuple([None if lacks.get(name) else name + suffix for name in Weights._fields])
 
 
-def shapes_of_weights(cell: str, I: int, H: int, names: Names) -> Shapes:
-    """Return the shapes of one `Weights` of this cell."""
-    G, P = CELLS[cell].gates, CELLS[cell].peepholes
-    shapes = ((G * H, I), (G * H, H), (G * H,), (G * H,), (P * H,))
-    named = zip(names, shapes, validate.RULES[cell], strict=True)
+def shapes_of_weights(cell: str, I: int, H: int, names: Names, P: int | None = None) -> Shapes:
+    """Return the shapes of one `Weights` of this cell; h is P wide if P is given."""
+    G, Q, rules = CELLS[cell].gates, CELLS[cell].peepholes, validate.RULES[cell, P is not None]
+    P = H if P is None else P
+    shapes = ((G * H, I), (G * H, P), (G * H,), (G * H,), (Q * H,), (P, H))
+    named = zip(names, shapes, rules, strict=True)
     return {name: (shape, rule) for name, shape, rule in named if name is not None}
 
 

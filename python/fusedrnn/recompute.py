@@ -18,7 +18,7 @@ import numpy as np
 from . import _core
 from .noise import CellNoise
 from .ragged import Ragged
-from .weights import CELLS, Array, State, Weights
+from .weights import CELLS, Array, State, Weights, state_widths
 
 __all__ = ["Tape", "backward", "forward", "interval"]
 
@@ -87,11 +87,11 @@ def forward(
     noise: CellNoise | None = None,
 ) -> tuple[Array, State, Tape]:
     """Run as `engine.forward`, but keep only the state before every stretch of `every` steps."""
-    T, N, H = *x.shape[:2], weights.weight_hh.shape[1]
+    (T, N), widths = x.shape[:2], state_widths(cell, weights)
     dtype = weights.weight_hh.dtype
-    y = np.empty((T, N, H), dtype) if out is None else out
+    y = np.empty((T, N, widths[0]), dtype) if out is None else out
     if state is None:
-        state = tuple([np.zeros((N, H), dtype) for _ in CELLS[cell].state_letters])
+        state = tuple([np.zeros((N, width), dtype) for width in widths])
     tape = Tape(engine, cell, x, weights, reverse, lengths, resets, noise)
     for steps in stretches(T, every, reverse):
         if lengths is not None and lengths.max() <= steps.start:
@@ -132,7 +132,7 @@ def interval(
     budget: int,
     cell: str,
     dtype: np.dtype[Any],
-    shape: tuple[int, int, int],
+    shape: tuple[int, int, int, int],
     runs: int,
     lengths: Array | None = None,
     drops: bool = False,
@@ -145,7 +145,7 @@ def interval(
     ----------
     budget : int
         In bytes.
-    shape : T, N, H
+    shape : T, N, H, P
     lengths : ndarray (N,) of integers, optional
     drops : bool
         With recurrent dropout.
@@ -163,20 +163,20 @@ def interval(
     --------
     >>> import numpy as np
     >>> whole = _core.tape_nbytes("gru", False, 1, 64, 4096)
-    >>> interval(whole // 20, "gru", np.dtype(np.float32), (4096, 1, 64), 1)
+    >>> interval(whole // 20, "gru", np.dtype(np.float32), (4096, 1, 64, 64), 1)
     158
     """
-    (T, N, H), size = shape, dtype.itemsize
+    (T, N, H, P), size = shape, dtype.itemsize
     if lengths is not None:
         T = int(lengths.max())
 
     def tape_and_y(steps: int) -> tuple[int, int]:
         rows = steps * N if lengths is None else int(np.minimum(lengths, steps).sum())
-        return _core.tape_nbytes(cell, dtype == np.float64, N, H, rows, drops), rows * H * size
+        return _core.tape_nbytes(cell, dtype == np.float64, N, H, P, rows, drops), rows * P * size
 
     if runs * tape_and_y(T)[0] <= budget:
         return None
-    state, least = CELLS[cell].states * N * H * size, 2**63
+    state, least = (P + (CELLS[cell].states - 1) * H) * N * size, 2**63
     for count in range(1, T + 1):
         if runs * count * state >= least:
             break

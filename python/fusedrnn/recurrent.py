@@ -2,8 +2,8 @@
 """What `RNN`, `LSTM` and `GRU` share: stacked layers, both directions, batch-first.
 
 The arithmetic is one call of `engine` per layer and direction. Sizes: T time steps, N sequences,
-I inputs, H hidden units, L layers, D directions (1 or 2). Shapes, names, state order and
-initialisation are those of `torch.nn`.
+I inputs, H hidden units, L layers, D directions (1 or 2); P, the width of h, is H but for a
+projected LSTM. Shapes, names, state order and initialisation are those of `torch.nn`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LayerTape", "Recurrent"]
 
-LayerState = TypeVar("LayerState")  # h, or (h, c), each (L*D, N, H)
+LayerState = TypeVar("LayerState")  # h (L*D, N, P), or (h, c), c (L*D, N, H)
 
 
 class Recurrent(Parameters, Generic[LayerState]):
@@ -48,10 +48,13 @@ class Recurrent(Parameters, Generic[LayerState]):
         bidirectional: bool,
         dtype: Any,
         seed: Any,
+        proj_size: int = 0,
     ) -> None:
         self.cell = cell
         self.input_size = validate.size("input_size", input_size)
         self.hidden_size = validate.size("hidden_size", hidden_size)
+        self.proj_size = validate.integer("proj_size", proj_size, 0, self.hidden_size - 1)
+        self._h_size = self.proj_size or self.hidden_size  # P
         self.num_layers = validate.integer("num_layers", num_layers, 1, validate.MOST_LAYERS)
         self.bias = validate.flag("bias", bias)
         self.batch_first = validate.flag("batch_first", batch_first)
@@ -67,11 +70,13 @@ class Recurrent(Parameters, Generic[LayerState]):
         shapes: Shapes = {}
         self._slots: list[Names] = []  # slot l*D + d is layer l, direction d
         for layer in range(self.num_layers):
-            width = len(self._directions) * self.hidden_size if layer else self.input_size
+            width = len(self._directions) * self._h_size if layer else self.input_size
             for direction in self._directions:
                 suffix = f"_l{layer}{direction}"
-                names = names_of_weights(cell, self.bias, suffix)
-                shapes |= shapes_of_weights(cell, width, self.hidden_size, names)
+                names = names_of_weights(cell, self.bias, suffix, self.proj_size > 0)
+                shapes |= shapes_of_weights(
+                    cell, width, self.hidden_size, names, self.proj_size or None
+                )
                 self._slots.append(names)
         sizes, bound = (self.input_size, self.hidden_size), 1 / math.sqrt(self.hidden_size)
         super().__init__(shapes, sizes, bound, dtype, seed)
@@ -87,9 +92,10 @@ class Recurrent(Parameters, Generic[LayerState]):
         return self._run(x, state, lengths, resets, stack.How({}))
 
     def zero_state(self, N: int) -> LayerState:
-        """Return the state that a call without one begins with: new zeros (L*D, N, H)."""
-        shape = (len(self._slots), validate.size("N", N), self.hidden_size)
-        parts: Any = tuple([np.zeros(shape, self.dtype) for _ in self._letters])
+        """Return the state that a call without one begins with: new zeros, h (L*D, N, P)."""
+        rows, widths = (len(self._slots), validate.size("N", N)), (self._h_size, self.hidden_size)
+        letters = zip(self._letters, widths, strict=False)
+        parts: Any = tuple([np.zeros((*rows, width), self.dtype) for _, width in letters])
         return parts if self._letters == "hc" else parts[0]  # type: ignore[no-any-return]
 
     def freeze(self, batch_size: int = 1) -> Frozen[LayerState]:
@@ -131,7 +137,7 @@ class Recurrent(Parameters, Generic[LayerState]):
         ----------
         x : ndarray (T, N, I), or (N, T, I) if batch_first, of the layer's dtype
             Or integers (T, N) or (N, T): token indices in [0, I), the same as one-hot rows.
-        state : ndarray h (L*D, N, H), for LSTM the tuple (h, c); optional
+        state : ndarray h (L*D, N, P), for LSTM the tuple (h, c), c (L*D, N, H); optional
             The state before the first step of each direction; None is zeros. Layer l, direction d
             is row l*D + d.
         lengths : ndarray (N,) of integers in [0, T], optional
@@ -151,9 +157,9 @@ class Recurrent(Parameters, Generic[LayerState]):
 
         Returns
         -------
-        y : ndarray (T, N, D*H), or (N, T, D*H) if batch_first
-            h of every step of the last layer; the reverse direction is the second half of a row.
-            Read-only, because `backward` reads it.
+        y : ndarray (T, N, D*P), or (N, T, D*P) if batch_first
+            h of every step of the last layer, P = H without projection; the reverse direction is
+            the second half of a row. Read-only, because `backward` reads it.
         state : as the argument
             The state after the last step of each direction: after t = 0 for the reverse one.
         tape : LayerTape
@@ -222,6 +228,8 @@ class Recurrent(Parameters, Generic[LayerState]):
         """
         self._check_tape(tape, LayerTape)
         rule = "(N, T, D*H)" if self.batch_first else "(T, N, D*H)"
+        if self.proj_size:
+            rule = rule.replace("H", "P")
         if dy is not None:
             validate.array("dy", dy, self.dtype, tape.shape, rule)
         dstates = self._split(dstate, tape.shape[not self.batch_first], validate.DSTATE_NAMES)
@@ -287,7 +295,7 @@ class Recurrent(Parameters, Generic[LayerState]):
             return [None] * count
         parts: Any = state if self._letters == "hc" else (state,)
         shape = (count, N, self.hidden_size)
-        validate.state(parts, names[self._letters], self.dtype, shape, "(L*D, N, H)")
+        validate.state(parts, names[self._letters], self.dtype, shape, "(L*D, N, H)", self._h_size)
         return [tuple([part[k] for part in parts]) for k in range(count)]
 
     def _join(self, states: list[State]) -> LayerState:

@@ -3,9 +3,10 @@
 
 The same functions as `functional`, one layer in one direction: here is the loop over time, in
 `reference_cells` the step of each cell. T time steps, N sequences, I inputs, H hidden units,
-G gates. Arrays share one dtype: float32, float64, or complex128, for everything is analytic and a
-complex step through it gives exact derivatives. Nothing here needs the compiled kernels. Shapes
-and dtypes are checked in `functional`; wrong ones fail here as NumPy fails.
+G gates; P, the width of h, is H but for a projected LSTM. Arrays share one dtype: float32, float64,
+or complex128, for everything is analytic and a complex step through it gives exact derivatives.
+Nothing here needs the compiled kernels. Shapes and dtypes are checked in `functional`; wrong ones
+fail here as NumPy fails.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import DTypeLike
 from .noise import DROPOUT, CellNoise, Noise, drawn, scale
 from .ragged import Ragged, zero_before
 from .reference_cells import STEPS, Hidden, Saved, linear_backward, linear_forward
-from .weights import CELLS, Array, State, Weights
+from .weights import CELLS, Array, State, Weights, state_widths
 
 __all__ = ["Tape", "backward", "dropout", "forward", "infer"]
 __all__ += ["linear_backward", "linear_forward", "softmax_cross_entropy"]
@@ -34,6 +35,8 @@ class Tape(NamedTuple):
     weights: Weights
     saved: list[tuple[int, Saved]]
     """(t, what step t kept), in the order in which the steps ran."""
+    unprojected: list[Array]
+    """o⊙tanh(c) (N, H) of those steps; empty without projection."""
     ragged: Ragged
     """Of the lengths; T without them."""
     reverse: bool
@@ -95,12 +98,13 @@ def forward(
     x : ndarray (T, N, I) of the weights' dtype, or (T, N) of integers
         Input, or token indices in [0, I), which give the same as their one-hot rows.
     state : tuple of ndarray (N, H), or None
-        State before the first step: (h,), or (h, c) for LSTM. None is zeros.
+        State before the first step: (h,), or (h, c) for LSTM. None is zeros. With projection h is
+        (N, P).
     weights : Weights
         Never changed here, and not to be changed before `backward`; nor is x.
     reverse : bool
         Run t = T-1, ..., 0.
-    out : ndarray (T, N, H), optional
+    out : ndarray (T, N, P), optional
         Receives y; any strides.
     lengths : ndarray (N,) of integers, optional
         Steps past a row's length leave its state as it is, and y is zero there.
@@ -111,9 +115,9 @@ def forward(
 
     Returns
     -------
-    y : ndarray (T, N, H)
+    y : ndarray (T, N, P)
         h after each step, at the t of its input in either direction.
-    state_n : tuple of ndarray (N, H)
+    state_n : as state
         State after the last step (t = T-1, or 0 if reverse).
     tape : Tape
         For one or more calls of `backward`.
@@ -133,16 +137,16 @@ def forward(
     """
     if cell not in CELLS:
         raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
-    weight_ih, weight_hh, bias_ih, bias_hh, weight_ch = weights
+    weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, weight_hr = weights
     tokens = x.dtype.kind in "iu"
     rows = one_hot("x", x, weight_ih.shape[1], weight_ih.dtype) if tokens else x
-    (T, N, _), H = rows.shape, weight_hh.shape[1]
+    T, N, _ = rows.shape
     if bias_hh is None:
         bias_hh = np.zeros_like(weight_hh[:, 0])
     if state is None:
-        state = zero_state(cell, N, weight_hh)
+        state = zero_state(cell, N, weights)
     state = tuple(array.copy() for array in state)  # the tape must not see later changes of it
-    y = np.empty_like(weight_hh, shape=(T, N, H)) if out is None else out
+    y = np.empty_like(weight_hh, shape=(T, N, weight_hh.shape[1])) if out is None else out
 
     if lengths is None:
         lengths = np.full(N, T)
@@ -153,16 +157,20 @@ def forward(
     a_ih = linear_forward(rows, weight_ih, bias_ih)  # (T, N, G*H)
     step, _ = STEPS[cell]
     noise = noise or CellNoise(0)
-    hidden = Hidden(weight_hh, bias_hh, weight_ch, noise.seen(N, H, weight_hh.real.dtype))
-    saved = []
+    seen = noise.seen(N, weight_hh.shape[1], weight_hh.real.dtype)
+    hidden = Hidden(weight_hh, bias_hh, weight_ch, seen)
+    saved, unprojected = [], []
     for t in reversed(range(T)) if reverse else range(T):
         before = tuple(np.where(anew[t, :, np.newaxis], 0, array) for array in state)
-        new, saved_t = step(a_ih[t], before, hidden)
-        after = noise.zoned(t, before, new)
+        after, saved_t = step(a_ih[t], before, hidden)
+        if weight_hr is not None:
+            unprojected.append(after[0])
+            after = (linear_forward(after[0], weight_hr), *after[1:])
+        after = noise.zoned(t, before, after)
         state = tuple(np.where(valid[t], *pair) for pair in zip(after, state, strict=True))
         y[t] = np.where(valid[t], state[0], 0)
         saved.append((t, saved_t))
-    tape = Tape(cell, rows, tokens, weights, saved, ragged, reverse, anew, noise)
+    tape = Tape(cell, rows, tokens, weights, saved, unprojected, ragged, reverse, anew, noise)
     return y, tuple(array.copy() for array in state), tape
 
 
@@ -180,9 +188,9 @@ def backward(
     ----------
     tape : Tape
         From `forward`.
-    dy : ndarray (T, N, H), or None
+    dy : ndarray (T, N, P), or None
         Gradient of the loss by y. None is zeros.
-    dstate : tuple of ndarray (N, H), or None
+    dstate : as state_n, or None
         Gradient by state_n, from whatever used it. None is zeros.
     dx, grads : ndarray (T, N, I) and Weights, optional
         Arrays to add to; without them new ones are made.
@@ -190,7 +198,7 @@ def backward(
     Returns
     -------
     dx : ndarray (T, N, I), or None for token input
-    dstate_0 : tuple of ndarray (N, H)
+    dstate_0 : as state_n
         Gradient by the state before the first step.
     grads : Weights
         Gradients by the weights; None for a bias that is None.
@@ -204,16 +212,19 @@ def backward(
     >>> dx.ravel().tolist()  # x[0] reaches all three outputs, x[2] the last one
     [3.0, 2.0, 1.0]
     """
-    weight_ih, weight_hh, _, _, weight_ch = tape.weights
-    (T, N, _), H = tape.x.shape, weight_hh.shape[1]
+    weight_ih, weight_hh, _, _, weight_ch, weight_hr = tape.weights
+    (T, N, _), P = tape.x.shape, weight_hh.shape[1]
     if dstate is None:
-        dstate = zero_state(tape.cell, N, weight_hh)
+        dstate = zero_state(tape.cell, N, tape.weights)
     if grads is None:
         grads = tape.weights.zeros_like()
     da_ih = np.empty_like(weight_hh, shape=(T, N, weight_hh.shape[0]))
     hidden = Hidden(weight_hh, np.zeros_like(weight_hh[:, 0]), weight_ch)
     dhidden = Hidden(*[None if a is None else np.zeros_like(a) for a in hidden[:3]])  # type: ignore[arg-type]
-    hidden = hidden._replace(seen=tape.noise.seen(N, H, weight_hh.real.dtype))
+    hidden = hidden._replace(seen=tape.noise.seen(N, P, weight_hh.real.dtype))
+
+    dweight_hr = None if weight_hr is None else np.zeros_like(weight_hr)
+    unprojected = list(tape.unprojected)
 
     _, step_back = STEPS[tape.cell]
     for t, saved in reversed(tape.saved):
@@ -222,6 +233,10 @@ def backward(
         if dy is not None:  # h went to y[t] and to the next step
             after = (after[0] + np.where(valid, dy[t], 0), *after[1:])
         after, passing = tape.noise.split(t, after)
+        if weight_hr is not None:
+            du, dweight, _ = linear_backward(unprojected.pop(), weight_hr, after[0])
+            after = (du, *after[1:])
+            dweight_hr += dweight
         before, da_ih[t], dhidden_t = step_back(after, saved, hidden)
         before = tuple(a + b for a, b in zip(before, passing, strict=True))
         before = tuple(np.where(anew, 0, array) for array in before)
@@ -232,7 +247,7 @@ def backward(
     dx_new, dweight_ih, dbias_ih = linear_backward(tape.x, weight_ih, da_ih)
 
     dweight_hh, dbias_hh, dweight_ch, _ = dhidden
-    new_grads = Weights(dweight_ih, dweight_hh, dbias_ih, dbias_hh, dweight_ch)
+    new_grads = Weights(dweight_ih, dweight_hh, dbias_ih, dbias_hh, dweight_ch, dweight_hr)
     for total, new in zip(grads, new_grads, strict=True):
         if total is not None:
             total += new
@@ -252,10 +267,10 @@ def dropout(x: Array, p: float, noise: Noise, out: Array | None = None) -> Array
     return y
 
 
-def zero_state(cell: str, N: int, weight_hh: Array) -> State:
+def zero_state(cell: str, N: int, weights: Weights) -> State:
     """Return the zeros that None stands for, as a state or as its gradient."""
-    zeros = np.zeros_like(weight_hh, shape=(N, weight_hh.shape[1]))
-    return (zeros,) * CELLS[cell].states
+    widths = state_widths(cell, weights)
+    return tuple([np.zeros_like(weights.weight_hh, shape=(N, width)) for width in widths])
 
 
 def one_hot(name: str, index: Array, size: int, dtype: DTypeLike) -> Array:

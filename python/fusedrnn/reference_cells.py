@@ -4,6 +4,7 @@
 N sequences, I inputs, H hidden units, G gates. h' and c' are the state of the step before
 (`h_prev`, `c_prev`), ⊙ is elementwise, `da` is the gradient of the loss by `a`. Every function is
 analytic (no abs, no conjugate, branches look at the real part), on complex numbers as on real ones.
+With projection the h that an LSTM gives here (N, H) is not yet the h' (N, P) of the next step.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ class Hidden(NamedTuple):
     """What a step does to its state, or the gradients of that."""
 
     weight: Array
-    """weight_hh (G*H, H)."""
+    """weight_hh (G*H, P)."""
     bias: Array
     """bias_hh (G*H,)."""
     peepholes: Array | None = None
-    """weight_ch (P*H,)."""
+    """weight_ch (Q*H,)."""
     seen: Array | None = None
-    """(N, H): what weight_hh sees of h, by recurrent dropout; nothing has a gradient by it."""
+    """(N, P): what weight_hh sees of h, by recurrent dropout; nothing has a gradient by it."""
 
     def see(self, h: Array) -> Array:
         """Return h as weight_hh sees it; its own way back."""
@@ -152,8 +153,8 @@ def lstm_backward(dstate: State, saved: Saved, hidden: Hidden, coupled: bool = F
 
 def peepholes(hidden: Hidden, coupled: bool) -> list[Array]:
     """Return p_i, p_f, p_o, or p_f, p_o if the gates are coupled; zeros if there are none."""
-    count, H = 2 if coupled else 3, hidden.weight.shape[1]
-    weight = hidden.peepholes
+    count, weight = 2 if coupled else 3, hidden.peepholes
+    H = len(hidden.weight) // (count + 1)
     return np.split(np.zeros_like(hidden.bias[: count * H]) if weight is None else weight, count)
 
 

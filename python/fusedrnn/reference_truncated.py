@@ -41,29 +41,34 @@ def backward(
     >>> dx.ravel().tolist()  # x[t] hears of y[t] and y[t+1]
     [2.0, 2.0, 2.0, 1.0]
     """
-    weight_ih, weight_hh, _, _, weight_ch = tape.weights
+    weight_ih, weight_hh, _, _, weight_ch, weight_hr = tape.weights
     plain = Hidden(weight_hh, np.zeros_like(weight_hh[:, 0]), weight_ch)
-    H, dtype = weight_hh.shape[1], weight_hh.real.dtype
+    P, dtype = weight_hh.shape[1], weight_hh.real.dtype
+    unprojected = tape.unprojected or [np.empty(0)] * len(tape.saved)
     dx, grads = np.zeros_like(tape.x), tape.weights.zeros_like()
-    dstate_0 = tuple(array.copy() for array in zero_state(tape.cell, dy.shape[1], weight_hh))
+    dstate_0 = tuple(array.copy() for array in zero_state(tape.cell, dy.shape[1], tape.weights))
     _, step_back = STEPS[tape.cell]
     for n in range(dy.shape[1]):
         row, noise = slice(n, n + 1), tape.noise.of_rows(np.array([n]))
-        hidden = plain._replace(seen=noise.seen(1, H, dtype))
-        steps = [(t, saved) for t, saved in tape.saved if tape.ragged.valid[t, n]]
+        hidden = plain._replace(seen=noise.seen(1, P, dtype))
+        all_steps = zip(tape.saved, unprojected, strict=True)
+        steps = [(t, saved, u) for (t, saved), u in all_steps if tape.ragged.valid[t, n]]
         error = tuple(array[row] for array in dstate)
         for last in reversed(range(len(steps))):
-            t, _ = steps[last]
+            t = steps[last][0]
             error = (error[0] + dy[t, row], *error[1:])
             for s in reversed(range(max(0, last - truncate), last + 1)):
-                t, saved = steps[s]
+                (t, saved, u), dweight_hr = steps[s], None
                 error, passing = noise.split(t, error)
+                if weight_hr is not None:
+                    du, dweight_hr, _ = linear_backward(u[row], weight_hr, error[0])
+                    error = (du, *error[1:])
                 error, da_ih, dhidden = step_back(error, tuple(a[row] for a in saved), hidden)
                 error = tuple(a + b for a, b in zip(error, passing, strict=True))
                 error = tuple(np.where(tape.anew[t, n], 0, array) for array in error)
                 dx_t, dweight_ih, dbias_ih = linear_backward(tape.x[t, row], weight_ih, da_ih)
                 dx[t, row] += dx_t
-                new = Weights(dweight_ih, dhidden[0], dbias_ih, dhidden[1], dhidden[2])
+                new = Weights(dweight_ih, dhidden[0], dbias_ih, dhidden[1], dhidden[2], dweight_hr)
                 for total, part in zip(grads, new, strict=True):
                     if total is not None:
                         total += part

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A layer's stack, forward and back: one call of the engine for each layer and direction.
 
-Slot l*D + d is layer l, direction d. T time steps, N sequences, H hidden units, D directions.
+Slot l*D + d is layer l, direction d. T time steps, N sequences, D directions, P the width of h.
 """
 
 from __future__ import annotations
@@ -68,9 +68,10 @@ def forward(
     """Run the layers, each on the output of the one before; fill the tapes if there is a list."""
     engine: Any = functional.unchecked if how.packed else unchecked(layer.engine)
     run = engine.infer if tapes is None else engine.forward
-    D, H, every = len(layer._directions), layer.hidden_size, how.checkpoint
+    D, P, every = len(layer._directions), layer._h_size, how.checkpoint
     if how.memory_budget is not None:
-        sizes, lengths = (*x.shape[:2], H), how.form.get("lengths")
+        sizes = (*x.shape[:2], layer.hidden_size, P)
+        lengths = how.form.get("lengths")
         runs, drops = len(layer._slots), layer.recurrent_dropout > 0
         every = recompute.interval(
             how.memory_budget, layer.cell, layer.dtype, sizes, runs, lengths, drops
@@ -81,9 +82,9 @@ def forward(
     for l in range(layer.num_layers):
         if l and how.noise and layer.dropout:
             x = engine.dropout(x, layer.dropout, _of_slot(how.noise, l))
-        both = np.empty((*x.shape[:2], D * H), layer.dtype) if D == 2 else None
+        both = np.empty((*x.shape[:2], D * P), layer.dtype) if D == 2 else None
         for d in range(D):
-            k, out = l * D + d, None if both is None else both[:, :, d * H : (d + 1) * H]
+            k, out = l * D + d, None if both is None else both[:, :, d * P : (d + 1) * P]
             weights = how.packed[k] if how.packed else pick(layer.params, layer._slots[k])
             form = how.form | _noise(layer, how.noise, k)
             y, last, *tape = run(layer.cell, x, states[k], weights, reverse=d == 1, out=out, **form)
@@ -103,13 +104,13 @@ def backward(
 ) -> tuple[Array | None, list[State]]:
     """Go back through the layers, adding into their gradients."""
     back = _way_back(tape, truncate)
-    engine, D, H = unchecked(tape.engine), len(layer._directions), layer.hidden_size
+    engine, D, P = unchecked(tape.engine), len(layer._directions), layer._h_size
     dstate_0: list[State] = [()] * len(layer._slots)
     dx = dy
     for l in reversed(range(layer.num_layers)):
         dy, dx = dx, None
         for d in range(D):
-            k, dy_d = l * D + d, None if dy is None else dy[:, :, d * H : (d + 1) * H]
+            k, dy_d = l * D + d, None if dy is None else dy[:, :, d * P : (d + 1) * P]
             grads = pick(layer.grads, layer._slots[k])
             dx, dstate_0[k], _ = back(tape.tapes[k], dy_d, dstates[k], dx=dx, grads=grads)
         if l and tape.noise and layer.dropout and dx is not None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .ragged import Ragged
-from .weights import CELLS, Array, State, Weights
+from .weights import Array, State, Weights, state_widths
 
 __all__ = ["backward"]
 
@@ -63,10 +63,9 @@ def backward(
     if truncate >= rows.shape[0]:
         return engine.backward(tape, dy, dstate, dx=dx, grads=grads)  # type: ignore[no-any-return]
     step, dy = tape.one_step(), None if dy is None else rows.pack(dy)
-    weight, states = tape.weights.weight_hh, CELLS[tape.cell].states
-    size = rows.count, weight.shape[1]
+    dtype, widths = tape.weights.weight_hh.dtype, state_widths(tape.cell, tape.weights)
     sent, arrived = (  # np.zeros would leave fresh pages, dear if they are read before written
-        tuple([np.full(size, 0, weight.dtype) for _ in range(states)]) for _ in range(2)
+        tuple([np.full((rows.count, width), 0, dtype) for width in widths]) for _ in range(2)
     )
     if dstate is not None:
         for a, end in zip(arrived, rows.pack_state(dstate), strict=True):

@@ -34,18 +34,23 @@ DSTATE_NAMES = {"h": ("dh_n",), "hc": ("dh_n", "dc_n")}
 
 # What messages say of gradients in `Weights`, and of the shapes of `Weights` by cell.
 GRAD_NAMES = tuple(f"grads.{name}" for name in Weights._fields)
-_SHAPES = ("(G*H, I)", "(G*H, H)", "(G*H,)", "(G*H,)", "(P*H,)")
+_SHAPES = {
+    False: ("(G*H, I)", "(G*H, H)", "(G*H,)", "(G*H,)", "(Q*H,)", "None"),
+    True: ("(G*H, I)", "(G*H, P)", "(G*H,)", "(G*H,)", "(Q*H,)", "(P, H)"),
+}
 SIZES = {name: (cell.gates, cell.peepholes) for name, cell in CELLS.items()}
-"""G and P."""
+"""G and Q."""
 RULES = {
-    name: tuple(
+    (name, projected): tuple(
         rule.replace("G*", f"{cell.gates}*" if cell.gates > 1 else "").replace(
-            "P", str(cell.peepholes)
+            "Q", str(cell.peepholes)
         )
-        for rule in _SHAPES
+        for rule in shapes
     )
     for name, cell in CELLS.items()
+    for projected, shapes in _SHAPES.items()
 }
+"""By cell, and by whether there is a projection."""
 
 
 def array(
@@ -86,34 +91,46 @@ def cell(name: str) -> Cell:
         raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {name!r}") from None
 
 
-def weights(w: Weights | _core.Packed, cell: str) -> tuple[np.dtype[Any], int, int]:
-    """Return the dtype, I and H that these weights speak of."""
+def weights(w: Weights | _core.Packed, cell: str) -> tuple[np.dtype[Any], int, int, int]:
+    """Return the dtype, I, H and P that these weights speak of."""
     if not isinstance(w, tuple) or len(w) != len(Weights._fields):
-        raise TypeError(f"weights: expected Weights, a tuple of 5, got {_describe(w)}")
-    weight_ih, weight_hh, bias_ih, bias_hh, weight_ch = w
-    rule_ih, rule_hh, rule_bias, _, rule_ch = RULES[cell]
-    G, P = SIZES[cell]
+        raise TypeError(f"weights: expected Weights, a tuple of 6, got {_describe(w)}")
+    weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, weight_hr = w
+    rule_ih, rule_hh, rule_bias, _, rule_ch, _ = RULES[cell, weight_hr is not None]
+    G, Q = SIZES[cell]
     dtype = _kind("weight_hh", weight_hh, FLOATS).dtype
     H = (weight_hh.shape or (1,))[0] // G or 1  # from the rows; the check sees to the columns
-    array("weight_hh", weight_hh, dtype, (G * H, H), rule_hh)
+    P = H if weight_hr is None else _projection(weight_hr, cell, dtype, H)
+    array("weight_hh", weight_hh, dtype, (G * H, P), rule_hh)
     I = (_kind("weight_ih", weight_ih, FLOATS).shape or (1,))[-1] or 1
     array("weight_ih", weight_ih, dtype, (G * H, I), rule_ih)
     if bias_ih is not None:
         array("bias_ih", bias_ih, dtype, (G * H,), rule_bias)
     if bias_hh is not None:
         array("bias_hh", bias_hh, dtype, (G * H,), rule_bias)
-    if P:
-        array("weight_ch", weight_ch, dtype, (P * H,), rule_ch)
+    if Q:
+        array("weight_ch", weight_ch, dtype, (Q * H,), rule_ch)
     elif weight_ch is not None:
         raise TypeError(f"weight_ch: expected None for {cell}, got {_describe(weight_ch)}")
-    return dtype, I, H
+    return dtype, I, H, P
 
 
-def packed(p: _core.Packed, cell: str) -> tuple[np.dtype[Any], int, int]:
-    """Return the dtype, I and H of packed weights of this cell."""
+def _projection(weight_hr: Array, cell: str, dtype: np.dtype[Any], H: int) -> int:
+    """Check weight_hr (P, H) and return P."""
+    if not CELLS[cell].projects:
+        raise TypeError(f"weight_hr: expected None for {cell}, got {_describe(weight_hr)}")
+    P = (_kind("weight_hr", weight_hr, (dtype,)).shape or (1,))[0] or 1
+    array("weight_hr", weight_hr, dtype, (P, H), RULES[cell, True][5])
+    if P >= H:
+        raise ValueError(f"weight_hr: expected shape (P, H) with P < H = {H}, got {(P, H)}")
+    return P
+
+
+def packed(p: _core.Packed, cell: str) -> tuple[np.dtype[Any], int, int, int]:
+    """Return the dtype, I, H and P of packed weights of this cell."""
     if p.cell != cell:
         raise ValueError(f"weights: expected those of {cell}, got Packed of {p.cell}")
-    return F64 if p.is_double else F32, p.input_size, p.hidden_size
+    return F64 if p.is_double else F32, p.input_size, p.hidden_size, p.state_widths[0]
 
 
 def floats(name: str, a: object) -> Array:
@@ -172,22 +189,32 @@ def lengths(value: object, T: int, N: int) -> Array:
 
 
 def state(
-    value: State, names: Sequence[str], dtype: np.dtype[Any], shape: tuple[int, ...], rule: str
+    value: State,
+    names: Sequence[str],
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    rule: str,
+    P: int | None = None,
 ) -> None:
-    """Check a tuple with one array per name, such as `(h_0, c_0)`."""
+    """Check a tuple with one array per name, such as `(h_0, c_0)`; h is P wide if P is given."""
     if not isinstance(value, tuple) or len(value) != len(names):
         owner = "dstate" if names[0].startswith("d") else "state"
         wanted = f"({', '.join(names)}{',' if len(names) == 1 else ''})"
         raise TypeError(f"{owner}: expected the tuple {wanted} or None, got {_describe(value)}")
     for name, a in zip(names, value):  # noqa: B905  # lengths are equal, and strict costs time
-        array(name, a, dtype, shape, rule)
+        if P is None or shape[-1] == P:
+            array(name, a, dtype, shape, rule)
+        else:
+            array(name, a, dtype, (*shape[:-1], P), rule.replace("H)", "P)"))
+            P = None  # only h, the first, is projected
 
 
 def grads(g: Weights, w: Weights, cell: str) -> None:
     """Check arrays that gradients of the weights `w` are added into: same shapes, writable."""
     if not isinstance(g, tuple) or len(g) != len(Weights._fields):
-        raise TypeError(f"grads: expected Weights, a tuple of 5, got {_describe(g)}")
-    for name, rule, a, weight in zip(GRAD_NAMES, RULES[cell], g, w, strict=True):
+        raise TypeError(f"grads: expected Weights, a tuple of 6, got {_describe(g)}")
+    rules = RULES[cell, w[5] is not None]
+    for name, rule, a, weight in zip(GRAD_NAMES, rules, g, w, strict=True):
         if weight is None:
             if a is not None:
                 raise TypeError(f"{name}: expected None as in weights, got {_describe(a)}")

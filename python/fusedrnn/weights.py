@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[Any]
 
 State: TypeAlias = tuple[Array, ...]
-"""One array (N, H) per letter of `Cell.state_letters`: `(h,)`, or `(h, c)` for LSTM."""
+"""One array per letter of `Cell.state_letters`: `(h,)`, or `(h, c)` for LSTM.
+
+h is (N, P), any other (N, H); P is H but for a projected LSTM.
+"""
 
 
 class Weights(NamedTuple):
@@ -37,13 +40,15 @@ class Weights(NamedTuple):
     weight_ih: Array
     """(G*H, I): multiplies the input."""
     weight_hh: Array
-    """(G*H, H): multiplies the hidden state."""
+    """(G*H, P): multiplies h; P is H without projection."""
     bias_ih: Array | None
     """(G*H,), or None for no bias."""
     bias_hh: Array | None
     """(G*H,), or None for no bias."""
     weight_ch: Array | None = None
-    """(P*H,): peepholes, one block per letter of `Cell.peephole_letters`; None if there is none."""
+    """(Q*H,): peepholes, one block per letter of `Cell.peephole_letters`; None if there is none."""
+    weight_hr: Array | None = None
+    """(P, H), P < H: projects o⊙tanh(c) to h; None for no projection."""
 
     def empty_like(self) -> Weights:
         """Return new arrays of the same shapes, None where None."""
@@ -83,8 +88,13 @@ class Cell:
 
     @property
     def peepholes(self) -> int:
-        """P, the number of blocks of H in weight_ch."""
+        """Q, the number of blocks of H in weight_ch."""
         return len(self.peephole_letters)
+
+    @property
+    def projects(self) -> bool:
+        """Whether h may be projected: where c remembers, h is an output alone."""
+        return self.states > 1
 
 
 CELLS: Mapping[str, Cell] = MappingProxyType(
@@ -99,3 +109,18 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
         "gru_reset_before": Cell("rzn", "h"),  # reset before the product, Cho et al. 2014
     }
 )
+
+
+def state_widths(cell: str, weights: Weights) -> tuple[int, ...]:
+    """Return the last size of each array of the state: P of h, H of the others.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w = Weights(np.zeros((12, 2)), np.zeros((12, 1)), None, None, None, np.zeros((1, 3)))
+    >>> state_widths("lstm", w)
+    (1, 3)
+    """
+    P, weight_hr = weights[1].shape[1], weights[5]
+    H = P if weight_hr is None else weight_hr.shape[1]
+    return (P, H)[: len(CELLS[cell].state_letters)]

@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: MIT
+"""Layers with proj_size: against the reference and PyTorch, in every form, and their errors.
+
+The kernels' own tests run projected LSTMs beside all other cells.
+"""
+
+import itertools
+import pickle
+from functools import partial
+
+import fusedrnn
+import numpy as np
+import pytest
+from fusedrnn import GRU, LSTM, _core, reference
+from fusedrnn.gradflow import gate_saturation, gradient_flow
+from kernel_cases import make_problem, run_kernel
+from layer_cases import DTYPES, cast, like, step, twin
+
+T, N, I, H, P = 9, 6, 5, 21, 6
+LENGTHS = np.array([3, 9, 0, 7, 7, 1])
+RESETS = np.random.default_rng(3).random((T, N)) < 0.3
+FORMS = {
+    "plain": {},
+    "lengths": {"lengths": LENGTHS},
+    "resets": {"resets": RESETS},
+    "lengths_and_resets": {"lengths": LENGTHS, "resets": RESETS},
+}
+CELLS = {
+    "lstm": {},
+    "peephole": {"peephole": True},
+    "coupled": {"coupled": True},
+    "both": {"peephole": True, "coupled": True},
+}
+each_form = pytest.mark.parametrize("form", FORMS)
+each_cell = pytest.mark.parametrize("cell", CELLS)
+
+
+def deep(cell="lstm", **options):
+    """Two layers, both ways."""
+    options = {"num_layers": 2, "bidirectional": True, "proj_size": P, "seed": 0} | options
+    return LSTM(I, H, **(options | CELLS[cell]))
+
+
+def results(layer, x, state, dy, dstate, **options):
+    layer.zero_grad()
+    y, (h, c), tape = layer.forward(x, state, **options)
+    dx, (dh, dc) = layer.backward(tape, dy, dstate)
+    named = {"y": y, "h": h, "c": c, "dx": dx, "dh": dh, "dc": dc}
+    named |= {name: grad.copy() for name, grad in layer.grads.items()}
+    return {name: a for name, a in named.items() if a is not None}
+
+
+def arguments(layer, tokens=False):
+    """x, state, dy, dstate."""
+    rng, dtype = np.random.default_rng(0), layer.dtype
+    x = rng.integers(0, I, (T, N)) if tokens else rng.standard_normal((T, N, I)).astype(dtype)
+    width = (1 + layer.bidirectional) * layer.proj_size
+    dy = rng.standard_normal((T, N, width)).astype(dtype)
+    state = layer.zero_state(N)
+    return x, like(state, rng), dy, like(state, rng)
+
+
+@pytest.mark.parametrize("tokens", [False, True], ids=["floats", "tokens"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@each_form
+@each_cell
+def test_equals_the_reference(cell, form, dtype, tokens, isa, assert_close):
+    layer = deep(cell, dtype=dtype)
+    exact = twin(layer, reference, np.float64)
+    given = arguments(layer, tokens)
+    got = results(layer, *given, **FORMS[form])
+    wanted = results(exact, *cast(given, np.float64), **FORMS[form])
+    assert got.keys() == wanted.keys()
+    for name, value in got.items():
+        assert value.dtype == dtype
+        assert_close(value, wanted[name], "y" if name in ("y", "h", "c") else "grad")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_equals_torch(batch_first, bias, dtype, assert_close):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    options = {"num_layers": 2, "bidirectional": True, "bias": bias, "batch_first": batch_first}
+    theirs = torch.nn.LSTM(I, H, proj_size=P, **options).double()
+    ours = LSTM(I, H, proj_size=P, dtype=dtype, **options)
+    assert list(ours.params) == list(theirs.state_dict())
+    ours.load_state_dict(theirs.state_dict())
+
+    x, state, dy, dstate = arguments(ours)
+    if batch_first:
+        x, dy = (np.ascontiguousarray(a.swapaxes(0, 1)) for a in (x, dy))
+    y_and_state, grads = step(ours, x, state, dy, dstate)
+    leaf = partial(torch.tensor, dtype=torch.float64, requires_grad=True)
+    xt, state_t = leaf(x), tuple(map(leaf, state))
+    yt, state_nt = theirs(xt, state_t)
+    outputs = [yt, *state_nt]
+    torch.autograd.backward(outputs, [torch.tensor(a).double() for a in (dy, *dstate)])
+    for actual, output in zip(y_and_state.values(), outputs, strict=True):
+        assert_close(actual, output.detach().numpy(), "y")
+    expected = {"dx": xt.grad} | {f"dstate_0{k}": a.grad for k, a in enumerate(state_t)}
+    expected |= {key: p.grad for key, p in theirs.named_parameters()}
+    assert grads.keys() == expected.keys()
+    for key, a in grads.items():
+        assert_close(a, expected[key].numpy(), "grad")
+
+
+def test_parameters_are_those_of_torch():
+    layer = deep("peephole")
+    names = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ch", "weight_hr"]
+    suffixes = ["_l0", "_l0_reverse", "_l1", "_l1_reverse"]
+    assert list(layer.params) == [name + suffix for suffix in suffixes for name in names]
+    shapes = {"weight_ih_l1": (4 * H, 2 * P), "weight_hh_l0": (4 * H, P), "weight_hr_l1": (P, H)}
+    for name, shape in shapes.items():
+        assert layer.params[name].shape == layer.grads[name].shape == shape
+    assert all(np.abs(a).max() <= 1 / np.sqrt(H) for a in layer.params.values())
+    assert np.abs(layer.params["weight_hr_l0"]).max() > 1 / np.sqrt(2 * H)
+    assert "weight_hr_l0" not in LSTM(I, H).params
+    state = layer.zero_state(N)
+    assert [a.shape for a in state] == [(4, N, P), (4, N, H)]
+
+
+def test_repr_and_pickle():
+    assert repr(LSTM(2, 3, proj_size=1)) == "LSTM(2, 3, proj_size=1)"
+    layer = deep()
+    x = arguments(layer)[0]
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(layer))(x)[0], layer(x)[0])
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+@pytest.mark.parametrize(
+    ("T", "N", "H", "P"),
+    [(5, 2, 130, 70), (30, 1, 200, 5), (4, 20, 65, 64), (40, 64, 33, 7), (9, 50, 40, 20)],
+)
+def test_threads(T, N, H, P, n, isa, threads):
+    """Threads with no block of h of their own, units split, and, in the last two, rows split."""
+    p = make_problem("lstm", T=T, N=N, I=20, H=H, P=P, dtype="float32")
+    for problem in (p, p.replace(reverse=True)):
+        threads(1)
+        one = run_kernel(problem)
+        threads(n)
+        for name, value in run_kernel(problem).items():
+            np.testing.assert_array_equal(value, one[name], err_msg=name)
+
+
+@each_form
+def test_checkpoints_have_the_bits_of_the_whole_tape(form):
+    layer = deep()
+    given = arguments(layer)
+    wanted = results(layer, *given, **FORMS[form])
+    for every in (1, 4, T):
+        for name, value in results(layer, *given, checkpoint=every, **FORMS[form]).items():
+            np.testing.assert_array_equal(value, wanted[name], err_msg=name)
+
+
+def test_pieces_and_chunks_are_the_whole():
+    layer = LSTM(I, H, 2, proj_size=P, dtype=np.float64, seed=0)
+    x, state, dy, _ = arguments(layer)
+    y, last, tape = layer.forward(x, state)
+    layer.backward(tape, dy)
+    whole = {name: grad.copy() for name, grad in layer.grads.items()}
+    layer.zero_grad()
+    (chunk,) = fusedrnn.chunks(layer, x, T, state=state)
+    chunk.backward(dy)
+    for name, grad in layer.grads.items():
+        np.testing.assert_array_equal(grad, whole[name])
+    for first, end in itertools.pairwise((0, 1, 4, T)):
+        part, state = layer(x[first:end], state)
+        np.testing.assert_array_equal(part, y[first:end])
+    for a, b in zip(state, last, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@each_cell
+def test_frozen_steps_are_the_sequence(cell, dtype, in_place, isa, threads):
+    for n in (1, 3):
+        threads(n)
+        layer = deep(cell, bidirectional=False, dtype=dtype)
+        x, state, *_ = arguments(layer)
+        frozen = layer.freeze()
+        y, wanted = layer(x, state)
+        np.testing.assert_array_equal(frozen(x, state)[0], y)
+        for t, x_t in enumerate(x):
+            state = frozen.step(x_t, state, out=state if in_place else None)
+            np.testing.assert_array_equal(state[0][-1], y[t])
+        for a, b in zip(state, wanted, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_frozen_step_in_place_on_threads(n, threads):
+    """The new h is written only when every thread has read the old one."""
+    layer = LSTM(64, 400, proj_size=200, seed=0)
+    frozen, x = layer.freeze(), np.ones((2, 64), np.float32)
+    threads(1)
+    state = like(layer.zero_state(2), np.random.default_rng(0))
+    wanted = state
+    for _ in range(5):
+        wanted = frozen.step(x, wanted)
+    threads(n)
+    for _ in range(5):
+        frozen.step(x, state, out=state)
+    for a, b in zip(state, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_gradient_flow_and_saturation():
+    layer = LSTM(I, H, 2, proj_size=P, seed=0)
+    x = arguments(layer)[0]
+    flow = gradient_flow(layer, x)
+    assert flow.by_lag.shape == (T + 1, 2)
+    assert flow.by_lag[0].tolist() == [0, pytest.approx(1)]
+    assert (flow.by_lag[1:] > 0).all()
+    assert [set(shares) for shares in gate_saturation(layer, x)] == [set("ifgo")] * 2
+
+
+def test_the_tape_keeps_u_and_a_narrower_h():
+    T, N, H, P = 50, 8, 64, 16
+    *_, tape = LSTM(3, H, proj_size=P, seed=0).forward(np.ones((T, N, 3), np.float32))
+    least = 4 * (6 + 1) * T * N * H
+    assert least < tape.nbytes <= least + 4 * N * (H + P) + 4096
+
+
+WRONG = {
+    "as wide as h": (H, ValueError, rf"proj_size: expected 0 <= proj_size <= {H - 1}, got {H}"),
+    "negative": (-1, ValueError, "proj_size: expected 0 <= proj_size"),
+    "a float": (2.0, TypeError, "proj_size: expected an integer, got float"),
+    "a bool": (True, TypeError, "proj_size: expected an integer, got bool"),
+}
+
+
+@pytest.mark.parametrize(("value", "error", "text"), WRONG.values(), ids=WRONG)
+def test_wrong_proj_size(value, error, text):
+    with pytest.raises(error, match=rf"^{text}"):
+        LSTM(I, H, proj_size=value)
+
+
+def test_wrong_arguments_of_the_layer():
+    layer = deep(bidirectional=False)
+    x, (h, c), dy, _ = arguments(layer)
+    with pytest.raises(ValueError, match=r"^h_0: expected shape \(L\*D, N, P\) = \(2, 6, 6\), got"):
+        layer(x, (c, c))
+    with pytest.raises(ValueError, match=r"^c_0: expected shape \(L\*D, N, H\) = \(2, 6, 21\)"):
+        layer(x, (h, h))
+    y, _, tape = layer.forward(x)
+    with pytest.raises(ValueError, match=r"^dy: expected shape \(T, N, D\*P\) = \(9, 6, 6\), got"):
+        layer.backward(tape, np.zeros((T, N, H), np.float32))
+    with pytest.raises(ValueError, match=r"^dh_n: expected shape \(L\*D, N, P\)"):
+        layer.backward(tape, dy, (c, c))
+    layer.params["weight_hr_l0"] = np.zeros((P, P), np.float32)
+    with pytest.raises(ValueError, match=r"^weight_hr_l0: expected shape \(P, H\) = \(6, 21\)"):
+        layer(x)
+    with pytest.raises(ValueError, match=r"^state: expected shape"):
+        deep(bidirectional=False).freeze().step(x[0], (c, c))
+    assert y.shape == (T, N, P)
+
+
+def zeros(*shape):
+    return np.zeros(shape, np.float32)
+
+
+def test_the_kernels_check_again():
+    weights = (zeros(12, 2), zeros(12, 2), None, None, None, zeros(2, 3))
+    states, x, y = (zeros(1, 2), zeros(1, 3)), zeros(4, 1, 2), zeros(4, 1, 2)
+    run = partial(_core.forward, "lstm", x)
+    tape = _core.Tape()
+    run(weights, None, False, y, states, tape)
+    for bad, error, text in (
+        (weights[:5], ValueError, "weights: expected 6 arrays, got 5"),
+        ((*weights[:5], zeros(2)), ValueError, "weights: expected matrices"),
+        ((*weights[:5], zeros(2, 2)), ValueError, "weight_hr: expected P < H = 2, got P = 2"),
+        ((*weights[:5], zeros(1, 3)), ValueError, "weight_hr: expected shape"),
+        ((*weights[:5], zeros(2, 4)), ValueError, "weight_ih: expected shape"),
+        ((*weights[:5], [[1.0]]), TypeError, "weights: expected arrays"),
+        ((*weights[:5], None), ValueError, "weight_ih: expected shape"),
+    ):
+        with pytest.raises(error, match=text):
+            run(bad, None, False, y, states, None)
+    with pytest.raises(TypeError, match="weight_hr: expected None for a cell of one state"):
+        _core.pack("rnn_tanh", (zeros(3, 2), *weights[1:]), 1)
+    with pytest.raises(ValueError, match="y: expected shape"):
+        run(weights, None, False, zeros(4, 1, 3), states, None)
+    with pytest.raises(ValueError, match=r"own, got memory shared with state_n"):
+        run(weights, None, False, y, (y[0], states[1]), None)
+    grads = tuple(None if w is None else w.copy() for w in weights)
+    back = partial(_core.backward, tape, x, y)
+    for bad, text in (
+        ((*grads[:5], weights[5]), "dweight_hr: expected memory of its own"),
+        ((*grads[:5], zeros(2, 2)), "dweight_hr: expected shape"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            back(weights, y.copy(), None, None, False, bad, False, states)
+    other = (zeros(12, 2), zeros(12, 1), None, None, None, zeros(1, 3))
+    with pytest.raises(ValueError, match="expected those of the forward call"):
+        back(other, y.copy(), None, None, False, other, False, states)
+
+
+def test_only_lstm_has_it():
+    with pytest.raises(TypeError):
+        GRU(2, 3, proj_size=1)
+    weights = fusedrnn.Weights(zeros(9, 2), zeros(9, 1), None, None, None, zeros(1, 3))
+    with pytest.raises(TypeError, match=r"^weight_hr: expected None for gru, got ndarray"):
+        fusedrnn.functional.infer("gru", zeros(4, 1, 2), None, weights)
+
+
+@pytest.mark.parametrize("reach", [None, 0, 3])
+@each_form
+@each_cell
+def test_with_noise_and_truncated(cell, form, reach, threads, assert_close):
+    """Recurrent dropout and zoneout of the projected h, and errors that reach so far."""
+    noisy = {"dropout": 0.2, "recurrent_dropout": 0.3, "zoneout_h": 0.2, "zoneout_c": 0.1}
+    layer = deep(cell, dtype=np.float64, **noisy)
+    exact = twin(layer, reference, np.float64, proj_size=P, **noisy)
+    x, state, dy, dstate = arguments(layer)
+    for count in (1, 3):
+        threads(count)
+        for trained in (layer, exact):
+            trained.zero_grad()
+            y, _, tape = trained.forward(x, state, noise=fusedrnn.Noise(4), **FORMS[form])
+            dx, dstate_0 = trained.backward(tape, dy, dstate, truncate=reach)
+            arrays = {"dx": dx, "dh": dstate_0[0], "dc": dstate_0[1], **trained.grads}
+            if trained is layer:
+                got, got_y = {name: a.copy() for name, a in arrays.items()}, y
+        assert_close(got_y, y, "y")
+        for name, value in got.items():
+            assert_close(value, arrays[name], "grad")
+    assert_close(layer(x, state)[0], exact(x, state)[0], "y")
+    one_way = LSTM(I, H, 2, proj_size=P, zoneout_h=0.2, seed=0)
+    frozen, now = one_way.freeze(), one_way.zero_state(N)
+    whole = frozen(np.float32(x), now)[0]
+    for x_t in np.float32(x):
+        now = frozen.step(np.ascontiguousarray(x_t), now, out=now)
+    assert (now[0][-1] == whole[-1]).all()
