@@ -22,6 +22,8 @@ inline int find_cell(const Isa& isa, const std::string& name) {
   throw std::invalid_argument("cell: expected one of " + names + ", got '" + name + "'");
 }
 
+constexpr std::size_t kWeights = 9;  // fields of Python's Weights
+
 inline py::tuple items(py::handle object, const char* name, std::size_t count) {
   if (!py::isinstance<py::tuple>(object)) throw py::type_error(std::string(name) + ": expected a tuple");
   auto tuple = py::reinterpret_borrow<py::tuple>(object);
@@ -61,10 +63,20 @@ Weights<T> read_weights(const py::tuple& arrays, const Sizes& z, const CellKerne
   const long rows = cell.gates * z.H;
   if (!cell.peepholes && !arrays[4].is_none())
     throw py::type_error(prefix + "weight_ch: expected None for a cell without peepholes");
-  return {pointer<T>(arrays[0], prefix + "weight_ih", {rows, z.I}), pointer<T>(arrays[1], prefix + "weight_hh", {rows, z.H}),
+  const auto norm = [&](int i, const char* name, bool there, long n) {
+    if (!there && !arrays[i].is_none()) throw py::type_error(prefix + name + ": expected None for a cell without such a norm");
+    return there ? pointer<T>(arrays[i], prefix + name, {n}) : nullptr;
+  };
+  const bool norm_c = cell.layer_norm && cell.states > 1;
+  return {pointer<T>(arrays[0], prefix + "weight_ih", {rows, z.I}),
+          pointer<T>(arrays[1], prefix + "weight_hh", {rows, z.H}),
           optional_pointer<T>(arrays[2], prefix + "bias_ih", {rows}),
           optional_pointer<T>(arrays[3], prefix + "bias_hh", {rows}),
-          cell.peepholes ? pointer<T>(arrays[4], prefix + "weight_ch", {cell.peepholes * z.H}) : nullptr};
+          cell.peepholes ? pointer<T>(arrays[4], prefix + "weight_ch", {cell.peepholes * z.H}) : nullptr,
+          norm(5, "weight_ln_ih", cell.layer_norm, rows),
+          norm(6, "weight_ln_hh", cell.layer_norm, rows),
+          norm(7, "weight_ln_ch", norm_c, z.H),
+          norm(8, "bias_ln_ch", norm_c, z.H)};
 }
 
 template <class T> void read_states(py::handle tuple, const char* name, const Sizes& z, int states, T** out) {
@@ -120,6 +132,8 @@ template <class Args, class Real> void add_inputs(Regions& regions, const Args& 
   regions.reads(a.weights.bias_ih, gates * z.H);
   regions.reads(a.weights.bias_hh, gates * z.H);
   regions.reads(a.weights.weight_ch, cell.peepholes * z.H);
+  for (const Real* norm : {a.weights.weight_ln_ih, a.weights.weight_ln_hh}) regions.reads(norm, gates * z.H);
+  for (const Real* norm : {a.weights.weight_ln_ch, a.weights.bias_ln_ch}) regions.reads(norm, z.H);
 }
 // Values from the first to the last of R rows of H values
 template <class Args> long span(const Args& a, long row) { return (rows_of(a) - 1) * row + a.size.H; }
@@ -137,9 +151,14 @@ template <class Real> void check_memory(const ForwardArgs<Real>& a, const CellKe
 
 template <class Real> std::size_t bytes(long values) { return std::size_t(values) * sizeof(Real); }
 
+template <class Args, class Real> Plan plan_of(const Args& a, const CellKernels<Real>& cell, int width, bool backward) {
+  if (cell.layer_norm) return plan_scan_rows(a.size, cell.gates, backward);
+  return plan_scan(a.size, a.form.first_row, cell.gates, width, backward);
+}
+
 // Chooses the plan and runs; for after the GIL is let go.
 template <class Real> void run_forward(ForwardArgs<Real>& a, const Isa& isa, const CellKernels<Real>& cell) {
-  a.plan = plan_scan(a.size, a.form.first_row, cell.gates, isa.kernels<Real>().width, false);
+  a.plan = plan_of(a, cell, isa.kernels<Real>().width, false);
   const Buffer workspace(bytes<Real>(cell.forward_size(a)));
   a.workspace = static_cast<Real*>(workspace.data());
   run_team(a.plan.threads, [&](Team& team, int me) { cell.forward(a, team, me); });

@@ -151,7 +151,7 @@ void bind_packed(py::module_& m) {
   m.def(
       "pack",
       [](const std::string& cell, py::object weights, long rows) {
-        const py::tuple w = items(weights, "weights", 5);
+        const py::tuple w = items(weights, "weights", kWeights);
         if (rows < 1 || rows > INT_MAX)
           throw std::invalid_argument("rows: expected 1 to " + std::to_string(INT_MAX) + ", got " + std::to_string(rows));
         return (py::isinstance<py::array_t<double>>(w[0]) ? pack<double> : pack<float>)(cell, w, rows);

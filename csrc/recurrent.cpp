@@ -30,6 +30,10 @@ template <class Real> void check_memory(const BackwardArgs<Real>& a, const CellK
   regions.writes(a.dweights.bias_ih, gates * z.H, "dbias_ih");
   regions.writes(a.dweights.bias_hh, gates * z.H, "dbias_hh");
   regions.writes(a.dweights.weight_ch, cell.peepholes * z.H, "dweight_ch");
+  regions.writes(a.dweights.weight_ln_ih, gates * z.H, "dweight_ln_ih");
+  regions.writes(a.dweights.weight_ln_hh, gates * z.H, "dweight_ln_hh");
+  regions.writes(a.dweights.weight_ln_ch, z.H, "dweight_ln_ch");
+  regions.writes(a.dweights.bias_ln_ch, z.H, "dbias_ln_ch");
   for (int i = 0; i < kMaxStates; i++) {
     regions.reads(a.dstate_n[i], z.N * z.H);
     regions.writes(a.dstate_0[i], z.N * z.H, "dstate_0");
@@ -110,7 +114,7 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   check_memory(a, cell);
 
   const py::gil_scoped_release release;
-  a.plan = plan_scan(z, a.form.first_row, cell.gates, kernels.width, true);
+  a.plan = plan_of(a, cell, kernels.width, true);
   const Buffer workspace(bytes<Real>(cell.backward_size(a)));
   a.workspace = static_cast<Real*>(workspace.data());
   run_team(a.plan.threads, [&](Team& team, int me) { cell.backward(a, team, me); });
@@ -129,7 +133,7 @@ void bind_recurrent(py::module_& m) {
       "forward",
       [](const std::string& cell, py::object x, py::object weights, py::object state, bool reverse, py::object y,
          py::object state_n, py::object tape, py::object first_row, py::object resets) {
-        const py::tuple w = items(weights, "weights", 5);
+        const py::tuple w = items(weights, "weights", kWeights);
         const auto run = is_double(w) ? forward<double> : forward<float>;
         run(cell, x, w, state, reverse, y, state_n, tape.is_none() ? nullptr : &read_tape(tape), first_row, resets);
       },
@@ -144,7 +148,8 @@ void bind_recurrent(py::module_& m) {
         const Tape& tape = read_tape(tape_object);
         if (!tape.isa) throw std::invalid_argument("tape: expected one that forward has filled");
         const auto run = tape.is_double ? backward<double> : backward<float>;
-        run(tape, x, y, items(weights, "weights", 5), dy, dstate_n, dx, dx_add, items(dweights, "dweights", 5), add, dstate_0);
+        run(tape, x, y, items(weights, "weights", kWeights), dy, dstate_n, dx, dx_add, items(dweights, "dweights", kWeights),
+            add, dstate_0);
       },
       py::arg("tape"), py::arg("x"), py::arg("y"), py::arg("weights"), py::arg("dy"), py::arg("dstate_n"), py::arg("dx"),
       py::arg("dx_add"), py::arg("dweights"), py::arg("add"), py::arg("dstate_0"),

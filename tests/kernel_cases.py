@@ -61,6 +61,11 @@ def make_problem(
     weights = Weights(*(rng.uniform(-bound, bound, shape).astype(dtype) for shape in shapes))
     if entry.peepholes:
         weights = weights._replace(weight_ch=normal(entry.peepholes * H))
+    if entry.layer_norm:
+        gains = ((2 + normal(n)) / 4 for n in (rows, rows, H))
+        norms = dict(zip(Weights._fields[5:], (*gains, normal(H)), strict=True))
+        lacks = CELLS[cell].lacks
+        weights = weights._replace(**{k: a for k, a in norms.items() if k not in lacks})
     if not bias:
         weights = weights._replace(bias_ih=None, bias_hh=None)
     x = rng.integers(0, I, (T, N)) if tokens else normal(T, N, I)

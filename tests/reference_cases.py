@@ -40,6 +40,11 @@ def make(cell, *, bias=True, dtype=np.float64):
     shapes |= {f"{letter}_0": (N, H) for letter in CELLS[cell].state_letters}
     shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)} if bias else {}
     shapes |= {"weight_ch": (CELLS[cell].peepholes * H,)} if CELLS[cell].peepholes else {}
+    if CELLS[cell].layer_norm:
+        shapes |= {"weight_ln_ih": (rows,), "weight_ln_hh": (rows,)}
+        shapes |= (
+            {"weight_ln_ch": (H,), "bias_ln_ch": (H,)} if "c" in CELLS[cell].state_letters else {}
+        )
     arrays = {k: (0.7 * rng.standard_normal(shape)).astype(dtype) for k, shape in shapes.items()}
     dy = rng.standard_normal((T, N, H)).astype(dtype)
     dstate = tuple(rng.standard_normal((N, H)).astype(dtype) for _ in CELLS[cell].state_letters)

@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from .weights import Array, State
 
-Five: TypeAlias = tuple[Array, Array, Array | None, Array | None, Array | None]
-"""weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, as `Weights`."""
+Arrays: TypeAlias = tuple[Array | None, ...]
+"""The fields of `Weights`, all of them."""
 
 __version__: str
 compiler: str
@@ -25,7 +25,7 @@ class Tape:
 def forward(
     cell: str,
     x: Array,
-    weights: Five,
+    weights: Arrays,
     state: State | None,
     reverse: bool,
     y: Array,
@@ -38,12 +38,12 @@ def backward(
     tape: Tape,
     x: Array,
     y: Array,
-    weights: Five,
+    weights: Arrays,
     dy: Array | None,
     dstate_n: State | None,
     dx: Array | None,
     dx_add: bool,
-    dweights: Five,
+    dweights: Arrays,
     add: bool,
     dstate_0: State,
 ) -> None: ...
@@ -62,7 +62,7 @@ class Packed:
     @property
     def nbytes(self) -> int: ...
 
-def pack(cell: str, weights: Five, rows: int) -> Packed: ...
+def pack(cell: str, weights: Arrays, rows: int) -> Packed: ...
 def infer(
     packed: Packed,
     x: Array,

@@ -35,6 +35,7 @@ _DEFAULTS = {
     "reset_after": True,
     "peephole": False,
     "coupled": False,
+    "layer_norm": False,
     "bias": True,
     "batch_first": False,
     "bidirectional": False,
@@ -48,14 +49,15 @@ Names = tuple[str | None, ...]
 
 def names_of_weights(cell: str, bias: bool, suffix: str = "") -> Names:
     """Return the names of one `Weights` of this cell."""
-    lacks = {"bias_ih": not bias, "bias_hh": not bias, "weight_ch": not CELLS[cell].peepholes}
-    return tuple([None if lacks.get(name) else name + suffix for name in Weights._fields])
+    lacks = CELLS[cell].lacks + (() if bias else ("bias_ih", "bias_hh"))
+    return tuple([None if name in lacks else name + suffix for name in Weights._fields])
 
 
 def shapes_of_weights(cell: str, I: int, H: int, names: Names) -> Shapes:
     """Return the shapes of one `Weights` of this cell."""
     G, P = CELLS[cell].gates, CELLS[cell].peepholes
-    shapes = ((G * H, I), (G * H, H), (G * H,), (G * H,), (P * H,))
+    rows = (G * H,)
+    shapes = ((G * H, I), (G * H, H), rows, rows, (P * H,), rows, rows, (H,), (H,))
     named = zip(names, shapes, validate.RULES[cell], strict=True)
     return {name: (shape, rule) for name, shape, rule in named if name is not None}
 
@@ -63,6 +65,13 @@ def shapes_of_weights(cell: str, I: int, H: int, names: Names) -> Shapes:
 def pick(arrays: dict[str, Array], names: Names) -> Weights:
     """Return the arrays of these names, None where there is no name."""
     return Weights._make(map(arrays.get, names))  # type: ignore[arg-type]
+
+
+def initial(name: str, shape: tuple[int, ...], bound: float, rng: np.random.Generator) -> Array:
+    """Return a parameter as layers begin with it: uniform, but norms leave what they normalise."""
+    if "_ln_" in name:
+        return np.full(shape, float(name.startswith("weight")))
+    return rng.uniform(-bound, bound, shape)
 
 
 class Parameters:
@@ -78,7 +87,7 @@ class Parameters:
         self._shapes, self._sizes = shapes, sizes
         rng = np.random.default_rng(seed)
         self.params: dict[str, Array] = {
-            name: rng.uniform(-bound, bound, shape).astype(self.dtype)
+            name: initial(name, shape, bound, rng).astype(self.dtype)
             for name, (shape, _) in shapes.items()
         }
         self.grads: dict[str, Array] = {

@@ -16,7 +16,15 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .ragged import Ragged, zero_before
-from .reference_cells import STEPS, Hidden, Saved, linear_backward, linear_forward
+from .reference_cells import (
+    STEPS,
+    Hidden,
+    Saved,
+    layer_norm_backward,
+    layer_norm_forward,
+    linear_backward,
+    linear_forward,
+)
 from .weights import CELLS, Array, State, Weights
 
 __all__ = ["Tape", "backward", "forward", "infer"]
@@ -113,7 +121,7 @@ def forward(
     """
     if cell not in CELLS:
         raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
-    weight_ih, weight_hh, bias_ih, bias_hh, weight_ch = weights
+    weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, *norms = weights
     tokens = x.dtype.kind in "iu"
     rows = one_hot("x", x, weight_ih.shape[1], weight_ih.dtype) if tokens else x
     (T, N, _), H = rows.shape, weight_hh.shape[1]
@@ -129,9 +137,12 @@ def forward(
     anew = np.zeros((T, N), bool) if resets is None else zero_before(resets, ragged, reverse)
     valid, anew = valid[..., np.newaxis], anew[..., np.newaxis]
     rows = np.where(valid, rows, 0)  # whatever the padding holds
-    a_ih = linear_forward(rows, weight_ih, bias_ih)  # (T, N, G*H)
+    a_ih = linear_forward(rows, weight_ih)  # (T, N, G*H)
+    if norms[0] is not None:
+        a_ih = layer_norm_forward(a_ih, norms[0], H)
+    a_ih = a_ih if bias_ih is None else a_ih + bias_ih
     step, _ = STEPS[cell]
-    hidden = Hidden(weight_hh, bias_hh, weight_ch)
+    hidden = Hidden(weight_hh, bias_hh, weight_ch, *norms[1:])
     saved = []
     for t in reversed(range(T)) if reverse else range(T):
         before = tuple(np.where(anew[t], 0, array) for array in state)
@@ -181,14 +192,14 @@ def backward(
     >>> dx.ravel().tolist()  # x[0] reaches all three outputs, x[2] the last one
     [3.0, 2.0, 1.0]
     """
-    weight_ih, weight_hh, _, _, weight_ch = tape.weights
+    weight_ih, weight_hh, _, _, weight_ch, *norms = tape.weights
     T, N, _ = tape.x.shape
     if dstate is None:
         dstate = zero_state(tape.cell, N, weight_hh)
     if grads is None:
         grads = tape.weights.zeros_like()
     da_ih = np.empty_like(weight_hh, shape=(T, N, weight_hh.shape[0]))
-    hidden = Hidden(weight_hh, np.zeros_like(weight_hh[:, 0]), weight_ch)
+    hidden = Hidden(weight_hh, np.zeros_like(weight_hh[:, 0]), weight_ch, *norms[1:])
     dhidden = Hidden(*[None if a is None else np.zeros_like(a) for a in hidden])  # type: ignore[arg-type]
 
     _, step_back = STEPS[tape.cell]
@@ -203,10 +214,14 @@ def backward(
         for total, new in zip(dhidden, dhidden_t, strict=True):
             if total is not None:
                 total += new  # every step used the same weights: their gradients add up
-    dx_new, dweight_ih, dbias_ih = linear_backward(tape.x, weight_ih, da_ih)
+    dproduct, dnorm_ih, dbias_ih = da_ih, None, da_ih.reshape(-1, da_ih.shape[2]).sum(axis=0)
+    if norms[0] is not None:
+        product, H = linear_forward(tape.x, weight_ih), weight_hh.shape[1]
+        dproduct, dnorm_ih = layer_norm_backward(product, norms[0], H, da_ih)
+    dx_new, dweight_ih, _ = linear_backward(tape.x, weight_ih, dproduct)
 
-    dweight_hh, dbias_hh, dweight_ch = dhidden
-    new_grads = Weights(dweight_ih, dweight_hh, dbias_ih, dbias_hh, dweight_ch)
+    dweight_hh, dbias_hh, dweight_ch, *dnorms = dhidden
+    new_grads = Weights(dweight_ih, dweight_hh, dbias_ih, dbias_hh, dweight_ch, dnorm_ih, *dnorms)
     for total, new in zip(grads, new_grads, strict=True):
         if total is not None:
             total += new

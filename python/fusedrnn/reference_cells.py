@@ -26,6 +26,12 @@ class Hidden(NamedTuple):
     """bias_hh (G*H,)."""
     peepholes: Array | None = None
     """weight_ch (P*H,)."""
+    norm: Array | None = None
+    """weight_ln_hh (G*H,)."""
+    norm_c: Array | None = None
+    """weight_ln_ch (H,)."""
+    bias_c: Array | None = None
+    """bias_ln_ch (H,)."""
 
 
 Saved: TypeAlias = tuple[Array, ...]  # what one step keeps for its way back, each (N, H)
@@ -44,12 +50,58 @@ def linear_backward(x: Array, weight: Array, dy: Array) -> tuple[Array, Array, A
     return dy @ weight, drows.T @ rows, drows.sum(axis=0)
 
 
+EPSILON = 1e-5  # added to every variance of a norm, as in torch.nn.LayerNorm
+
+
+def normalised(v: Array, H: int) -> tuple[Array, Array]:
+    """Return v (..., G*H), each block of H units with mean 0 and variance 1; and 1 / deviation."""
+    blocks = v.reshape(*v.shape[:-1], -1, H)
+    centred = blocks - blocks.mean(axis=-1, keepdims=True)
+    scale = 1 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + EPSILON)
+    return (centred * scale).reshape(v.shape), scale
+
+
+def layer_norm_forward(v: Array, weight: Array, H: int) -> Array:
+    """Normalise v (..., G*H) over each block of H units (Ba et al. 2016) and scale it."""
+    y: Array = weight * normalised(v, H)[0]
+    return y
+
+
+def layer_norm_backward(v: Array, weight: Array, H: int, dy: Array) -> tuple[Array, Array]:
+    """Return dv and dweight of `layer_norm_forward`: what mean and variance undo is taken off."""
+    v_hat, scale = normalised(v, H)
+    dweight = (dy * v_hat).reshape(-1, len(weight)).sum(axis=0)
+    hat, d = (a.reshape(*v.shape[:-1], -1, H) for a in (v_hat, weight * dy))
+    along = (d * hat).mean(axis=-1, keepdims=True)
+    dv: Array = scale * (d - d.mean(axis=-1, keepdims=True) - hat * along)
+    return dv.reshape(v.shape), dweight
+
+
 def sigmoid(a: Array) -> Array:
     """Return σ(a) = 1 / (1 + exp(-a)), in the form whose exp cannot overflow."""
     positive = a.real > 0
     e = np.exp(np.where(positive, -a, a))
     value: Array = np.where(positive, 1, e) / (1 + e)
     return value
+
+
+def hidden_forward(h_prev: Array, hidden: Hidden) -> Array:
+    """Return a_hh (N, G*H) = W_hh h' + b_hh, with the product normalised if there is a norm."""
+    if hidden.norm is None:
+        return linear_forward(h_prev, hidden.weight, hidden.bias)
+    product = linear_forward(h_prev, hidden.weight)
+    return layer_norm_forward(product, hidden.norm, h_prev.shape[-1]) + hidden.bias
+
+
+def hidden_backward(h_prev: Array, hidden: Hidden, da_hh: Array) -> tuple[Array, Hidden]:
+    """Return dh' and the gradients of what `hidden_forward` used."""
+    if hidden.norm is None:
+        dh_prev, dweight, dbias = linear_backward(h_prev, hidden.weight, da_hh)
+        return dh_prev, Hidden(dweight, dbias)
+    product = linear_forward(h_prev, hidden.weight)
+    dproduct, dnorm = layer_norm_backward(product, hidden.norm, h_prev.shape[-1], da_hh)
+    dh_prev, dweight, _ = linear_backward(h_prev, hidden.weight, dproduct)
+    return dh_prev, Hidden(dweight, da_hh.sum(axis=0), norm=dnorm)
 
 
 # The cells: one step forward, then the same step back, undoing its lines from last to first; each
@@ -95,10 +147,11 @@ def lstm_forward(
     """LSTM (Hochreiter and Schmidhuber 1997; Gers et al. 2000): c = f⊙c' + i⊙g, h = o⊙tanh(c).
 
     With peepholes (Gers and Schmidhuber 2000) i and f also see c', and o the new c. With coupled
-    gates (Greff et al. 2017) there is no gate i: i = 1 - f.
+    gates (Greff et al. 2017) there is no gate i: i = 1 - f. With a norm (Ba et al. 2016)
+    h = o⊙tanh(LN(c) + bias_c).
     """
     h_prev, c_prev = state
-    a = a_ih + linear_forward(h_prev, hidden.weight, hidden.bias)
+    a = a_ih + hidden_forward(h_prev, hidden)
     *a_i, a_f, a_g, a_o = np.split(a, 3 if coupled else 4, axis=1)
     *p_i, p_f, p_o = peepholes(hidden, coupled)
     f = sigmoid(a_f + p_f * c_prev)
@@ -106,7 +159,10 @@ def lstm_forward(
     g = np.tanh(a_g)
     c = f * c_prev + i * g
     o = sigmoid(a_o + p_o * c)
-    tanh_c = np.tanh(c)
+    seen = c
+    if hidden.norm_c is not None:
+        seen = layer_norm_forward(c, hidden.norm_c, c.shape[1]) + hidden.bias_c
+    tanh_c = np.tanh(seen)
     h = o * tanh_c
     return (h, c), (h_prev, c_prev, i, f, g, o, tanh_c, c)
 
@@ -117,7 +173,12 @@ def lstm_backward(dstate: State, saved: Saved, hidden: Hidden, coupled: bool = F
     *p_i, p_f, p_o = peepholes(hidden, coupled)
     do, dtanh_c = dh * tanh_c, dh * o  # h = o * tanh_c
     da_o = do * o * (1 - o)  # o = sigmoid(a_o + p_o * c)
-    dc = dc + dtanh_c * (1 - tanh_c * tanh_c) + da_o * p_o  # tanh_c = tanh(c); the next step; o
+    dseen = dtanh_c * (1 - tanh_c * tanh_c)  # tanh_c = tanh(c), or of the normalised c
+    dbias_c = dnorm_c = None
+    if hidden.norm_c is not None:
+        dbias_c = dseen.sum(axis=0)
+        dseen, dnorm_c = layer_norm_backward(c, hidden.norm_c, c.shape[1], dseen)
+    dc = dc + dseen + da_o * p_o  # the next step; this h; o
     di, df, dg, dc_prev = dc * g, dc * c_prev, dc * i, dc * f  # c = f * c_prev + i * g
     da_g = dg * (1 - g * g)  # g = tanh(a_g)
     da_i = [] if coupled else [di * i * (1 - i)]  # i = sigmoid(a_i + p_i * c_prev)
@@ -127,10 +188,11 @@ def lstm_backward(dstate: State, saved: Saved, hidden: Hidden, coupled: bool = F
     for da_gate, p_gate in zip([*da_i, da_f], [*p_i, p_f], strict=True):
         dc_prev = dc_prev + da_gate * p_gate
     da = np.concatenate([*da_i, da_f, da_g, da_o], axis=1)  # split(a_ih + a_hh)
-    dh_prev, dweight, dbias = linear_backward(h_prev, hidden.weight, da)  # a_hh = linear(h_prev)
+    dh_prev, dhidden = hidden_backward(h_prev, hidden, da)  # a_hh = hidden(h_prev)
     seen = [*((da_gate, c_prev) for da_gate in (*da_i, da_f)), (da_o, c)]
     dpeepholes = np.concatenate([(da_gate * c_seen).sum(axis=0) for da_gate, c_seen in seen])
-    return (dh_prev, dc_prev), da, Hidden(dweight, dbias, dpeepholes)
+    dhidden = dhidden._replace(peepholes=dpeepholes, norm_c=dnorm_c, bias_c=dbias_c)
+    return (dh_prev, dc_prev), da, dhidden
 
 
 def peepholes(hidden: Hidden, coupled: bool) -> list[Array]:
@@ -147,7 +209,7 @@ def gru_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved
     with the rows of z, [H:2*H], negated in both weights and both biases.
     """
     (h_prev,) = state
-    a_hh = linear_forward(h_prev, hidden.weight, hidden.bias)
+    a_hh = hidden_forward(h_prev, hidden)
     (ih_r, ih_z, ih_n), (hh_r, hh_z, hh_n) = np.split(a_ih, 3, axis=1), np.split(a_hh, 3, axis=1)
     r, z = sigmoid(ih_r + hh_r), sigmoid(ih_z + hh_z)
     n = np.tanh(ih_n + r * hh_n)
@@ -164,8 +226,8 @@ def gru_backward(dstate: State, saved: Saved, hidden: Hidden) -> StepGrads:
     da_r, da_z = dr * r * (1 - r), dz * z * (1 - z)  # r, z = sigmoid
     da_ih = np.concatenate([da_r, da_z, dih_n], axis=1)  # split(a_ih), split(a_hh)
     da_hh = np.concatenate([da_r, da_z, dhh_n], axis=1)
-    dh_more, *dhidden = linear_backward(h_prev, hidden.weight, da_hh)  # linear(h_prev)
-    return (dh_prev + dh_more,), da_ih, Hidden(*dhidden)
+    dh_more, dhidden = hidden_backward(h_prev, hidden, da_hh)  # hidden(h_prev)
+    return (dh_prev + dh_more,), da_ih, dhidden
 
 
 def gru_reset_before_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved]:
@@ -211,4 +273,6 @@ STEPS: dict[str, tuple[Callable[..., tuple[State, Saved]], Callable[..., StepGra
     ),
     "gru": (gru_forward, gru_backward),
     "gru_reset_before": (gru_reset_before_forward, gru_reset_before_backward),
+    "lstm_norm": (lstm_forward, lstm_backward),
+    "gru_norm": (gru_forward, gru_backward),
 }

@@ -34,7 +34,7 @@ DSTATE_NAMES = {"h": ("dh_n",), "hc": ("dh_n", "dc_n")}
 
 # What messages say of gradients in `Weights`, and of the shapes of `Weights` by cell.
 GRAD_NAMES = tuple(f"grads.{name}" for name in Weights._fields)
-_SHAPES = ("(G*H, I)", "(G*H, H)", "(G*H,)", "(G*H,)", "(P*H,)")
+_SHAPES = ("(G*H, I)", "(G*H, H)", "(G*H,)", "(G*H,)", "(P*H,)", "(G*H,)", "(G*H,)", "(H,)", "(H,)")
 SIZES = {name: (cell.gates, cell.peepholes) for name, cell in CELLS.items()}
 """G and P."""
 RULES = {
@@ -89,9 +89,11 @@ def cell(name: str) -> Cell:
 def weights(w: Weights | _core.Packed, cell: str) -> tuple[np.dtype[Any], int, int]:
     """Return the dtype, I and H that these weights speak of."""
     if not isinstance(w, tuple) or len(w) != len(Weights._fields):
-        raise TypeError(f"weights: expected Weights, a tuple of 5, got {_describe(w)}")
-    weight_ih, weight_hh, bias_ih, bias_hh, weight_ch = w
-    rule_ih, rule_hh, rule_bias, _, rule_ch = RULES[cell]
+        raise TypeError(
+            f"weights: expected Weights, a tuple of {len(Weights._fields)}, got {_describe(w)}"
+        )
+    weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, *norms = w
+    rule_ih, rule_hh, rule_bias, _, rule_ch, *_ = RULES[cell]
     G, P = SIZES[cell]
     dtype = _kind("weight_hh", weight_hh, FLOATS).dtype
     H = (weight_hh.shape or (1,))[0] // G or 1  # from the rows; the check sees to the columns
@@ -106,7 +108,18 @@ def weights(w: Weights | _core.Packed, cell: str) -> tuple[np.dtype[Any], int, i
         array("weight_ch", weight_ch, dtype, (P * H,), rule_ch)
     elif weight_ch is not None:
         raise TypeError(f"weight_ch: expected None for {cell}, got {_describe(weight_ch)}")
+    if CELLS[cell].layer_norm or any(a is not None for a in norms):
+        _check_norms(norms, cell, dtype, H)
     return dtype, I, H
+
+
+def _check_norms(norms: Sequence[object], cell: str, dtype: np.dtype[Any], H: int) -> None:
+    """Check the weights of layer normalisation, or that there are none."""
+    for name, a, rule in zip(Weights._fields[5:], norms, RULES[cell][5:], strict=True):
+        if name not in CELLS[cell].lacks:
+            array(name, a, dtype, (H if rule == "(H,)" else CELLS[cell].gates * H,), rule)
+        elif a is not None:
+            raise TypeError(f"{name}: expected None for {cell}, got {_describe(a)}")
 
 
 def packed(p: _core.Packed, cell: str) -> tuple[np.dtype[Any], int, int]:
@@ -186,7 +199,9 @@ def state(
 def grads(g: Weights, w: Weights, cell: str) -> None:
     """Check arrays that gradients of the weights `w` are added into: same shapes, writable."""
     if not isinstance(g, tuple) or len(g) != len(Weights._fields):
-        raise TypeError(f"grads: expected Weights, a tuple of 5, got {_describe(g)}")
+        raise TypeError(
+            f"grads: expected Weights, a tuple of {len(Weights._fields)}, got {_describe(g)}"
+        )
     for name, rule, a, weight in zip(GRAD_NAMES, RULES[cell], g, w, strict=True):
         if weight is None:
             if a is not None:

@@ -44,6 +44,14 @@ class Weights(NamedTuple):
     """(G*H,), or None for no bias."""
     weight_ch: Array | None = None
     """(P*H,): peepholes, one block per letter of `Cell.peephole_letters`; None if there is none."""
+    weight_ln_ih: Array | None = None
+    """(G*H,): scales the normalised W_ih x; like all below None without layer normalisation."""
+    weight_ln_hh: Array | None = None
+    """(G*H,): scales the normalised W_hh h'."""
+    weight_ln_ch: Array | None = None
+    """(H,): scales the normalised c; None for a cell without c."""
+    bias_ln_ch: Array | None = None
+    """(H,): added to that."""
 
     def empty_like(self) -> Weights:
         """Return new arrays of the same shapes, None where None."""
@@ -70,6 +78,8 @@ class Cell:
     """One letter per array of the state, in order; the first is the output."""
     peephole_letters: str = ""
     """One letter per block of H in weight_ch: the gates that see c."""
+    layer_norm: bool = False
+    """Each gate's two products are normalised, and c on its way to h if there is one."""
 
     @property
     def gates(self) -> int:
@@ -86,6 +96,14 @@ class Cell:
         """P, the number of blocks of H in weight_ch."""
         return len(self.peephole_letters)
 
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """The names in `Weights` of which this cell has none."""
+        has_c = "c" in self.state_letters
+        lacks: tuple[str, ...] = () if self.peepholes else ("weight_ch",)
+        lacks += () if self.layer_norm else ("weight_ln_ih", "weight_ln_hh")
+        return lacks + (() if self.layer_norm and has_c else ("weight_ln_ch", "bias_ln_ch"))
+
 
 CELLS: Mapping[str, Cell] = MappingProxyType(
     {
@@ -97,5 +115,7 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
         "lstm_peephole_coupled": Cell("fgo", "hc", "fo"),
         "gru": Cell("rzn", "h"),  # reset after the product, as cuDNN and PyTorch
         "gru_reset_before": Cell("rzn", "h"),  # reset before the product, Cho et al. 2014
+        "lstm_norm": Cell("ifgo", "hc", layer_norm=True),  # Ba et al. 2016
+        "gru_norm": Cell("rzn", "h", layer_norm=True),
     }
 )
