@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 from fusedrnn import _core
-from fusedrnn.weights import CELLS, Array, State, Weights
+from fusedrnn.weights import CELLS, NORMS, Array, State, Weights
 
 
 @dataclasses.dataclass
@@ -63,7 +63,7 @@ def make_problem(
         weights = weights._replace(weight_ch=normal(entry.peepholes * H))
     if entry.layer_norm:
         gains = ((2 + normal(n)) / 4 for n in (rows, rows, H))
-        norms = dict(zip(Weights._fields[5:], (*gains, normal(H)), strict=True))
+        norms = dict(zip(NORMS, (*gains, normal(H)), strict=True))
         lacks = CELLS[cell].lacks
         weights = weights._replace(**{k: a for k, a in norms.items() if k not in lacks})
     if not bias:

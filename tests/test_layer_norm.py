@@ -8,20 +8,20 @@ import fusedrnn
 import numpy as np
 import pytest
 from fusedrnn import GRU, LSTM, _core, functional, reference
-from fusedrnn.weights import CELLS, Weights
+from fusedrnn.weights import CELLS, NORMS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import make_problem, run_forward, run_kernel
 
-NORMS = [name for name, cell in CELLS.items() if cell.layer_norm]
-each_norm = pytest.mark.parametrize("cell", NORMS)
+NORM_CELLS = [name for name, cell in CELLS.items() if cell.layer_norm]
+each_norm = pytest.mark.parametrize("cell", NORM_CELLS)
 
 
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_ragged_rows_on_threads(data, assert_close):
     """Threads share rows of unequal lengths: their bits, and the reference's values."""
-    cell, reverse = data.draw(st.sampled_from(NORMS)), data.draw(st.booleans())
+    cell, reverse = data.draw(st.sampled_from(NORM_CELLS)), data.draw(st.booleans())
     N, H = data.draw(st.integers(1, 20)), data.draw(st.sampled_from([1, 7, 33, 64, 100]))
     p = make_problem(cell, T=9, N=N, I=5, H=H, dtype="float64", reverse=reverse)
     rng = np.random.default_rng([N, H])
@@ -147,8 +147,8 @@ def test_wrong_weights(cell, changes, error, text):
 def test_gradients_have_memory_of_their_own():
     p = make_problem("lstm_norm", T=2, N=3, I=4, H=5, dtype="float32")
     y, state_n = run_forward(p, tape := _core.Tape())
-    own = Weights(*map(np.zeros_like, p.weights[:4]), None, *map(np.zeros_like, p.weights[5:]))
-    for name in Weights._fields[5:]:
+    own = p.weights.zeros_like()
+    for name in NORMS:
         shared = own._replace(**{name: getattr(p.weights, name)})
         with pytest.raises(ValueError, match=f"d{name}: expected memory of its own"):
             _core.backward(tape, p.x, y, p.weights, p.dy, None, None, False, shared, True, state_n)

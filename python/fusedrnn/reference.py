@@ -20,11 +20,10 @@ from .reference_cells import (
     STEPS,
     Hidden,
     Saved,
-    layer_norm_backward,
-    layer_norm_forward,
     linear_backward,
     linear_forward,
 )
+from .reference_norm import layer_norm_backward, layer_norm_forward
 from .weights import CELLS, Array, State, Weights
 
 __all__ = ["Tape", "backward", "forward", "infer"]

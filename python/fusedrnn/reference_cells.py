@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from .reference_norm import layer_norm_backward, layer_norm_forward
 from .weights import Array, State
 
 
@@ -48,33 +49,6 @@ def linear_backward(x: Array, weight: Array, dy: Array) -> tuple[Array, Array, A
     """Return dx (..., I), dweight (O, I), dbias (O,) of `linear_forward`, from dy (..., O)."""
     rows, drows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
     return dy @ weight, drows.T @ rows, drows.sum(axis=0)
-
-
-EPSILON = 1e-5  # added to every variance of a norm, as in torch.nn.LayerNorm
-
-
-def normalised(v: Array, H: int) -> tuple[Array, Array]:
-    """Return v (..., G*H), each block of H units with mean 0 and variance 1; and 1 / deviation."""
-    blocks = v.reshape(*v.shape[:-1], -1, H)
-    centred = blocks - blocks.mean(axis=-1, keepdims=True)
-    scale = 1 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + EPSILON)
-    return (centred * scale).reshape(v.shape), scale
-
-
-def layer_norm_forward(v: Array, weight: Array, H: int) -> Array:
-    """Normalise v (..., G*H) over each block of H units (Ba et al. 2016) and scale it."""
-    y: Array = weight * normalised(v, H)[0]
-    return y
-
-
-def layer_norm_backward(v: Array, weight: Array, H: int, dy: Array) -> tuple[Array, Array]:
-    """Return dv and dweight of `layer_norm_forward`: what mean and variance undo is taken off."""
-    v_hat, scale = normalised(v, H)
-    dweight = (dy * v_hat).reshape(-1, len(weight)).sum(axis=0)
-    hat, d = (a.reshape(*v.shape[:-1], -1, H) for a in (v_hat, weight * dy))
-    along = (d * hat).mean(axis=-1, keepdims=True)
-    dv: Array = scale * (d - d.mean(axis=-1, keepdims=True) - hat * along)
-    return dv.reshape(v.shape), dweight
 
 
 def sigmoid(a: Array) -> Array:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from .weights import CELLS, Array, Cell, State, Weights
+from .weights import CELLS, NORMS, Array, Cell, State, Weights
 
 ARRAYS = ndarray, memmap = np.ndarray, np.memmap
 F32, F64 = FLOATS = np.dtype(np.float32), np.dtype(np.float64)
@@ -109,13 +109,15 @@ def weights(w: Weights | _core.Packed, cell: str) -> tuple[np.dtype[Any], int, i
     elif weight_ch is not None:
         raise TypeError(f"weight_ch: expected None for {cell}, got {_describe(weight_ch)}")
     if CELLS[cell].layer_norm or any(a is not None for a in norms):
-        _check_norms(norms, cell, dtype, H)
+        _check_norms(Weights(*w), cell, dtype, H)
     return dtype, I, H
 
 
-def _check_norms(norms: Sequence[object], cell: str, dtype: np.dtype[Any], H: int) -> None:
+def _check_norms(w: Weights, cell: str, dtype: np.dtype[Any], H: int) -> None:
     """Check the weights of layer normalisation, or that there are none."""
-    for name, a, rule in zip(Weights._fields[5:], norms, RULES[cell][5:], strict=True):
+    rules = dict(zip(Weights._fields, RULES[cell], strict=True))
+    for name in NORMS:
+        a, rule = getattr(w, name), rules[name]
         if name not in CELLS[cell].lacks:
             array(name, a, dtype, (H if rule == "(H,)" else CELLS[cell].gates * H,), rule)
         elif a is not None:

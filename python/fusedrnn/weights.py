@@ -62,6 +62,10 @@ class Weights(NamedTuple):
         return Weights(*[None if a is None else np.zeros_like(a) for a in self])  # type: ignore[arg-type]
 
 
+NORMS = tuple([name for name in Weights._fields if "_ln_" in name])
+"""The weights of layer normalisation."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """What a caller must know of a cell to shape its arrays.
