@@ -46,8 +46,12 @@ struct Plan {
 };
 
 // Same shapes for the weights and for their gradients. Biases may be null; weight_ch (Q*H,) is, without peepholes (Q = 0),
-// and weight_hr, without projection.
-template <class Real> struct Weights { Real *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_ch, *weight_hr; };
+// and weight_hr, without projection. Without layer normalisation the last four are: (G*H,) twice and, null as well if the cell
+// has no c, (H,) twice.
+template <class Real> struct Weights {
+  Real *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_ch, *weight_hr;
+  Real *weight_ln_ih, *weight_ln_hh, *weight_ln_ch, *bias_ln_ch;
+};
 
 template <class Real> struct ForwardArgs {
   Sizes size;

@@ -22,8 +22,7 @@ inline int find_cell(const Isa& isa, const std::string& name) {
   throw std::invalid_argument("cell: expected one of " + names + ", got '" + name + "'");
 }
 
-// A tuple of weights: weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, weight_hr
-constexpr int kWeights = 6, kWeightHr = 5;
+constexpr int kWeights = 10, kWeightHr = 5;  // fields of Python's Weights
 
 inline py::tuple items(py::handle object, const char* name, std::size_t count) {
   if (!py::isinstance<py::tuple>(object)) throw py::type_error(std::string(name) + ": expected a tuple");
@@ -44,7 +43,8 @@ template <class Real> Sizes read_widths(const py::tuple& weights, const CellKern
     return long(matrix.shape(1));
   };
   const bool projected = !weights[kWeightHr].is_none();
-  if (projected && cell.states == 1) throw py::type_error("weight_hr: expected None for a cell of one state");
+  if (projected && (cell.states == 1 || cell.layer_norm))
+    throw py::type_error("weight_hr: expected None for a cell of one state or with layer norm");
   const long I = columns(0), P = columns(1), H = projected ? columns(kWeightHr) : P;
   if (I < 1 || P < 1 || H < 1)
     throw std::invalid_argument("weights: expected I, P, H of at least 1, got " + shape_text(std::vector<long>{I, P, H}));
@@ -73,12 +73,21 @@ Weights<T> read_weights(const py::tuple& arrays, const Sizes& z, const CellKerne
     throw py::type_error(prefix + "weight_ch: expected None for a cell without peepholes");
   if (!z.projected() && !arrays[kWeightHr].is_none())
     throw py::type_error(prefix + "weight_hr: expected None without projection");
+  const auto norm = [&](int i, const char* name, bool there, long n) {
+    if (!there && !arrays[i].is_none()) throw py::type_error(prefix + name + ": expected None for a cell without such a norm");
+    return there ? pointer<T>(arrays[i], prefix + name, {n}) : nullptr;
+  };
+  const bool norm_c = cell.layer_norm && cell.states > 1;
   return {pointer<T>(arrays[0], prefix + "weight_ih", {rows, z.I}),
           pointer<T>(arrays[1], prefix + "weight_hh", {rows, z.P}),
           optional_pointer<T>(arrays[2], prefix + "bias_ih", {rows}),
           optional_pointer<T>(arrays[3], prefix + "bias_hh", {rows}),
           cell.peepholes ? pointer<T>(arrays[4], prefix + "weight_ch", {cell.peepholes * z.H}) : nullptr,
-          z.projected() ? pointer<T>(arrays[kWeightHr], prefix + "weight_hr", {z.P, z.H}) : nullptr};
+          z.projected() ? pointer<T>(arrays[kWeightHr], prefix + "weight_hr", {z.P, z.H}) : nullptr,
+          norm(6, "weight_ln_ih", cell.layer_norm, rows),
+          norm(7, "weight_ln_hh", cell.layer_norm, rows),
+          norm(8, "weight_ln_ch", norm_c, z.H),
+          norm(9, "bias_ln_ch", norm_c, z.H)};
 }
 
 // Of state i
@@ -138,6 +147,8 @@ template <class Args, class Real> void add_inputs(Regions& regions, const Args& 
   regions.reads(a.weights.bias_hh, gates * z.H);
   regions.reads(a.weights.weight_ch, cell.peepholes * z.H);
   regions.reads(a.weights.weight_hr, z.P * z.H);
+  for (const Real* norm : {a.weights.weight_ln_ih, a.weights.weight_ln_hh}) regions.reads(norm, gates * z.H);
+  for (const Real* norm : {a.weights.weight_ln_ch, a.weights.bias_ln_ch}) regions.reads(norm, z.H);
 }
 // Values from the first to the last of R rows of P values
 template <class Args> long span(const Args& a, long row) { return (rows_of(a) - 1) * row + a.size.P; }
@@ -155,9 +166,19 @@ template <class Real> void check_memory(const ForwardArgs<Real>& a, const CellKe
 
 template <class Real> std::size_t bytes(long values) { return std::size_t(values) * sizeof(Real); }
 
+template <class Args, class Real> Plan plan_of(const Args& a, const CellKernels<Real>& cell, int width, bool backward) {
+  if (cell.layer_norm) return plan_scan_rows(a.size, cell.gates, backward);
+  return plan_scan(a.size, a.form.first_row, cell.gates, width, backward);
+}
+
+template <class Real> void check_noise(const Noise& noise, const CellKernels<Real>& cell) {
+  if (cell.layer_norm && (noise.dropout > 0 || noise.zoneout[0] > 0 || noise.zoneout[1] > 0))
+    throw std::invalid_argument("noise: expected none for a cell with layer norm");
+}
+
 // Chooses the plan and runs; for after the GIL is let go.
 template <class Real> void run_forward(ForwardArgs<Real>& a, const Isa& isa, const CellKernels<Real>& cell) {
-  a.plan = plan_scan(a.size, a.form.first_row, cell.gates, isa.kernels<Real>().width, false);
+  a.plan = plan_of(a, cell, isa.kernels<Real>().width, false);
   const Buffer workspace(bytes<Real>(cell.forward_size(a)));
   a.workspace = static_cast<Real*>(workspace.data());
   run_team(a.plan.threads, [&](Team& team, int me) { cell.forward(a, team, me); });

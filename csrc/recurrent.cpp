@@ -31,6 +31,10 @@ template <class Real> void check_memory(const BackwardArgs<Real>& a, const CellK
   regions.writes(a.dweights.bias_hh, gates * z.H, "dbias_hh");
   regions.writes(a.dweights.weight_ch, cell.peepholes * z.H, "dweight_ch");
   regions.writes(a.dweights.weight_hr, z.P * z.H, "dweight_hr");
+  regions.writes(a.dweights.weight_ln_ih, gates * z.H, "dweight_ln_ih");
+  regions.writes(a.dweights.weight_ln_hh, gates * z.H, "dweight_ln_hh");
+  regions.writes(a.dweights.weight_ln_ch, z.H, "dweight_ln_ch");
+  regions.writes(a.dweights.bias_ln_ch, z.H, "dbias_ln_ch");
   for (int i = 0; i < kMaxStates; i++) {
     regions.reads(a.dstate_n[i], z.N * width_of(z, i));
     regions.writes(a.dstate_0[i], z.N * width_of(z, i), "dstate_0");
@@ -62,6 +66,7 @@ void forward(const std::string& name, py::handle x, const py::tuple& weights, py
   a.reverse = reverse;
   OwnForm form = read_forward(a, cell.states, x, state, y, state_n, first_row, resets, noise);
   check_memory(a, cell);
+  check_noise(a.form.noise, cell);
 
   const py::gil_scoped_release release;
   Buffer kept;
@@ -117,7 +122,7 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   check_memory(a, cell);
 
   const py::gil_scoped_release release;
-  a.plan = plan_scan(z, a.form.first_row, cell.gates, kernels.width, true);
+  a.plan = plan_of(a, cell, kernels.width, true);
   const Buffer workspace(bytes<Real>(cell.backward_size(a)));
   a.workspace = static_cast<Real*>(workspace.data());
   run_team(a.plan.threads, [&](Team& team, int me) { cell.backward(a, team, me); });

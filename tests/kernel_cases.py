@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 from fusedrnn import _core
-from fusedrnn.weights import CELLS, Array, State, Weights, state_widths
+from fusedrnn.weights import CELLS, NORMS, Array, State, Weights, state_widths
 
 # Every cell, and two with a projection: the cell, and how many times H is P.
 FORMS = {cell: (cell, 1) for cell in CELLS} | {
@@ -76,6 +76,11 @@ def make_problem(
         weights = weights._replace(weight_ch=normal(entry.peepholes * H))
     if P < H:
         weights = weights._replace(weight_hr=uniform((P, H)))
+    if entry.layer_norm:
+        gains = ((2 + normal(n)) / 4 for n in (rows, rows, H))
+        norms = dict(zip(NORMS, (*gains, normal(H)), strict=True))
+        lacks = CELLS[cell].lacks
+        weights = weights._replace(**{k: a for k, a in norms.items() if k not in lacks})
     if not bias:
         weights = weights._replace(bias_ih=None, bias_hh=None)
     x = rng.integers(0, I, (T, N)) if tokens else normal(T, N, I)

@@ -7,7 +7,7 @@ import numpy as np
 from fusedrnn.layers import KINDS
 
 LAYERS = {name: partial(layer, **options) for name, (layer, options) in KINDS.items()}
-FORMS = ("nonlinearity", "reset_after", "peephole", "coupled")
+FORMS = ("nonlinearity", "reset_after", "peephole", "coupled", "layer_norm")
 DTYPES = (np.float32, np.float64)
 T, N, I, H = 6, 3, 5, 7
 

@@ -45,6 +45,11 @@ def make(cell, *, P=H, bias=True, dtype=np.float64):
     shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)} if bias else {}
     shapes |= {"weight_ch": (CELLS[cell].peepholes * H,)} if CELLS[cell].peepholes else {}
     shapes |= {"weight_hr": (P, H)} if P < H else {}
+    if CELLS[cell].layer_norm:
+        shapes |= {"weight_ln_ih": (rows,), "weight_ln_hh": (rows,)}
+        shapes |= (
+            {"weight_ln_ch": (H,), "bias_ln_ch": (H,)} if "c" in CELLS[cell].state_letters else {}
+        )
     arrays = {k: (0.7 * rng.standard_normal(shape)).astype(dtype) for k, shape in shapes.items()}
     dy = rng.standard_normal((T, N, P)).astype(dtype)
     dstate = tuple(rng.standard_normal((N, width)).astype(dtype) for width in widths.values())

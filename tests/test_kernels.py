@@ -8,7 +8,8 @@ Outputs are filled with NaN first: what a kernel forgets to write is seen.
 import numpy as np
 import pytest
 from fusedrnn import _core, reference
-from hypothesis import given, settings
+from fusedrnn.weights import CELLS, Weights
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from kernel_cases import FORMS, Problem, make_problem, run_kernel
 
@@ -71,6 +72,9 @@ def test_random_problems(data, assert_close):
         name: data.draw(st.booleans(), name) for name in ("reverse", "tokens", "bias", "state")
     }
     cell, dtype = data.draw(st.sampled_from(list(FORMS))), data.draw(st.sampled_from(DTYPES))
+    # The norm of a few units knows little but signs: all else it has is rounding.
+    norm = CELLS[FORMS[cell][0]].layer_norm
+    assume(not norm or sizes["H"] == 1 or (sizes["H"] >= 8 and dtype == "float64"))
     _core.set_isa(data.draw(st.sampled_from(_core.isas())))
     try:
         check(make_problem(cell, dtype=dtype, **sizes, **flags), assert_close)
@@ -142,8 +146,8 @@ def test_outputs_have_memory_of_their_own():
     _core.forward(*args, y, state_n, tape)
     d_ih, d_hh, db_ih, db_hh = (np.zeros_like(a) for a in w[:4])
     for name, bad in (
-        ("dweight_hh", (d_ih, w[1][:], db_ih, db_hh, None, None)),
-        ("dbias_ih", (d_ih, d_hh, db_ih, db_ih, None, None)),
+        ("dweight_hh", Weights(d_ih, w[1][:], db_ih, db_hh)),
+        ("dbias_ih", Weights(d_ih, d_hh, db_ih, db_ih)),
     ):
         with pytest.raises(ValueError, match=f"{name}: expected memory of its own"):
             _core.backward(tape, tokens, y, w, y * 0, None, None, False, bad, True, state_n)

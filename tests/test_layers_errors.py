@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from fusedrnn import LSTM, RNN
-from fusedrnn.weights import CELLS
+from fusedrnn.weights import CELLS, Weights
 from layer_cases import LAYERS, H, I, N, T
 
 
@@ -19,8 +19,8 @@ def make(request):
 def test_parameters_are_those_of_torch(make):
     layer = make(I, H, 2, bidirectional=True, seed=0)
     G = layer.params["bias_ih_l0"].size // H
-    names = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
-    names += ["weight_ch"] if CELLS[layer.cell].peepholes else []
+    lacks = (*CELLS[layer.cell].lacks, "weight_hr")
+    names = [name for name in Weights._fields if name not in lacks]
     suffixes = ["_l0", "_l0_reverse", "_l1", "_l1_reverse"]
     assert list(layer.params) == [name + suffix for suffix in suffixes for name in names]
     assert layer.params["weight_ih_l0"].shape == (G * H, I)
@@ -28,7 +28,10 @@ def test_parameters_are_those_of_torch(make):
     assert layer.params["weight_hh_l1"].shape == (G * H, H)
     for name, a in layer.params.items():
         assert a.dtype == np.float32
-        assert np.abs(a).max() <= 1 / np.sqrt(H)
+        if "_ln_" in name:  # a norm alone, and nothing beside it
+            assert (a == name.startswith("weight")).all()
+        else:
+            assert 0 < np.abs(a).max() <= 1 / np.sqrt(H)
         assert layer.grads[name].shape == a.shape
     assert "bias_ih_l0" not in make(I, H, bias=False).params
 
@@ -38,7 +41,7 @@ def test_seeds(make):
     for name, value in a.params.items():
         np.testing.assert_array_equal(value, b.params[name])
         np.testing.assert_array_equal(value, d.params[name])
-        assert (value != c.params[name]).any()
+        assert (value != c.params[name]).any() or "_ln_" in name
     assert (make(I, H).params["bias_hh_l0"] != make(I, H).params["bias_hh_l0"]).any()
 
 

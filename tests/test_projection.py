@@ -263,19 +263,23 @@ def zeros(*shape):
 
 
 def test_the_kernels_check_again():
-    weights = (zeros(12, 2), zeros(12, 2), None, None, None, zeros(2, 3))
+    weights = (zeros(12, 2), zeros(12, 2), None, None, None, zeros(2, 3), *[None] * 4)
     states, x, y = (zeros(1, 2), zeros(1, 3)), zeros(4, 1, 2), zeros(4, 1, 2)
     run = partial(_core.forward, "lstm", x)
     tape = _core.Tape()
     run(weights, None, False, y, states, tape)
     for bad, error, text in (
-        (weights[:5], ValueError, "weights: expected 6 arrays, got 5"),
-        ((*weights[:5], zeros(2)), ValueError, "weights: expected matrices"),
-        ((*weights[:5], zeros(2, 2)), ValueError, "weight_hr: expected P < H = 2, got P = 2"),
-        ((*weights[:5], zeros(1, 3)), ValueError, "weight_hr: expected shape"),
-        ((*weights[:5], zeros(2, 4)), ValueError, "weight_ih: expected shape"),
-        ((*weights[:5], [[1.0]]), TypeError, "weights: expected arrays"),
-        ((*weights[:5], None), ValueError, "weight_ih: expected shape"),
+        (weights[:5], ValueError, "weights: expected 10 arrays, got 5"),
+        ((*weights[:5], zeros(2), *weights[6:]), ValueError, "weights: expected matrices"),
+        (
+            (*weights[:5], zeros(2, 2), *weights[6:]),
+            ValueError,
+            "weight_hr: expected P < H = 2, got P = 2",
+        ),
+        ((*weights[:5], zeros(1, 3), *weights[6:]), ValueError, "weight_hr: expected shape"),
+        ((*weights[:5], zeros(2, 4), *weights[6:]), ValueError, "weight_ih: expected shape"),
+        ((*weights[:5], [[1.0]], *weights[6:]), TypeError, "weights: expected arrays"),
+        ((*weights[:5], None, *weights[6:]), ValueError, "weight_ih: expected shape"),
     ):
         with pytest.raises(error, match=text):
             run(bad, None, False, y, states, None)
@@ -288,12 +292,12 @@ def test_the_kernels_check_again():
     grads = tuple(None if w is None else w.copy() for w in weights)
     back = partial(_core.backward, tape, x, y)
     for bad, text in (
-        ((*grads[:5], weights[5]), "dweight_hr: expected memory of its own"),
-        ((*grads[:5], zeros(2, 2)), "dweight_hr: expected shape"),
+        ((*grads[:5], weights[5], *grads[6:]), "dweight_hr: expected memory of its own"),
+        ((*grads[:5], zeros(2, 2), *grads[6:]), "dweight_hr: expected shape"),
     ):
         with pytest.raises(ValueError, match=text):
             back(weights, y.copy(), None, None, False, bad, False, states)
-    other = (zeros(12, 2), zeros(12, 1), None, None, None, zeros(1, 3))
+    other = (zeros(12, 2), zeros(12, 1), None, None, None, zeros(1, 3), *[None] * 4)
     with pytest.raises(ValueError, match="expected those of the forward call"):
         back(other, y.copy(), None, None, False, other, False, states)
 

@@ -35,7 +35,7 @@ def results(cell, arrays, dy, dstate, **options):
     dx, dstate_0, grads = reference.backward(tape, dy, dstate)
     by_state = {f"{s}_0": d for s, d in zip(CELLS[cell].state_letters, dstate_0, strict=True)}
     by_name = {"x": dx, **by_state, **grads._asdict()}
-    for name in {"weight_ch", "weight_hr"} - arrays.keys():
+    for name in (*CELLS[cell].lacks, *({"weight_hr"} - arrays.keys())):
         assert by_name.pop(name) is None
     return (y, *state_n), by_name
 

@@ -32,7 +32,7 @@ HAND = {  # cell: pre-activation of each gate, state after
 HAND |= {f"lstm_peephole{form}": HAND[f"lstm{form}"] for form in ("", "_coupled")}
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", HAND)
 def test_one_step_by_hand(cell):
     target, wanted = HAND[cell]
     rng, rows = np.random.default_rng(3), (len(target), 2)
@@ -90,6 +90,38 @@ def test_projection_is_a_factor_of_weight_hh(cell):
     assert error(y, wanted @ W_hr.T) <= SAME_SUMS
     assert error(c_n, wanted_c) <= SAME_SUMS
     np.testing.assert_array_equal(h_n, y[-1])
+
+
+@pytest.mark.parametrize("cell", ["lstm_norm", "gru_norm"])
+def test_layer_norm_row_by_row_and_gate_by_gate(cell):
+    """Ba, Kiros and Hinton 2016, with the mean and variance that NumPy says."""
+
+    def norm(v, gain):
+        return gain * (v - np.mean(v)) / np.sqrt(np.var(v) + 1e-5)
+
+    x, state, w = split(cell, make(cell)[0])
+    y, state_n = reference.infer(cell, x[:1], state, w)
+    for n in range(len(y[0])):
+        products = (
+            np.reshape(w.weight_ih @ x[0, n], (-1, H)),
+            np.reshape(w.weight_hh @ state[0][n], (-1, H)),
+        )
+        ih, hh = (
+            np.array(
+                [norm(v, gain) for v, gain in zip(product, np.reshape(gains, (-1, H)), strict=True)]
+            )
+            + bias.reshape(-1, H)
+            for product, gains, bias in zip(products, w[6:8], w[2:4], strict=True)
+        )
+        if cell == "lstm_norm":
+            i, f, o = (sigmoid(ih[k] + hh[k]) for k in (0, 1, 3))
+            c = f * state[1][n] + i * np.tanh(ih[2] + hh[2])
+            h = o * np.tanh(norm(c, w.weight_ln_ch) + w.bias_ln_ch)
+            assert error(state_n[1][n], c) <= SAME_SUMS
+        else:
+            r, z = sigmoid(ih[:2] + hh[:2])
+            h = (1 - z) * np.tanh(ih[2] + r * hh[2]) + z * state[0][n]
+        assert error(y[0, n], h) <= SAME_SUMS
 
 
 def test_far_inputs():

@@ -63,8 +63,8 @@ BAD = [
     ({"x": zeros(T, N, dtype=bool)}, TypeError, "x: expected dtype float32, got bool"),
     ({"x": zeros(T, N, I, dtype=">f4")}, TypeError, "x: expected dtype float32, got >f4"),
     ({"x": zeros(T, N, I, dtype=object)}, TypeError, "x: expected dtype float32, got object"),
-    ({"weights": [1, 2, 3, 4]}, TypeError, "weights: expected Weights, a tuple of 6, got list"),
-    ({"weights": STATE}, TypeError, "weights: expected Weights, a tuple of 6, got tuple of 2"),
+    ({"weights": [1, 2, 3, 4]}, TypeError, "weights: expected Weights, a tuple of 10, got list"),
+    ({"weights": STATE}, TypeError, "weights: expected Weights, a tuple of 10, got tuple of 2"),
     ({"weights": lstm_weights(bias_hh=[0.0] * 20)}, TypeError, "bias_hh: expected ndarray"),
     ({"weights": lstm_weights(weight_ih=None)}, TypeError, "weight_ih: expected ndarray"),
     (

@@ -3,6 +3,7 @@
 #pragma once
 #include "gru.h"
 #include "lstm.h"
+#include "norm.h"
 #include "rnn.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
@@ -16,6 +17,8 @@ template <class F> constexpr void for_each_cell(F&& f) {
   f.template operator()<Lstm<true, true>>();
   f.template operator()<Gru<true>>();
   f.template operator()<Gru<false>>();
+  f.template operator()<LstmNorm>();
+  f.template operator()<GruNorm>();
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

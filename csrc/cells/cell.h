@@ -20,6 +20,8 @@
 // so that hg[late] = W_hh[late] u + b_hh[late]. early fills the first kGates - kLate of saved, forward the rest; u is made
 // by gate 0, so backward leaves out d[0] and is followed by
 //   early_backward(saved, s, du, ds, d)  du = dL/du; writes d[0], adds to ds
+//
+// What layer normalisation makes of a cell: norm.h.
 #pragma once
 
 namespace fusedrnn::FUSEDRNN_ISA {

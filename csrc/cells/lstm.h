@@ -20,22 +20,38 @@ template <bool kPeephole, bool kCoupled> struct Lstm {
   static constexpr int kPeepholeGate[] = {0, kCoupled ? O : F, O};
 
   template <class V> INLINE static void forward(const V* xg, const V* hg, const V* p, const V* s, V* s_new, V* saved) {
+    forward_c(xg, hg, p, s, s_new, saved);
+    forward_h(s_new[1], s_new, saved);
+  }
+  // All but h, and h from c or from what is made of it.
+  template <class V> INLINE static void forward_c(const V* xg, const V* hg, const V* p, const V* s, V* s_new, V* saved) {
     const auto sum = [&](int gate, int peephole, V c) {
       const V a = xg[gate] + hg[gate];
       if constexpr (kPeephole) return fma(p[peephole], c, a);
       else return a;
     };
     const V f = sigmoid(sum(F, F, s[1])), i = kCoupled ? 1 - f : sigmoid(sum(I, I, s[1])), g = tanh(xg[G] + hg[G]);
-    const V c = fma(f, s[1], i * g), o = sigmoid(sum(O, kLastPeephole, c)), tanh_c = tanh(c);
-    s_new[0] = o * tanh_c;
+    const V c = fma(f, s[1], i * g), o = sigmoid(sum(O, kLastPeephole, c));
     s_new[1] = c;
     if constexpr (!kCoupled) saved[I] = i;
-    saved[F] = f, saved[G] = g, saved[O] = o, saved[kGates] = tanh_c;
+    saved[F] = f, saved[G] = g, saved[O] = o;
   }
+  template <class V> INLINE static void forward_h(V c, V* s_new, V* saved) {
+    saved[kGates] = tanh(c);
+    s_new[0] = saved[O] * saved[kGates];
+  }
+
   template <class V> INLINE static void backward(const V* saved, const V* p, const V* s, V* ds, V* d) {
-    const V f = saved[F], i = kCoupled ? 1 - f : saved[I], g = saved[G], o = saved[O], tanh_c = saved[kGates], dh = ds[0];
+    backward_c(saved, p, s, backward_h(saved, ds[0], ds[1], d), ds, d);
+  }
+  // The gradient of forward_h's c, added to dc.
+  template <class V> INLINE static V backward_h(const V* saved, V dh, V dc, V* d) {
+    const V o = saved[O], tanh_c = saved[kGates];
     d[O] = dh * tanh_c * o * (1 - o);
-    V dc = fma(dh * o, 1 - tanh_c * tanh_c, ds[1]);
+    return fma(dh * o, 1 - tanh_c * tanh_c, dc);
+  }
+  template <class V> INLINE static void backward_c(const V* saved, const V* p, const V* s, V dc, V* ds, V* d) {
+    const V f = saved[F], i = kCoupled ? 1 - f : saved[I], g = saved[G];
     if constexpr (kPeephole) dc = fma(d[O], p[kLastPeephole], dc);
     d[F] = dc * (kCoupled ? s[1] - g : s[1]) * f * (1 - f);
     d[G] = dc * i * (1 - g * g);

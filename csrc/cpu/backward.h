@@ -48,7 +48,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     weights.end();
   }
 
- private:
+ protected:
   struct Layout {
     Real *w_hh[2], *w_ih;  // panels over columns: k = (gate, unit)
     Real* token_sum;       // in the place of w_ih: tokens have no dx

@@ -12,6 +12,7 @@ namespace fusedrnn {
 template <class Real> struct CellKernels {
   const char* name;
   int gates, states, peepholes;
+  bool layer_norm;
   long (*tape_size)(const Sizes&, long rows, bool drops);  // drops: with recurrent dropout
   long (*panels_size)(const PackArgs<Real>&);
   void (*pack)(const PackArgs<Real>&);
@@ -23,7 +24,7 @@ template <class Real> struct CellKernels {
 };
 
 template <class Real> struct Kernels {
-  static constexpr int kMaxCells = 8;
+  static constexpr int kMaxCells = 10;
   int width;  // lanes of a vector
   int cell_count;
   CellKernels<Real> cells[kMaxCells];

@@ -33,8 +33,10 @@ template <class Cell, class Real> class WeightGradients : Scan<Cell, Real> {
 
   WeightGradients(const BackwardArgs<Real>& args, const Clock& clock, const Taped<Cell, Real>& taped, const Layout& at,
                   Real* token_sum, const Share& own)
-      : a(args), z(args.size), clock(clock), taped(taped), at(at), sums(token_sum), b0(own.b0), b1(own.b1), h0(own.h0),
-        h1(own.h1) {}
+      : wanted(args.dweights.weight_ih != nullptr), a(args), z(args.size), clock(clock), taped(taped), at(at), sums(token_sum),
+        b0(own.b0), b1(own.b1), h0(own.h0), h1(own.h1) {}
+
+  const bool wanted;  // else none of them
 
   void begin() {
     for (long i = 0; i < z.P; i++) at.zeros[i] = 0;
@@ -119,7 +121,6 @@ template <class Cell, class Real> class WeightGradients : Scan<Cell, Real> {
   const Layout at;
   Real* const sums;
   const int b0, b1, h0, h1;  // own units, and own blocks of h
-  const bool wanted = a.dweights.weight_ih != nullptr;
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

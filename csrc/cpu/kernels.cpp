@@ -6,6 +6,8 @@
 #include "forward.h"
 #include "linear.h"
 #include "loss.h"
+#include "norm_backward.h"
+#include "norm_forward.h"
 #include "one_step.h"
 
 #define STRING(x) #x
@@ -14,19 +16,31 @@
 namespace fusedrnn::FUSEDRNN_ISA {
 namespace {
 
+// The scans of a cell, and its panels
+template <class C, class Real> struct Engine {
+  using Forward = FUSEDRNN_ISA::Forward<C, Real>;
+  using Backward = FUSEDRNN_ISA::Backward<C, Real>;
+  static Panels<C, Real> panels(const PackArgs<Real>& a) {
+    return {a.panels, a.size, share_of_units<Real>(a.size, 0, 1), a.rows, a.rows};
+  }
+  static void pack(const PackArgs<Real>& a) { panels(a).pack(a.weights, a.size, false, 0, 1); }
+};
+template <NormCell C, class Real> struct Engine<C, Real> {
+  using Forward = NormForward<C, Real>;
+  using Backward = NormBackward<C, Real>;
+  static NormPanels<C, Real> panels(const PackArgs<Real>& a) { return {a.panels, a.size.I, a.size.H, a.rows, a.rows}; }
+  static void pack(const PackArgs<Real>& a) { panels(a).pack(a.weights, a.size.I, a.size.H, 0, 1); }
+};
+
 template <class C, class Real> void forward(const ForwardArgs<Real>& a, Team& team, int me) {
-  Forward<C, Real>(a, team, me).run();
+  typename Engine<C, Real>::Forward(a, team, me).run();
 }
 template <class C, class Real> void backward(const BackwardArgs<Real>& a, Team& team, int me) {
-  Backward<C, Real>(a, team, me).run();
+  typename Engine<C, Real>::Backward(a, team, me).run();
 }
-template <class C, class Real> Panels<C, Real> panels(const PackArgs<Real>& a) {
-  return {a.panels, a.size, share_of_units<Real>(a.size, 0, 1), a.rows, a.rows};
-}
-template <class C, class Real> long panels_size(const PackArgs<Real>& a) { return panels<C, Real>(a).size; }
-template <class C, class Real> void pack(const PackArgs<Real>& a) { panels<C, Real>(a).pack(a.weights, a.size, false, 0, 1); }
+template <class C, class Real> long panels_size(const PackArgs<Real>& a) { return Engine<C, Real>::panels(a).size; }
 template <class C, class Real> long tape_size(const Sizes& z, long rows, bool drops) {
-  return typename Scan<C, Real>::Tape(nullptr, z, rows, drops).size;
+  return TapeOf<C, Real>(nullptr, z, rows, drops).size;
 }
 template <class Real> long linear_forward_size(const LinearArgs<Real>& a) { return LinearLayout<Real>(a, false).size; }
 template <class Real> long linear_backward_size(const LinearArgs<Real>& a) { return LinearLayout<Real>(a, true).size; }
@@ -43,11 +57,12 @@ template <class Real> constexpr Kernels<Real> table() {
                                C::kGates,
                                C::kStates,
                                C::kPeepholes,
+                               NormCell<C>,
                                tape_size<C, Real>,
                                panels_size<C, Real>,
-                               pack<C, Real>,
-                               Forward<C, Real>::size,
-                               Backward<C, Real>::size,
+                               Engine<C, Real>::pack,
+                               Engine<C, Real>::Forward::size,
+                               Engine<C, Real>::Backward::size,
                                forward<C, Real>,
                                backward<C, Real>,
                                one_step<C, Real>};

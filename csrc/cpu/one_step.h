@@ -2,6 +2,7 @@
 // All steps of a tape as the rows of one: for work that needs no order among them.
 #pragma once
 #include "noise.h"
+#include "norm.h"
 #include "taped.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
@@ -19,9 +20,10 @@ template <class Cell, class Real> void one_step(const BackwardArgs<Real>& a, Rea
   const Taped<Cell, Real> taped(a, clock);
   const bool drops = a.form.noise.dropout > 0;
   const long rows = clock.row(z.T), blocks = blocks_of<Real>(z.H);
-  const typename Base::Tape from(const_cast<Real*>(a.tape), z, rows, drops), one(to, {1, rows, z.I, z.H, z.P}, rows, drops);
+  const TapeOf<Cell, Real> from(const_cast<Real*>(a.tape), z, rows, drops), one(to, {1, rows, z.I, z.H, z.P}, rows, drops);
   copy(from.taped, blocks * rows * Base::kTaped * W, one.taped);
   if (from.u) copy(from.u, rows * z.H, one.u);
+  if constexpr (NormCell<Cell>) copy(from.scales, rows * Cell::kNorms, one.scales);
   for (long t = 0; t < z.T; t++)
     for (long n = 0; n < clock.count(t); n++) {
       const long row = clock.row(t) + n;

@@ -92,6 +92,12 @@ Plan plan_scan(const Sizes& z, bool ragged, int gates, int width, bool backward)
   return plan;
 }
 
+Plan plan_scan_rows(const Sizes& z, int gates, bool backward) {
+  const double call = 2. * z.T * z.N * gates * z.H * (z.H + z.I);
+  const int threads = int(std::min<long>(threads_for(call / kOperationsPerCall + 0.5), z.N));
+  return {threads, true, std::max(1L, (backward ? kBackwardRows : kForwardRows) / z.N)};
+}
+
 int plan_rows(long rows, double operations_per_row) {
   return int(std::min<long>(threads_for(rows * operations_per_row / kOperationsPerCall + 0.5), rows));
 }

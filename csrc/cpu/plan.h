@@ -12,6 +12,8 @@ void set_num_threads(int n, bool beyond_processors = false);  // throws std::inv
 
 // width: units in a vector; ragged: rows differ in length, and threads that split them would differ in work
 Plan plan_scan(const Sizes& size, bool ragged, int gates, int width, bool backward);
+// By rows, whatever the shape: for cells that need all units of a row at once
+Plan plan_scan_rows(const Sizes& size, int gates, bool backward);
 // For work that threads share by rows without barriers.
 int plan_rows(long rows, double operations_per_row);
 

@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from .weights import Array, State
 
-Six: TypeAlias = tuple[Array, Array, Array | None, Array | None, Array | None, Array | None]
-"""weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, weight_hr, as `Weights`."""
+Arrays: TypeAlias = tuple[Array | None, ...]
+"""The fields of `Weights`, all of them."""
 
 Noise: TypeAlias = tuple[int, float, float, float, bool, int, int, Array | None, Array | None]
 """Of one layer and direction, as `noise.CellNoise.core` returns it."""
@@ -28,7 +28,7 @@ class Tape:
 def forward(
     cell: str,
     x: Array,
-    weights: Six,
+    weights: Arrays,
     state: State | None,
     reverse: bool,
     y: Array,
@@ -42,12 +42,12 @@ def backward(
     tape: Tape,
     x: Array,
     y: Array,
-    weights: Six,
+    weights: Arrays,
     dy: Array | None,
     dstate_n: State | None,
     dx: Array | None,
     dx_add: bool,
-    dweights: Six | None,
+    dweights: Arrays | None,
     add: bool,
     dstate_0: State,
 ) -> None: ...
@@ -74,7 +74,7 @@ class Packed:
     def nbytes(self) -> int: ...
 
 def pack(
-    cell: str, weights: Six, rows: int, zoneout_h: float = 0.0, zoneout_c: float = 0.0
+    cell: str, weights: Arrays, rows: int, zoneout_h: float = 0.0, zoneout_c: float = 0.0
 ) -> Packed: ...
 def dropout(x: Array, out: Array, p: float, seed: int, first_step: int, first_row: int) -> None: ...
 def infer(

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from . import functional, validate
-from .layers import lstm_name
+from .layers import gru_name, lstm_name
 from .parameters import Engine, Parameters, names_of_weights, pick, shapes_of_weights, unchecked
 from .weights import CELLS, Array, State
 
@@ -197,14 +197,15 @@ class LSTMCell(SingleStep[tuple[Array, Array]]):
         bias: bool = True,
         peephole: bool = False,
         coupled: bool = False,
+        layer_norm: bool = False,
         dtype: Any = np.float32,
         seed: Any = None,
     ) -> None:
         self.peephole = validate.flag("peephole", peephole)
         self.coupled = validate.flag("coupled", coupled)
-        super().__init__(
-            lstm_name(self.peephole, self.coupled), input_size, hidden_size, bias, dtype, seed
-        )
+        self.layer_norm = validate.flag("layer_norm", layer_norm)
+        cell = lstm_name(self.peephole, self.coupled, self.layer_norm)
+        super().__init__(cell, input_size, hidden_size, bias, dtype, seed)
 
 
 class GRUCell(SingleStep[Array]):
@@ -224,10 +225,12 @@ class GRUCell(SingleStep[Array]):
         hidden_size: int,
         *,
         reset_after: bool = True,
+        layer_norm: bool = False,
         bias: bool = True,
         dtype: Any = np.float32,
         seed: Any = None,
     ) -> None:
         self.reset_after = validate.flag("reset_after", reset_after)
-        cell = "gru" if self.reset_after else "gru_reset_before"
+        self.layer_norm = validate.flag("layer_norm", layer_norm)
+        cell = gru_name(self.reset_after, self.layer_norm)
         super().__init__(cell, input_size, hidden_size, bias, dtype, seed)

@@ -118,7 +118,7 @@ def forward(
     [[3.0, 3.0]]
     """
     if isinstance(weights, _core.Packed):
-        raise TypeError("weights: expected Weights, a tuple of 6, got Packed")
+        raise TypeError(f"weights: expected Weights, a tuple of {len(Weights._fields)}, got Packed")
     x, form = _checked(cell, x, state, weights, reverse, out, lengths, resets)
     return kernels.forward(cell, x, state, weights, out=out, noise=noise, **form)
 

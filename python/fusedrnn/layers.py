@@ -100,6 +100,12 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         are weight_ch (3*H,) in the order i f o, or (2*H,) in the order f o if coupled.
     coupled : bool
         i = 1 - f (Greff et al. 2017): the gates are f g o.
+    layer_norm : bool
+        Layer normalisation (Ba et al. 2016), gate by gate: W_ih x becomes LN(W_ih x; γ_ih) and
+        W_hh h' LN(W_hh h'; γ_hh), before the biases, and h = o⊙tanh(LN(c; γ_c) + β_c), where
+        LN(v; γ) = γ⊙(v - mean v) / sqrt(var v + 1e-5) over the H units. The weights are
+        weight_ln_ih and weight_ln_hh (4*H,), weight_ln_ch and bias_ln_ch (H,), initially 1 and 0.
+        Threads share the sequences, not the units: N = 1 runs on one. Not with peephole, coupled.
 
     Examples
     --------
@@ -130,13 +136,16 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         proj_size: int = 0,
         peephole: bool = False,
         coupled: bool = False,
+        layer_norm: bool = False,
         dtype: Any = np.float32,
         seed: Any = None,
     ) -> None:
         self.peephole = validate.flag("peephole", peephole)
         self.coupled = validate.flag("coupled", coupled)
+        self.layer_norm = validate.flag("layer_norm", layer_norm)
+        cell = lstm_name(self.peephole, self.coupled, self.layer_norm)
         super().__init__(
-            lstm_name(self.peephole, self.coupled), input_size, hidden_size, num_layers,
+            cell, input_size, hidden_size, num_layers,
             bias, batch_first, dropout, recurrent_dropout, (zoneout_h, zoneout_c), bidirectional,
             dtype, seed, proj_size,
         )  # fmt: skip
@@ -157,6 +166,9 @@ class GRU(Recurrent[Array]):
         I, H and how many layers are stacked.
     reset_after : bool
         True: the form of version 1 of the paper, PyTorch and cuDNN. False: that of version 3.
+    layer_norm : bool
+        As for `LSTM`: LN(W_ih x; γ_ih) and LN(W_hh h'; γ_hh) gate by gate, with weight_ln_ih and
+        weight_ln_hh (3*H,), initially 1. Only with reset_after.
     bias, batch_first, dropout, recurrent_dropout, zoneout_h, bidirectional, dtype, seed
         As for `RNN`.
 
@@ -176,6 +188,7 @@ class GRU(Recurrent[Array]):
         num_layers: int = 1,
         *,
         reset_after: bool = True,
+        layer_norm: bool = False,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -186,16 +199,27 @@ class GRU(Recurrent[Array]):
         seed: Any = None,
     ) -> None:
         self.reset_after = validate.flag("reset_after", reset_after)
+        self.layer_norm = validate.flag("layer_norm", layer_norm)
         super().__init__(
-            "gru" if self.reset_after else "gru_reset_before", input_size, hidden_size, num_layers,
+            gru_name(self.reset_after, self.layer_norm), input_size, hidden_size, num_layers,
             bias, batch_first, dropout, recurrent_dropout, (zoneout_h, 0.0), bidirectional,
             dtype, seed,
         )  # fmt: skip
 
 
-def lstm_name(peephole: bool, coupled: bool) -> str:
+def lstm_name(peephole: bool, coupled: bool, layer_norm: bool) -> str:
     """Return the name in `CELLS` of an LSTM of this form."""
-    return "lstm" + "_peephole" * peephole + "_coupled" * coupled
+    if layer_norm and (peephole or coupled):
+        wanted = "expected peephole=False and coupled=False"
+        raise ValueError(f"layer_norm: {wanted}, got peephole={peephole}, coupled={coupled}")
+    return "lstm" + "_peephole" * peephole + "_coupled" * coupled + "_norm" * layer_norm
+
+
+def gru_name(reset_after: bool, layer_norm: bool) -> str:
+    """Return the name in `CELLS` of a GRU of this form."""
+    if layer_norm and not reset_after:
+        raise ValueError("layer_norm: expected reset_after=True, got reset_after=False")
+    return "gru" + "_reset_before" * (not reset_after) + "_norm" * layer_norm
 
 
 KINDS: dict[str, tuple[Callable[..., Recurrent[Any]], dict[str, Any]]] = {
@@ -207,5 +231,7 @@ KINDS: dict[str, tuple[Callable[..., Recurrent[Any]], dict[str, Any]]] = {
     "lstm_peephole_coupled": (LSTM, {"peephole": True, "coupled": True}),
     "gru": (GRU, {}),
     "gru_reset_before": (GRU, {"reset_after": False}),
+    "lstm_norm": (LSTM, {"layer_norm": True}),
+    "gru_norm": (GRU, {"layer_norm": True}),
 }
 """Every name in `CELLS`: the layer, and the options that make it."""

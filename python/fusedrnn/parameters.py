@@ -37,6 +37,7 @@ _DEFAULTS = {
     "peephole": False,
     "coupled": False,
     "proj_size": 0,
+    "layer_norm": False,
     "bias": True,
     "batch_first": False,
     "dropout": 0.0,
@@ -54,16 +55,16 @@ Names = tuple[str | None, ...]
 
 def names_of_weights(cell: str, bias: bool, suffix: str = "", projected: bool = False) -> Names:
     """Return the names of one `Weights` of this cell."""
-    lacks = {"bias_ih": not bias, "bias_hh": not bias}
-    lacks |= {"weight_ch": not CELLS[cell].peepholes, "weight_hr": not projected}
-    return tuple([None if lacks.get(name) else name + suffix for name in Weights._fields])
+    lacks = CELLS[cell].lacks + (() if bias else ("bias_ih", "bias_hh"))
+    lacks += () if projected else ("weight_hr",)
+    return tuple([None if name in lacks else name + suffix for name in Weights._fields])
 
 
 def shapes_of_weights(cell: str, I: int, H: int, names: Names, P: int | None = None) -> Shapes:
     """Return the shapes of one `Weights` of this cell; h is P wide if P is given."""
     G, Q, rules = CELLS[cell].gates, CELLS[cell].peepholes, validate.RULES[cell, P is not None]
-    P = H if P is None else P
-    shapes = ((G * H, I), (G * H, P), (G * H,), (G * H,), (Q * H,), (P, H))
+    P, rows = H if P is None else P, (G * H,)
+    shapes = ((G * H, I), (G * H, P), rows, rows, (Q * H,), (P, H), rows, rows, (H,), (H,))
     named = zip(names, shapes, rules, strict=True)
     return {name: (shape, rule) for name, shape, rule in named if name is not None}
 
@@ -71,6 +72,13 @@ def shapes_of_weights(cell: str, I: int, H: int, names: Names, P: int | None = N
 def pick(arrays: dict[str, Array], names: Names) -> Weights:
     """Return the arrays of these names, None where there is no name."""
     return Weights._make(map(arrays.get, names))  # type: ignore[arg-type]
+
+
+def initial(name: str, shape: tuple[int, ...], bound: float, rng: np.random.Generator) -> Array:
+    """Return a parameter as layers begin with it: uniform, but norms leave what they normalise."""
+    if "_ln_" in name:
+        return np.full(shape, float(name.startswith("weight")))
+    return rng.uniform(-bound, bound, shape)
 
 
 class Parameters:
@@ -86,7 +94,7 @@ class Parameters:
         self._shapes, self._sizes = shapes, sizes
         self._rng = rng = np.random.default_rng(seed)
         self.params: dict[str, Array] = {
-            name: rng.uniform(-bound, bound, shape).astype(self.dtype)
+            name: initial(name, shape, bound, rng).astype(self.dtype)
             for name, (shape, _) in shapes.items()
         }
         self.grads: dict[str, Array] = {

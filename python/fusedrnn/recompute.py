@@ -162,7 +162,7 @@ def interval(
     Examples
     --------
     >>> import numpy as np
-    >>> whole = _core.tape_nbytes("gru", False, 1, 64, 4096)
+    >>> whole = _core.tape_nbytes("gru", False, 1, 64, 64, 4096)
     >>> interval(whole // 20, "gru", np.dtype(np.float32), (4096, 1, 64, 64), 1)
     158
     """

@@ -64,6 +64,8 @@ class Recurrent(Parameters, Generic[LayerState]):
         self.recurrent_dropout = validate.probability("recurrent_dropout", recurrent_dropout)
         self.zoneout_h = validate.probability("zoneout_h", zoneout[0])
         self.zoneout_c = validate.probability("zoneout_c", zoneout[1])
+        if CELLS[cell].layer_norm:
+            self._check_layer_norm(proj_size)
         self.bidirectional = validate.flag("bidirectional", bidirectional)
         self._directions = ("", "_reverse")[: 1 + self.bidirectional]
         self._letters = CELLS[cell].state_letters
@@ -277,6 +279,14 @@ class Recurrent(Parameters, Generic[LayerState]):
             return None
         return noise or Noise(int(self._rng.integers(2**64, dtype=np.uint64)))
 
+    def _check_layer_norm(self, proj_size: int) -> None:
+        """Refuse what the kernels with layer normalisation do not have."""
+        for name in ("recurrent_dropout", "zoneout_h", "zoneout_c"):
+            if value := getattr(self, name):
+                raise ValueError(f"layer_norm: expected {name}=0, got {name}={value}")
+        if proj_size:
+            raise ValueError(f"layer_norm: expected proj_size=0, got proj_size={proj_size}")
+
     def _check_plain(self) -> None:
         """Refuse a layer that cannot be run step by step, time first."""
         if self.bidirectional or self.batch_first:
@@ -306,10 +316,3 @@ class Recurrent(Parameters, Generic[LayerState]):
         else:
             parts = tuple([np.array(slots) for slots in zip(*states, strict=True)])
         return parts if self._letters == "hc" else parts[0]  # type: ignore[no-any-return]
-
-
-def not_yet(name: str, value: object, default: object) -> None:
-    """Refuse an argument that is part of the signature and has no room yet."""
-    if value is default or (isinstance(value, (int, float, np.generic)) and value == default):
-        return
-    raise NotImplementedError(f"{name}: not implemented yet, expected {default!r}")

@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike
 from .noise import DROPOUT, CellNoise, Noise, drawn, scale
 from .ragged import Ragged, zero_before
 from .reference_cells import STEPS, Hidden, Saved, linear_backward, linear_forward
+from .reference_norm import layer_norm_backward, layer_norm_forward
 from .weights import CELLS, Array, State, Weights, state_widths
 
 __all__ = ["Tape", "backward", "dropout", "forward", "infer"]
@@ -137,7 +138,7 @@ def forward(
     """
     if cell not in CELLS:
         raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
-    weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, weight_hr = weights
+    weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, weight_hr, ln_ih, *norms = weights
     tokens = x.dtype.kind in "iu"
     rows = one_hot("x", x, weight_ih.shape[1], weight_ih.dtype) if tokens else x
     T, N, _ = rows.shape
@@ -154,11 +155,14 @@ def forward(
     anew = np.zeros((T, N), bool) if resets is None else zero_before(resets, ragged, reverse)
     valid = ragged.valid[..., np.newaxis]
     rows = np.where(valid, rows, 0)  # whatever the padding holds
-    a_ih = linear_forward(rows, weight_ih, bias_ih)  # (T, N, G*H)
+    a_ih = linear_forward(rows, weight_ih)  # (T, N, G*H)
+    if ln_ih is not None:
+        a_ih = layer_norm_forward(a_ih, ln_ih, weight_hh.shape[1])
+    a_ih = a_ih if bias_ih is None else a_ih + bias_ih
     step, _ = STEPS[cell]
     noise = noise or CellNoise(0)
     seen = noise.seen(N, weight_hh.shape[1], weight_hh.real.dtype)
-    hidden = Hidden(weight_hh, bias_hh, weight_ch, seen)
+    hidden = Hidden(weight_hh, bias_hh, weight_ch, *norms)._replace(seen=seen)
     saved, unprojected = [], []
     for t in reversed(range(T)) if reverse else range(T):
         before = tuple(np.where(anew[t, :, np.newaxis], 0, array) for array in state)
@@ -212,15 +216,15 @@ def backward(
     >>> dx.ravel().tolist()  # x[0] reaches all three outputs, x[2] the last one
     [3.0, 2.0, 1.0]
     """
-    weight_ih, weight_hh, _, _, weight_ch, weight_hr = tape.weights
+    weight_ih, weight_hh, _, _, weight_ch, weight_hr, ln_ih, *norms = tape.weights
     (T, N, _), P = tape.x.shape, weight_hh.shape[1]
     if dstate is None:
         dstate = zero_state(tape.cell, N, tape.weights)
     if grads is None:
         grads = tape.weights.zeros_like()
     da_ih = np.empty_like(weight_hh, shape=(T, N, weight_hh.shape[0]))
-    hidden = Hidden(weight_hh, np.zeros_like(weight_hh[:, 0]), weight_ch)
-    dhidden = Hidden(*[None if a is None else np.zeros_like(a) for a in hidden[:3]])  # type: ignore[arg-type]
+    hidden = Hidden(weight_hh, np.zeros_like(weight_hh[:, 0]), weight_ch, *norms)
+    dhidden = Hidden(*[None if a is None else np.zeros_like(a) for a in hidden])  # type: ignore[arg-type]
     hidden = hidden._replace(seen=tape.noise.seen(N, P, weight_hh.real.dtype))
 
     dweight_hr = None if weight_hr is None else np.zeros_like(weight_hr)
@@ -244,10 +248,15 @@ def backward(
         for total, new in zip(dhidden, dhidden_t, strict=True):
             if total is not None:
                 total += new  # every step used the same weights: their gradients add up
-    dx_new, dweight_ih, dbias_ih = linear_backward(tape.x, weight_ih, da_ih)
+    dproduct, dnorm_ih, dbias_ih = da_ih, None, da_ih.reshape(-1, da_ih.shape[2]).sum(axis=0)
+    if ln_ih is not None:
+        product = linear_forward(tape.x, weight_ih)
+        dproduct, dnorm_ih = layer_norm_backward(product, ln_ih, P, da_ih)
+    dx_new, dweight_ih, _ = linear_backward(tape.x, weight_ih, dproduct)
 
-    dweight_hh, dbias_hh, dweight_ch, _ = dhidden
-    new_grads = Weights(dweight_ih, dweight_hh, dbias_ih, dbias_hh, dweight_ch, dweight_hr)
+    dweight_hh, dbias_hh, dweight_ch, *dnorms, _ = dhidden
+    by_name = (dweight_ih, dweight_hh, dbias_ih, dbias_hh, dweight_ch, dweight_hr)
+    new_grads = Weights(*by_name, dnorm_ih, *dnorms)
     for total, new in zip(grads, new_grads, strict=True):
         if total is not None:
             total += new

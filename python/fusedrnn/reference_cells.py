@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from .reference_norm import layer_norm_backward, layer_norm_forward
 from .weights import Array, State
 
 
@@ -27,6 +28,12 @@ class Hidden(NamedTuple):
     """bias_hh (G*H,)."""
     peepholes: Array | None = None
     """weight_ch (Q*H,)."""
+    norm: Array | None = None
+    """weight_ln_hh (G*H,)."""
+    norm_c: Array | None = None
+    """weight_ln_ch (H,)."""
+    bias_c: Array | None = None
+    """bias_ln_ch (H,)."""
     seen: Array | None = None
     """(N, P): what weight_hh sees of h, by recurrent dropout; nothing has a gradient by it."""
 
@@ -51,23 +58,31 @@ def linear_backward(x: Array, weight: Array, dy: Array) -> tuple[Array, Array, A
     return dy @ weight, drows.T @ rows, drows.sum(axis=0)
 
 
-def hidden_forward(h: Array, hidden: Hidden) -> Array:
-    """Return a_hh (N, G*H), the product with what weight_hh sees of h (N, H)."""
-    return linear_forward(hidden.see(h), hidden.weight, hidden.bias)
-
-
-def hidden_backward(h: Array, hidden: Hidden, da_hh: Array) -> tuple[Array, Array, Array]:
-    """Return dh, dweight and dbias of `hidden_forward`."""
-    dh, dweight, dbias = linear_backward(hidden.see(h), hidden.weight, da_hh)
-    return hidden.see(dh), dweight, dbias
-
-
 def sigmoid(a: Array) -> Array:
     """Return σ(a) = 1 / (1 + exp(-a)), in the form whose exp cannot overflow."""
     positive = a.real > 0
     e = np.exp(np.where(positive, -a, a))
     value: Array = np.where(positive, 1, e) / (1 + e)
     return value
+
+
+def hidden_forward(h_prev: Array, hidden: Hidden) -> Array:
+    """Return a_hh (N, G*H) = W_hh see(h') + b_hh, the product normalised if there is a norm."""
+    h_seen = hidden.see(h_prev)
+    if hidden.norm is None:
+        return linear_forward(h_seen, hidden.weight, hidden.bias)
+    product = linear_forward(h_seen, hidden.weight)
+    return layer_norm_forward(product, hidden.norm, h_prev.shape[-1]) + hidden.bias
+
+
+def hidden_backward(h_prev: Array, hidden: Hidden, da_hh: Array) -> tuple[Array, Hidden]:
+    """Return dh' and the gradients of what `hidden_forward` used."""
+    h_seen, dproduct, dnorm = hidden.see(h_prev), da_hh, None
+    if hidden.norm is not None:
+        product = linear_forward(h_seen, hidden.weight)
+        dproduct, dnorm = layer_norm_backward(product, hidden.norm, h_prev.shape[-1], da_hh)
+    dh_seen, dweight, _ = linear_backward(h_seen, hidden.weight, dproduct)
+    return hidden.see(dh_seen), Hidden(dweight, da_hh.sum(axis=0), norm=dnorm)
 
 
 # The cells: one step forward, then the same step back, undoing its lines from last to first; each
@@ -87,8 +102,8 @@ def rnn_tanh_backward(dstate: State, saved: Saved, hidden: Hidden) -> StepGrads:
     """Undo `rnn_tanh_forward`."""
     (dh,), (h_prev, h) = dstate, saved
     da = dh * (1 - h * h)  # h = tanh(a_ih + a_hh)
-    dh_prev, *dhidden = hidden_backward(h_prev, hidden, da)  # a_hh = linear(h_prev)
-    return (dh_prev,), da, Hidden(*dhidden)
+    dh_prev, dhidden = hidden_backward(h_prev, hidden, da)  # a_hh = linear(h_prev)
+    return (dh_prev,), da, dhidden
 
 
 def rnn_relu_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved]:
@@ -103,8 +118,8 @@ def rnn_relu_backward(dstate: State, saved: Saved, hidden: Hidden) -> StepGrads:
     """Undo `rnn_relu_forward`: the gradient passes where the unit was on."""
     (dh,), (h_prev, h) = dstate, saved
     da = np.where(h.real <= 0, 0, dh)  # h = max(0, a)
-    dh_prev, *dhidden = hidden_backward(h_prev, hidden, da)  # a = a_ih + linear(...)
-    return (dh_prev,), da, Hidden(*dhidden)
+    dh_prev, dhidden = hidden_backward(h_prev, hidden, da)  # a = a_ih + linear(...)
+    return (dh_prev,), da, dhidden
 
 
 def lstm_forward(
@@ -113,7 +128,8 @@ def lstm_forward(
     """LSTM (Hochreiter and Schmidhuber 1997; Gers et al. 2000): c = f⊙c' + i⊙g, h = o⊙tanh(c).
 
     With peepholes (Gers and Schmidhuber 2000) i and f also see c', and o the new c. With coupled
-    gates (Greff et al. 2017) there is no gate i: i = 1 - f.
+    gates (Greff et al. 2017) there is no gate i: i = 1 - f. With a norm (Ba et al. 2016)
+    h = o⊙tanh(LN(c) + bias_c).
     """
     h_prev, c_prev = state
     a = a_ih + hidden_forward(h_prev, hidden)
@@ -124,7 +140,10 @@ def lstm_forward(
     g = np.tanh(a_g)
     c = f * c_prev + i * g
     o = sigmoid(a_o + p_o * c)
-    tanh_c = np.tanh(c)
+    seen = c
+    if hidden.norm_c is not None:
+        seen = layer_norm_forward(c, hidden.norm_c, c.shape[1]) + hidden.bias_c
+    tanh_c = np.tanh(seen)
     h = o * tanh_c
     return (h, c), (h_prev, c_prev, i, f, g, o, tanh_c, c)
 
@@ -135,7 +154,12 @@ def lstm_backward(dstate: State, saved: Saved, hidden: Hidden, coupled: bool = F
     *p_i, p_f, p_o = peepholes(hidden, coupled)
     do, dtanh_c = dh * tanh_c, dh * o  # h = o * tanh_c
     da_o = do * o * (1 - o)  # o = sigmoid(a_o + p_o * c)
-    dc = dc + dtanh_c * (1 - tanh_c * tanh_c) + da_o * p_o  # tanh_c = tanh(c); the next step; o
+    dseen = dtanh_c * (1 - tanh_c * tanh_c)  # tanh_c = tanh(c), or of the normalised c
+    dbias_c = dnorm_c = None
+    if hidden.norm_c is not None:
+        dbias_c = dseen.sum(axis=0)
+        dseen, dnorm_c = layer_norm_backward(c, hidden.norm_c, c.shape[1], dseen)
+    dc = dc + dseen + da_o * p_o  # the next step; this h; o
     di, df, dg, dc_prev = dc * g, dc * c_prev, dc * i, dc * f  # c = f * c_prev + i * g
     da_g = dg * (1 - g * g)  # g = tanh(a_g)
     da_i = [] if coupled else [di * i * (1 - i)]  # i = sigmoid(a_i + p_i * c_prev)
@@ -145,10 +169,11 @@ def lstm_backward(dstate: State, saved: Saved, hidden: Hidden, coupled: bool = F
     for da_gate, p_gate in zip([*da_i, da_f], [*p_i, p_f], strict=True):
         dc_prev = dc_prev + da_gate * p_gate
     da = np.concatenate([*da_i, da_f, da_g, da_o], axis=1)  # split(a_ih + a_hh)
-    dh_prev, dweight, dbias = hidden_backward(h_prev, hidden, da)  # a_hh = linear(h_prev)
+    dh_prev, dhidden = hidden_backward(h_prev, hidden, da)  # a_hh = hidden(h_prev)
     seen = [*((da_gate, c_prev) for da_gate in (*da_i, da_f)), (da_o, c)]
     dpeepholes = np.concatenate([(da_gate * c_seen).sum(axis=0) for da_gate, c_seen in seen])
-    return (dh_prev, dc_prev), da, Hidden(dweight, dbias, dpeepholes)
+    dhidden = dhidden._replace(peepholes=dpeepholes, norm_c=dnorm_c, bias_c=dbias_c)
+    return (dh_prev, dc_prev), da, dhidden
 
 
 def peepholes(hidden: Hidden, coupled: bool) -> list[Array]:
@@ -182,8 +207,8 @@ def gru_backward(dstate: State, saved: Saved, hidden: Hidden) -> StepGrads:
     da_r, da_z = dr * r * (1 - r), dz * z * (1 - z)  # r, z = sigmoid
     da_ih = np.concatenate([da_r, da_z, dih_n], axis=1)  # split(a_ih), split(a_hh)
     da_hh = np.concatenate([da_r, da_z, dhh_n], axis=1)
-    dh_more, *dhidden = hidden_backward(h_prev, hidden, da_hh)  # linear(h_prev)
-    return (dh_prev + dh_more,), da_ih, Hidden(*dhidden)
+    dh_more, dhidden = hidden_backward(h_prev, hidden, da_hh)  # hidden(h_prev)
+    return (dh_prev + dh_more,), da_ih, dhidden
 
 
 def gru_reset_before_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved]:
@@ -232,4 +257,6 @@ STEPS: dict[str, tuple[Callable[..., tuple[State, Saved]], Callable[..., StepGra
     ),
     "gru": (gru_forward, gru_backward),
     "gru_reset_before": (gru_reset_before_forward, gru_reset_before_backward),
+    "lstm_norm": (lstm_forward, lstm_backward),
+    "gru_norm": (gru_forward, gru_backward),
 }

@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from .reference import Tape, zero_state
-from .reference_cells import STEPS, Hidden, linear_backward
+from .reference_cells import STEPS, Hidden, linear_backward, linear_forward
+from .reference_norm import layer_norm_backward
 from .weights import Array, State, Weights
 
 __all__ = ["backward"]
@@ -41,8 +42,8 @@ def backward(
     >>> dx.ravel().tolist()  # x[t] hears of y[t] and y[t+1]
     [2.0, 2.0, 2.0, 1.0]
     """
-    weight_ih, weight_hh, _, _, weight_ch, weight_hr = tape.weights
-    plain = Hidden(weight_hh, np.zeros_like(weight_hh[:, 0]), weight_ch)
+    weight_ih, weight_hh, _, _, weight_ch, weight_hr, ln_ih, *norms = tape.weights
+    plain = Hidden(weight_hh, np.zeros_like(weight_hh[:, 0]), weight_ch, *norms)
     P, dtype = weight_hh.shape[1], weight_hh.real.dtype
     unprojected = tape.unprojected or [np.empty(0)] * len(tape.saved)
     dx, grads = np.zeros_like(tape.x), tape.weights.zeros_like()
@@ -66,9 +67,15 @@ def backward(
                 error, da_ih, dhidden = step_back(error, tuple(a[row] for a in saved), hidden)
                 error = tuple(a + b for a, b in zip(error, passing, strict=True))
                 error = tuple(np.where(tape.anew[t, n], 0, array) for array in error)
-                dx_t, dweight_ih, dbias_ih = linear_backward(tape.x[t, row], weight_ih, da_ih)
+                x, dbias_ih, dln_ih = tape.x[t, row], da_ih[0], None
+                if ln_ih is not None:
+                    product = linear_forward(x, weight_ih)
+                    da_ih, dln_ih = layer_norm_backward(product, ln_ih, P, da_ih)
+                dx_t, dweight_ih, _ = linear_backward(x, weight_ih, da_ih)
                 dx[t, row] += dx_t
-                new = Weights(dweight_ih, dhidden[0], dbias_ih, dhidden[1], dhidden[2], dweight_hr)
+                dweight_hh, dbias_hh, dweight_ch, *dnorms, _ = dhidden
+                by_name = (dweight_ih, dweight_hh, dbias_ih, dbias_hh, dweight_ch, dweight_hr)
+                new = Weights(*by_name, dln_ih, *dnorms)
                 for total, part in zip(grads, new, strict=True):
                     if total is not None:
                         total += part

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from .weights import CELLS, Array, Cell, State, Weights
+from .weights import CELLS, NORMS, Array, Cell, State, Weights
 
 ARRAYS = ndarray, memmap = np.ndarray, np.memmap
 F32, F64 = FLOATS = np.dtype(np.float32), np.dtype(np.float64)
@@ -34,9 +34,10 @@ DSTATE_NAMES = {"h": ("dh_n",), "hc": ("dh_n", "dc_n")}
 
 # What messages say of gradients in `Weights`, and of the shapes of `Weights` by cell.
 GRAD_NAMES = tuple(f"grads.{name}" for name in Weights._fields)
+_NORMS = ("(G*H,)", "(G*H,)", "(H,)", "(H,)")
 _SHAPES = {
-    False: ("(G*H, I)", "(G*H, H)", "(G*H,)", "(G*H,)", "(Q*H,)", "None"),
-    True: ("(G*H, I)", "(G*H, P)", "(G*H,)", "(G*H,)", "(Q*H,)", "(P, H)"),
+    False: ("(G*H, I)", "(G*H, H)", "(G*H,)", "(G*H,)", "(Q*H,)", "None", *_NORMS),
+    True: ("(G*H, I)", "(G*H, P)", "(G*H,)", "(G*H,)", "(Q*H,)", "(P, H)", *_NORMS),
 }
 SIZES = {name: (cell.gates, cell.peepholes) for name, cell in CELLS.items()}
 """G and Q."""
@@ -94,9 +95,11 @@ def cell(name: str) -> Cell:
 def weights(w: Weights | _core.Packed, cell: str) -> tuple[np.dtype[Any], int, int, int]:
     """Return the dtype, I, H and P that these weights speak of."""
     if not isinstance(w, tuple) or len(w) != len(Weights._fields):
-        raise TypeError(f"weights: expected Weights, a tuple of 6, got {_describe(w)}")
-    weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, weight_hr = w
-    rule_ih, rule_hh, rule_bias, _, rule_ch, _ = RULES[cell, weight_hr is not None]
+        raise TypeError(
+            f"weights: expected Weights, a tuple of {len(Weights._fields)}, got {_describe(w)}"
+        )
+    weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, weight_hr, *norms = w
+    rule_ih, rule_hh, rule_bias, _, rule_ch, *_ = RULES[cell, weight_hr is not None]
     G, Q = SIZES[cell]
     dtype = _kind("weight_hh", weight_hh, FLOATS).dtype
     H = (weight_hh.shape or (1,))[0] // G or 1  # from the rows; the check sees to the columns
@@ -112,6 +115,8 @@ def weights(w: Weights | _core.Packed, cell: str) -> tuple[np.dtype[Any], int, i
         array("weight_ch", weight_ch, dtype, (Q * H,), rule_ch)
     elif weight_ch is not None:
         raise TypeError(f"weight_ch: expected None for {cell}, got {_describe(weight_ch)}")
+    if CELLS[cell].layer_norm or any(a is not None for a in norms):
+        _check_norms(Weights(*w), cell, dtype, H)
     return dtype, I, H, P
 
 
@@ -124,6 +129,17 @@ def _projection(weight_hr: Array, cell: str, dtype: np.dtype[Any], H: int) -> in
     if P >= H:
         raise ValueError(f"weight_hr: expected shape (P, H) with P < H = {H}, got {(P, H)}")
     return P
+
+
+def _check_norms(w: Weights, cell: str, dtype: np.dtype[Any], H: int) -> None:
+    """Check the weights of layer normalisation, or that there are none."""
+    rules = dict(zip(Weights._fields, RULES[cell, False], strict=True))
+    for name in NORMS:
+        a, rule = getattr(w, name), rules[name]
+        if name not in CELLS[cell].lacks:
+            array(name, a, dtype, (H if rule == "(H,)" else CELLS[cell].gates * H,), rule)
+        elif a is not None:
+            raise TypeError(f"{name}: expected None for {cell}, got {_describe(a)}")
 
 
 def packed(p: _core.Packed, cell: str) -> tuple[np.dtype[Any], int, int, int]:
@@ -212,7 +228,9 @@ def state(
 def grads(g: Weights, w: Weights, cell: str) -> None:
     """Check arrays that gradients of the weights `w` are added into: same shapes, writable."""
     if not isinstance(g, tuple) or len(g) != len(Weights._fields):
-        raise TypeError(f"grads: expected Weights, a tuple of 6, got {_describe(g)}")
+        raise TypeError(
+            f"grads: expected Weights, a tuple of {len(Weights._fields)}, got {_describe(g)}"
+        )
     rules = RULES[cell, w[5] is not None]
     for name, rule, a, weight in zip(GRAD_NAMES, rules, g, w, strict=True):
         if weight is None:

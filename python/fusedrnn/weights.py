@@ -49,6 +49,14 @@ class Weights(NamedTuple):
     """(Q*H,): peepholes, one block per letter of `Cell.peephole_letters`; None if there is none."""
     weight_hr: Array | None = None
     """(P, H), P < H: projects o⊙tanh(c) to h; None for no projection."""
+    weight_ln_ih: Array | None = None
+    """(G*H,): scales the normalised W_ih x; like all below None without layer normalisation."""
+    weight_ln_hh: Array | None = None
+    """(G*H,): scales the normalised W_hh h'."""
+    weight_ln_ch: Array | None = None
+    """(H,): scales the normalised c; None for a cell without c."""
+    bias_ln_ch: Array | None = None
+    """(H,): added to that."""
 
     def empty_like(self) -> Weights:
         """Return new arrays of the same shapes, None where None."""
@@ -57,6 +65,10 @@ class Weights(NamedTuple):
     def zeros_like(self) -> Weights:
         """Return zeros of the same shapes, None where None: what gradients are added to."""
         return Weights(*[None if a is None else np.zeros_like(a) for a in self])  # type: ignore[arg-type]
+
+
+NORMS = tuple([name for name in Weights._fields if "_ln_" in name])
+"""The weights of layer normalisation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +87,8 @@ class Cell:
     """One letter per array of the state, in order; the first is the output."""
     peephole_letters: str = ""
     """One letter per block of H in weight_ch: the gates that see c."""
+    layer_norm: bool = False
+    """Each gate's two products are normalised, and c on its way to h if there is one."""
 
     @property
     def gates(self) -> int:
@@ -94,7 +108,15 @@ class Cell:
     @property
     def projects(self) -> bool:
         """Whether h may be projected: where c remembers, h is an output alone."""
-        return self.states > 1
+        return self.states > 1 and not self.layer_norm
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """The names in `Weights` of which this cell has none; weight_hr aside."""
+        has_c = "c" in self.state_letters
+        lacks: tuple[str, ...] = () if self.peepholes else ("weight_ch",)
+        lacks += () if self.layer_norm else ("weight_ln_ih", "weight_ln_hh")
+        return lacks + (() if self.layer_norm and has_c else ("weight_ln_ch", "bias_ln_ch"))
 
 
 CELLS: Mapping[str, Cell] = MappingProxyType(
@@ -107,6 +129,8 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
         "lstm_peephole_coupled": Cell("fgo", "hc", "fo"),
         "gru": Cell("rzn", "h"),  # reset after the product, as cuDNN and PyTorch
         "gru_reset_before": Cell("rzn", "h"),  # reset before the product, Cho et al. 2014
+        "lstm_norm": Cell("ifgo", "hc", layer_norm=True),  # Ba et al. 2016
+        "gru_norm": Cell("rzn", "h", layer_norm=True),
     }
 )
 

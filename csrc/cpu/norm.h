@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+// Layer normalisation over the units of a row, and what its forward and backward scans share: panels, tape. How the norms
+// stand in the cells: cells/norm.h. A row needs all its units at once, so that threads share rows and never units.
+#pragma once
+#include "scan.h"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+// Means over the H units of a row, kCount at once. Vectors of any width give the same bits: unit u goes to partial sum u % 16,
+// block after block, and the partial sums are added in halves. Lanes beyond the last unit do not count.
+template <int kCount, class Real> class UnitMeans {
+  static constexpr int W = kWidth<Real>, kPartial = 16;
+  static_assert(kPartial % W == 0);
+
+ public:
+  explicit UnitMeans(long H) : H(H) {}
+  INLINE void add(int i, int b, Vec<Real> v) {
+    Real* sum = partial[i] + b % (kPartial / W) * W;
+    if (const long lanes = lanes_of<Real>(H, b); lanes < W) {
+      Real all[W];
+      store(all, v);
+      v = load(all, lanes);
+    }
+    store(sum, load(sum) + v);
+  }
+  // Once, after the last add
+  INLINE Real mean(int i) {
+    for (int half = kPartial / 2; half > 0; half /= 2)
+      for (int k = 0; k < half; k++) partial[i][k] += partial[i][k + half];
+    return partial[i][0] / H;
+  }
+
+ private:
+  const long H;
+  alignas(kBytes) Real partial[kCount][kPartial] = {};
+};
+
+constexpr double kEpsilon = 1e-5;  // torch.nn.LayerNorm's
+
+INLINE float square_root(float x) { return __builtin_sqrtf(x); }
+INLINE double square_root(double x) { return __builtin_sqrt(x); }
+
+// Mean and 1 / sqrt(variance + ε) of kCount rows of H units; value(i, b) is block b of row i.
+template <int kCount, class Real, class F> INLINE void moments(long H, Real* mean, Real* scale, F&& value) {
+  UnitMeans<kCount, Real> means(H), variances(H);
+  const int blocks = blocks_of<Real>(H);
+  for (int b = 0; b < blocks; b++)
+    for (int i = 0; i < kCount; i++) means.add(i, b, value(i, b));
+  for (int i = 0; i < kCount; i++) mean[i] = means.mean(i);
+  for (int b = 0; b < blocks; b++)
+    for (int i = 0; i < kCount; i++) {
+      const Vec<Real> centred = value(i, b) - mean[i];
+      variances.add(i, b, centred * centred);
+    }
+  for (int i = 0; i < kCount; i++) scale[i] = 1 / square_root(variances.mean(i) + Real(kEpsilon));
+}
+
+// The gradient of v, where v̂ = scale (v - mean v): that of v̂, without its mean and its part along v̂.
+template <class Real> struct NormBack {
+  Real mean, along, scale;  // means of d and of d v̂ over units
+
+  INLINE Vec<Real> operator()(Vec<Real> d, Vec<Real> v_hat) const { return (d - mean - v_hat * along) * scale; }
+};
+
+// All weights of one layer in one direction
+template <class Cell, class Real> struct NormPanels {
+  static constexpr int W = kWidth<Real>, G = Cell::kGates;
+  Real *w_ih, *w_hh;                          // vectors (block, gate) in groups, [k][vectors in group][W]
+  Real *b_ih, *b_hh, *gain_ih, *gain_hh;      // [block][G][W]
+  Real *gain_c, *b_c;                         // [block][W]
+  Groups input_groups, groups;                // of vectors
+  long size;
+
+  // The groups suit input products of so many rows, and steps of so many, and are right for any.
+  NormPanels(Real* base, long I, long H, long input_rows, long rows) {
+    const int blocks = blocks_of<Real>(H);
+    const long units = long(blocks) * W;
+    input_groups = {group_blocks(input_rows), 0, blocks * G};
+    groups = {group_blocks(rows), 0, blocks * G};
+    Arena<Real> arena{base};
+    w_ih = arena.take(units * G * I);
+    w_hh = arena.take(units * G * H);
+    for (Real** vector : {&b_ih, &b_hh, &gain_ih, &gain_hh}) *vector = arena.take(units * G);
+    for (Real** vector : {&gain_c, &b_c}) *vector = arena.take(Cell::kNormC * units);
+    size = arena.used;
+  }
+
+  // In turns: a barrier must follow.
+  void pack(const Weights<const Real>& w, long I, long H, int me, int threads) const {
+    const auto in_turns = [&](const Real* weight, long K, const Groups& groups, Real* panel) {
+      for_packed_groups(true, me, threads, groups,
+                        [&](int n, int v) { pack_units(GateRows<Real>{weight, H, K, G}, v, n, panel + v * K * W); });
+    };
+    in_turns(w.weight_ih, I, input_groups, w_ih);
+    in_turns(w.weight_hh, H, groups, w_hh);
+    if (me) return;
+    const int blocks = blocks_of<Real>(H);
+    pack_bias(w.bias_ih, H, G, 0, blocks, b_ih);
+    pack_bias(w.bias_hh, H, G, 0, blocks, b_hh);
+    pack_bias(w.weight_ln_ih, H, G, 0, blocks, gain_ih);
+    pack_bias(w.weight_ln_hh, H, G, 0, blocks, gain_hh);
+    if constexpr (!Cell::kNormC) return;
+    pack_bias(w.weight_ln_ch, H, 1, 0, blocks, gain_c);
+    pack_bias(w.bias_ln_ch, H, 1, 0, blocks, b_c);
+  }
+};
+
+// The scan's tape, whose `saved` has every v̂ (cells/norm.h), and behind it what each was scaled by.
+template <class Cell, class Real> struct NormTape : Scan<Cell, Real>::Tape {
+  using Base = Scan<Cell, Real>;
+  Real* scales;  // [row of all][kNorms]
+
+  NormTape(Real* base, const Sizes& z, long rows, bool drops = false) : Base::Tape(base, z, rows, drops) {
+    Arena<Real> arena{base, this->size};
+    scales = arena.take(rows * Cell::kNorms);
+    this->size = arena.used;
+  }
+  INLINE Real* at(int b, long row) const { return this->taped + (b * this->rows + row) * Base::kTaped * Base::W; }
+  // v̂ of a norm
+  INLINE Real* v_hat(int b, long row, int norm) const { return at(b, row) + (Cell::Plain::kSaved + norm) * Base::W; }
+  INLINE Real* scale(long row, int norm) const { return scales + row * Cell::kNorms + norm; }
+};
+
+template <class Cell, class Real> struct TapeOf : Scan<Cell, Real>::Tape { using Scan<Cell, Real>::Tape::Tape; };
+template <NormCell Cell, class Real> struct TapeOf<Cell, Real> : NormTape<Cell, Real> { using NormTape<Cell, Real>::NormTape; };
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

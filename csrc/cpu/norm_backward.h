@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+// Backpropagation through time for one layer with layer normalisation in one direction, as one thread runs it: the scan of
+// backward.h with another step. Gate gradients are those of the cell (Plain's slots) and, behind the norms, of the two
+// products; the products' are what W_hh, the gradients of weights and that of x see.
+#pragma once
+#include "backward.h"
+#include "norm.h"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+// The biases come after the norms: their gradients are not sums of the products'.
+template <class Real> struct WithoutBiases {
+  BackwardArgs<Real> products;
+
+  explicit WithoutBiases(const BackwardArgs<Real>& a) : products(a) {
+    products.dweights.bias_ih = products.dweights.bias_hh = nullptr;
+  }
+};
+
+template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Backward<Cell, Real> {
+  using Base = Backward<Cell, Real>;
+  using Plain = typename Cell::Plain;
+  using Tape = NormTape<Cell, Real>;
+  using V = Vec<Real>;
+  using Gates = GateGradients<Real>;
+  using After = typename Base::After;
+  using Base::add_hidden, Base::input_gradient, Base::load_step, Base::own_end, Base::ds_of;
+  using Base::z, Base::team, Base::me, Base::threads, Base::clock, Base::blocks, Base::mine, Base::at, Base::weights;
+  static constexpr int W = kWidth<Real>, G = Cell::kGates, S = Cell::kStates, D = Cell::kGrads;
+  static constexpr int kOfC[] = {D - 1};  // the slot of LN(c; γ_c) + β_c, if there is one
+
+ public:
+  static long size(const BackwardArgs<Real>& a) { return Base::size(a) + Gains(nullptr, a.size).size; }
+
+  NormBackward(const BackwardArgs<Real>& args, Team& team, int me)
+      : WithoutBiases<Real>(args), Base(this->products, team, me), args(args), gains(args.workspace + Base::size(args), z),
+        tape(const_cast<Real*>(args.tape), z, clock.row(z.T)) {}
+
+  void run() {
+    if (me == 0) gains.pack(args.weights, z.H);
+    Base::pack();
+    Scan<Cell, Real>::load_states(mine, z, args.dstate_n, at.ds);
+    const long steps = args.plan.chunk_steps, chunks = (z.T + steps - 1) / steps;
+    After after{};  // none yet
+    for (long i = chunks - 1; i >= 0; i--) {
+      const Chunk chunk = clock.chunk(i * steps, steps);
+      const Gates d{at.d[i % 2], chunk.rows, D};  // in turns: others may still read the last chunk's
+      for (long step = chunk.last_step - 1; step >= chunk.first_step; step--) after = take_step(chunk, step, d, after);
+      team.wait(me);
+      const bool add = i + 1 < chunks || args.add;
+      weights.sum(chunk, d, Gates{}, add);
+      if (weights.wanted) norm_gradients(chunk, d, add);
+      if (args.dx) input_gradient(chunk, d);
+    }
+    add_hidden(after, false);
+    Scan<Cell, Real>::store_states(mine, z, at.ds, args.dstate_0);
+    weights.end();
+  }
+
+ private:
+  struct Gains {
+    Real *ih, *hh;  // [block][G][W]
+    Real* c;        // [block][W]
+    long size;
+    Gains(Real* base, const Sizes& z) {
+      const long units = long(blocks_of<Real>(z.H)) * W;
+      Arena<Real> arena{base};
+      ih = arena.take(units * G);
+      hh = arena.take(units * G);
+      c = arena.take(Cell::kNormC * units);
+      size = arena.used;
+    }
+    void pack(const Weights<const Real>& w, long H) const {
+      pack_bias(w.weight_ln_ih, H, G, 0, blocks_of<Real>(H), ih);
+      pack_bias(w.weight_ln_hh, H, G, 0, blocks_of<Real>(H), hh);
+      if constexpr (Cell::kNormC) pack_bias(w.weight_ln_ch, H, 1, 0, blocks_of<Real>(H), c);
+    }
+  };
+
+  After take_step(const Chunk& chunk, long step, const Gates& d, const After& after) {
+    const long t = clock.time(step), row = clock.row(t), count = clock.count(t);
+    const Gates now{d.at(0, 0, row - chunk.first_row), d.rows, D};
+    add_hidden(after, t % 2);
+    for (long n = mine.n0; n < own_end(count); n++) {
+      const NormBack<Real> back_c = back_to_c(n, t, now);
+      back_to_gates(n, t, now, back_c);
+    }
+    return {now, count, row};
+  }
+
+  // What the cell's backward reads, with dy
+  INLINE void load_all(int b, long n, long t, V* saved, V* s, V* ds) const {
+    load_step(b, n, t, saved, s, ds);
+    if (args.dy) ds[0] += load(args.dy + (clock.row(t) + n) * args.dy_row + b * W, lanes_of<Real>(z.H, b));
+  }
+  static V v_hat(const V* saved, int norm) { return saved[Plain::kSaved + norm]; }
+
+  // From h to LN(c), whose gradient it leaves in its slot
+  NormBack<Real> back_to_c(long n, long t, const Gates& now) const {
+    if constexpr (!Cell::kNormC) return {};
+    else {
+      UnitMeans<2, Real> means(z.H);
+      for (int b = 0; b < blocks; b++) {
+        V saved[Cell::kSaved], s[S], ds[S], d[Plain::kGrads];
+        load_all(b, n, t, saved, s, ds);
+        const V out = Plain::backward_h(saved, ds[0], V{}, d), scaled = load(gains.c + b * W) * out;
+        store(now.at(b, kOfC[0], n), out);
+        means.add(0, b, scaled);
+        means.add(1, b, scaled * v_hat(saved, Cell::kCNorm));
+      }
+      return {means.mean(0), means.mean(1), *tape.scale(clock.row(t) + n, Cell::kCNorm)};
+    }
+  }
+
+  // The cell's backward, then that of the norms of its gates
+  void back_to_gates(long n, long t, const Gates& now, const NormBack<Real>& back_c) const {
+    UnitMeans<2 * G, Real> means(z.H), along(z.H);  // of the input parts, then of the hidden parts
+    for (int b = 0; b < blocks; b++) {
+      V saved[Cell::kSaved], s[S], ds[S], d[Plain::kGrads];
+      load_all(b, n, t, saved, s, ds);
+      if constexpr (Cell::kNormC) {
+        const V out = load(gains.c + b * W) * load(now.at(b, kOfC[0], n));
+        Plain::backward_h(saved, ds[0], V{}, d);
+        Plain::backward_c(saved, s, s, ds[1] + back_c(out, v_hat(saved, Cell::kCNorm)), ds, d);
+      } else {
+        Plain::backward(saved, s, s, ds, d);
+      }
+      UNROLL for (int i = 0; i < Plain::kGrads; i++) store(now.at(b, i, n), d[i]);
+      UNROLL for (int i = 0; i < S; i++) store(ds_of(b, n) + i * W, ds[i]);
+      UNROLL for (int i = 0; i < 2 * G; i++) {
+        const V scaled = gain(b, i) * d[slot(i)];
+        means.add(i, b, scaled);
+        along.add(i, b, scaled * v_hat(saved, i));
+      }
+    }
+    const long row = clock.row(t) + n;
+    NormBack<Real> back[2 * G];
+    for (int i = 0; i < 2 * G; i++) back[i] = {means.mean(i), along.mean(i), *tape.scale(row, i)};
+    for (int b = 0; b < blocks; b++)
+      for (int i = 0; i < 2 * G; i++)
+        store(now.at(b, Cell::kFirstX + i, n), back[i](gain(b, i) * load(now.at(b, slot(i), n)), load(tape.v_hat(b, row, i))));
+  }
+  // Of gate i of the input parts, or i - G of the hidden parts
+  INLINE V gain(int b, int i) const { return load((i < G ? gains.ih : gains.hh) + (b * G + i % G) * W); }
+  static constexpr int slot(int i) { return i < G ? Plain::kX[i] : Plain::kH[i - G]; }
+
+  // Sums over rows, for own units, as those of gradients.h
+  void norm_gradients(const Chunk& chunk, const Gates& d, bool add) const {
+    const int b0 = int(long(blocks) * me / threads), b1 = int(long(blocks) * (me + 1) / threads);
+    const RowOrder order{chunk.rows, !args.reverse};
+    const Weights<Real>& out = args.dweights;
+    if (out.bias_ih) bias_gradient(d, Plain::kX, G, z.H, b0, b1, order, out.bias_ih, add);
+    if (out.bias_hh) bias_gradient(d, Plain::kH, G, z.H, b0, b1, order, out.bias_hh, add);
+    for (int b = b0; b < b1; b++) {
+      gain_gradient<G>(chunk, d, b, Plain::kX, Cell::kInputNorm, order, out.weight_ln_ih, add);
+      gain_gradient<G>(chunk, d, b, Plain::kH, Cell::kHiddenNorm, order, out.weight_ln_hh, add);
+      if constexpr (Cell::kNormC) gain_gradient<1>(chunk, d, b, kOfC, Cell::kCNorm, order, out.weight_ln_ch, add);
+    }
+    if constexpr (Cell::kNormC) bias_gradient(d, kOfC, 1, z.H, b0, b1, order, out.bias_ln_ch, add);
+  }
+  template <int kCount>
+  void gain_gradient(const Chunk& chunk, const Gates& d, int b, const int* slots, int norm, const RowOrder& order, Real* out,
+                     bool add) const {
+    const long lanes = lanes_of<Real>(z.H, b);
+    V total[kCount];
+    UNROLL for (int i = 0; i < kCount; i++) total[i] = add ? load(out + i * z.H + b * W, lanes) : V{};
+    for (long k = 0; k < order.rows; k++) {
+      const long r = order.backwards ? order.rows - 1 - k : k;
+      UNROLL for (int i = 0; i < kCount; i++) total[i] =
+          fma(load(d.at(b, slots[i], r)), load(tape.v_hat(b, chunk.first_row + r, norm + i)), total[i]);
+    }
+    UNROLL for (int i = 0; i < kCount; i++) store(out + i * z.H + b * W, total[i], lanes);
+  }
+
+  const BackwardArgs<Real>& args;
+  const Gains gains;
+  const Tape tape;
+};
+
+}  // namespace fusedrnn::FUSEDRNN_ISA

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+// The forward scan of one layer with layer normalisation in one direction, as one thread runs it for its own rows.
+//
+// The input part of a chunk of time, normalised; then, step by step, the hidden part of all gates as a plain product, its
+// norms, the cell. A row's gates stand together, [block][G][W]: a norm goes through all of them.
+#pragma once
+#include "norm.h"
+
+namespace fusedrnn::FUSEDRNN_ISA {
+
+template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
+  using Base = Scan<Cell, Real>;
+  using Plain = typename Cell::Plain;
+  using V = Vec<Real>;
+  using Base::W, Base::G, Base::S;
+
+ public:
+  static long size(const ForwardArgs<Real>& a) {
+    return Layout(nullptr, a).size + (a.panels ? 0 : make_panels(nullptr, a).size);
+  }
+
+  NormForward(const ForwardArgs<Real>& args, Team& team, int me)
+      : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
+        blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, me, threads)), row_size(long(blocks) * G * W),
+        at(a.workspace, a), panels(make_panels(a.workspace + at.size, a)),
+        tape(a.tape ? Tape(a.tape, z, clock.row(z.T)) : Tape(at.scratch + me * at.scratch_size, one_row(z), 1)) {}
+
+  void run() {
+    if (!a.panels) {
+      panels.pack(a.weights, z.I, z.H, me, threads);
+      team.wait(me);
+    }
+    Base::load_states(mine, z, a.state_0, at.state);
+    if (a.tape) Base::store_states(mine, z, at.state, tape.state_0);
+    const long steps = a.plan.chunk_steps;
+    for (long first = 0; first < z.T; first += steps) {
+      const Chunk chunk = clock.chunk(first, steps);
+      Real* xg = at.xg[first / steps % 2];  // in turns: others may still read the last chunk's
+      input_part(chunk, xg);
+      team.wait(me);
+      for (long step = chunk.first_step; step < chunk.last_step; step++) take_step(clock.time(step), chunk, xg);
+    }
+    Base::store_states(mine, z, at.state, a.state_n);
+  }
+
+ private:
+  using Tape = NormTape<Cell, Real>;
+  using Panels = NormPanels<Cell, Real>;
+
+  struct Layout {
+    Real* xg[2];   // [row in chunk][block][G][W]
+    Real* hg;      // [n][block][G][W]
+    Real* state;   // [block][n][S][W]
+    Real* scratch; // inference: in place of the tape, one row of it for each thread
+    long scratch_size, size;
+    Layout(Real* base, const ForwardArgs<Real>& a) {
+      const Sizes& z = a.size;
+      const long units = long(blocks_of<Real>(z.H)) * W;
+      Arena<Real> arena{base};
+      for (Real*& chunk : xg) chunk = arena.take(units * G * chunk_rows(a));
+      hg = arena.take(units * G * z.N);
+      state = arena.take(units * S * z.N);
+      scratch_size = a.tape ? 0 : Tape(nullptr, one_row(z), 1).size;
+      scratch = arena.take(a.plan.threads * scratch_size);
+      size = arena.used;
+    }
+  };
+  static Sizes one_row(const Sizes& z) { return {1, 1, z.I, z.H, z.H}; }
+  static long chunk_rows(const ForwardArgs<Real>& a) {
+    return (a.plan.chunk_steps < a.size.T ? a.plan.chunk_steps : a.size.T) * a.size.N;
+  }
+  // In the workspace, unless they come packed
+  static Panels make_panels(Real* base, const ForwardArgs<Real>& a) {
+    if (a.panels) return {const_cast<Real*>(a.panels), a.size.I, a.size.H, a.panel_rows, a.panel_rows};
+    return {base, a.size.I, a.size.H, chunk_rows(a) / a.plan.threads, a.size.N / a.plan.threads};
+  }
+  // Where the tape has a row
+  long kept(long row) const { return a.tape ? row : 0; }
+
+  // The threads share the chunk's rows, whoever scans them.
+  void input_part(const Chunk& chunk, Real* xg) {
+    const long r0 = chunk.rows * me / threads, r1 = chunk.rows * (me + 1) / threads;
+    if (a.tokens) gather(chunk, r0, r1, xg);
+    else multiply_rows(plain_left(a.x + chunk.first_row * z.I, z.I, 1, z.I), panels.w_ih, panels.input_groups, xg, r0, r1);
+    for (long r = r0; r < r1; r++)
+      normalise(xg + r * row_size, kept(chunk.first_row + r), Cell::kInputNorm, panels.gain_ih, panels.b_ih);
+  }
+  void multiply_rows(const Left<Real>& left, const Real* panel, const Groups& groups, Real* out, long r0, long r1) const {
+    product(
+        Product<Real>{
+            .left = left, .panel = panel, .groups = groups, .init = {}, .out = {out, row_size, W}, .columns = row_size},
+        r0, r1, 0, blocks * G);
+  }
+  // The product with one-hot rows: the same bits.
+  void gather(const Chunk& chunk, long r0, long r1, Real* xg) const {
+    const std::int64_t* tokens = a.tokens + chunk.first_row;
+    for_groups(panels.input_groups.group, 0, blocks * G, [&](int n, int first) {
+      for (long r = r0; r < r1; r++) {
+        const Real* column = panels.w_ih + (first * z.I + tokens[r] * n) * W;
+        for (int j = 0; j < n; j++) store(xg + r * row_size + (first + j) * W, V{} + load(column + j * W));
+      }
+    });
+  }
+
+  // gates = gain v̂ + bias, and v̂ and its scale to the tape's row
+  void normalise(Real* gates, long row, int norm, const Real* gain, const Real* bias) const {
+    Real mean[G], *scale = tape.scale(row, norm);
+    moments<G>(z.H, mean, scale, [&](int g, int b) { return load(gates + (b * G + g) * W); });
+    for (int b = 0; b < blocks; b++) UNROLL for (int g = 0; g < G; g++) {
+        const long v = (b * G + g) * W;
+        const V v_hat = (load(gates + v) - mean[g]) * scale[g];
+        store(tape.v_hat(b, row, norm + g), v_hat);
+        store(gates + v, fma(load(gain + v), v_hat, load(bias + v)));
+      }
+  }
+
+  void take_step(long t, const Chunk& chunk, const Real* xg) {
+    const long before = clock.before(t), row = clock.row(t), count = clock.count(t);
+    // Rows that begin with this step have the state before from the caller.
+    const long going_on = clock.count(before) < count ? clock.count(before) : count;
+    if (going_on > 0) hidden_part(0, going_on, a.y + clock.row(before) * a.y_row, a.y_row);
+    hidden_part(going_on, count, a.state_0[0], z.H);
+    for (long n = mine.n0; n < own_end(count); n++) {
+      const bool reset = a.form.resets && a.form.resets[row + n];
+      if (reset) clear(n);
+      finish(n, row + n, xg + (row - chunk.first_row + n) * row_size);
+    }
+  }
+  long own_end(long rows) const { return mine.n1 < rows ? mine.n1 : rows; }
+
+  // Own rows among r0..r1; h is that of row 0, null is zeros.
+  void hidden_part(long r0, long r1, const Real* h, long h_row) {
+    const long n0 = mine.n0 > r0 ? mine.n0 : r0, n1 = own_end(r1);
+    if (n0 >= n1) return;
+    if (h) multiply_rows(plain_left(h, h_row, 1, z.H), panels.w_hh, panels.groups, at.hg, n0, n1);
+    else
+      for (long i = n0 * row_size; i < n1 * row_size; i++) at.hg[i] = 0;
+  }
+  Real* state_of(int b, long n) const { return at.state + (b * z.N + n) * S * W; }
+  // As from a state of zeros
+  void clear(long n) {
+    for (long i = 0; i < row_size; i++) at.hg[n * row_size + i] = 0;
+    for (int b = 0; b < blocks; b++) UNROLL for (int i = 0; i < S; i++) store(state_of(b, n) + i * W, V{});
+  }
+
+  // The rest of a step of row n, which is `row` among all
+  void finish(long n, long row, const Real* x_gates) {
+    Real* h_gates = at.hg + n * row_size;
+    normalise(h_gates, kept(row), Cell::kHiddenNorm, panels.gain_hh, panels.b_hh);
+    for (int b = 0; b < blocks; b++) {
+      V xg[G], hg[G], s[S], s_new[S] = {}, saved[Plain::kSaved] = {};
+      UNROLL for (int g = 0; g < G; g++) xg[g] = load(x_gates + (b * G + g) * W), hg[g] = load(h_gates + (b * G + g) * W);
+      UNROLL for (int i = 0; i < S; i++) s[i] = load(state_of(b, n) + i * W);
+      if constexpr (Cell::kNormC) Plain::forward_c(xg, hg, s, s, s_new, saved);
+      else Plain::forward(xg, hg, s, s, s_new, saved);
+      UNROLL for (int i = 1; i < S; i++) {
+        store(state_of(b, n) + i * W, s_new[i]);
+        store(tape.at(b, kept(row)) + (Cell::kSaved + i - 1) * W, s_new[i]);
+      }
+      if constexpr (!Cell::kNormC) leave(b, n, row, s_new[0], saved);
+      else UNROLL for (int i = 0; i < Plain::kSaved; i++) store(tape.at(b, kept(row)) + i * W, saved[i]);
+    }
+    if constexpr (Cell::kNormC) finish_h(n, row);
+  }
+  // h from the norm of c
+  void finish_h(long n, long row) {
+    Real mean, *scale = tape.scale(kept(row), Cell::kCNorm);
+    moments<1>(z.H, &mean, scale, [&](int, int b) { return load(state_of(b, n) + W); });
+    for (int b = 0; b < blocks; b++) {
+      V s_new[S], saved[Plain::kSaved];
+      UNROLL for (int i = 0; i < Plain::kSaved; i++) saved[i] = load(tape.at(b, kept(row)) + i * W);
+      const V v_hat = (load(state_of(b, n) + W) - mean) * *scale;
+      store(tape.v_hat(b, kept(row), Cell::kCNorm), v_hat);
+      Plain::forward_h(fma(load(panels.gain_c + b * W), v_hat, load(panels.b_c + b * W)), s_new, saved);
+      leave(b, n, row, s_new[0], saved);
+    }
+  }
+  INLINE void leave(int b, long n, long row, V h, const V* saved) {
+    store(state_of(b, n), h);
+    store(a.y + row * a.y_row + b * W, h, lanes_of<Real>(z.H, b));
+    UNROLL for (int i = 0; i < Plain::kSaved; i++) store(tape.at(b, kept(row)) + i * W, saved[i]);
+  }
+
+  const ForwardArgs<Real>& a;
+  const Sizes& z;
+  Team& team;
+  const int me, threads;
+  const Clock clock;
+  const int blocks;
+  const Share mine;
+  const long row_size;  // values of all gates of a row
+  const Layout at;
+  const Panels panels;
+  const Tape tape;
+};
+
+}  // namespace fusedrnn::FUSEDRNN_ISA
