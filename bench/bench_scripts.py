@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""growth.py, memory.py and threads.py run, on tiny problems; nothing is said of time."""
+"""growth.py, memory.py, ragged.py and threads.py run, on tiny problems; nothing is said of time."""
 
 import argparse
 import math
@@ -10,6 +10,7 @@ import unittest.mock
 import growth
 import memory
 import pytest
+import ragged
 import threads
 from contestants import TASKS, installed
 from machine import width
@@ -44,6 +45,13 @@ def test_growth(tmp_path):
     picture = tmp_path / "growth.svg"
     growth.draw(picture, "lstm", times, axes, base, "title")
     assert 0 < picture.stat().st_size < 150_000
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_ragged(task):
+    found = ragged.measure(task, "gru", (8, 3, 4), 1, 0)
+    assert found.keys() == {(name, how) for name in NAMES for how in ragged.HOWS}
+    assert len(ragged.row(task, "gru", (8, 3, 4), found)) == len(ragged.HEAD)
 
 
 def test_slope():

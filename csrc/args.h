@@ -42,7 +42,7 @@ struct Form {
 struct Plan {
   int threads;
   bool by_rows;      // each thread scans its own batch rows (no barrier), else its own units (one barrier a step)
-  long chunk_steps;  // the input part and the weight gradients are done for so many steps at a time
+  long chunk_rows;   // the input part and the weight gradients are done for so many rows at a time, or for one step
 };
 
 // Same shapes for the weights and for their gradients. Biases may be null; weight_ch (Q*H,) is, without peepholes (Q = 0),

@@ -168,7 +168,7 @@ template <class Real> std::size_t bytes(long values) { return std::size_t(values
 
 template <class Args, class Real> Plan plan_of(const Args& a, const CellKernels<Real>& cell, int width, bool backward) {
   if (cell.layer_norm) return plan_scan_rows(a.size, cell.gates, backward);
-  return plan_scan(a.size, a.form.first_row, cell.gates, width, backward);
+  return plan_scan(a.size, cell.gates, width, backward);
 }
 
 template <class Real> void check_noise(const Noise& noise, const CellKernels<Real>& cell) {

@@ -21,7 +21,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
 
   Backward(const BackwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
-        noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, me, threads)),
+        noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)),
         dx_by_rows(splits_dx_by_rows(a)), once(is_once(a)),
         groups{group_blocks(z.N / (a.plan.by_rows ? threads : 1)), mine.h0, mine.h1}, at(a.workspace, a), taped(a, clock),
         weights(a, clock, taped, {at.gradients + me * at.gradients_size, z, at.rows}, at.token_sum,
@@ -31,15 +31,14 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   void run() {
     pack();
     Base::load_states(mine, z, a.dstate_n, at.ds);
-    const long steps = a.plan.chunk_steps, chunks = (z.T + steps - 1) / steps;
     After after{};  // none yet
-    for (long i = chunks - 1; i >= 0; i--) {
-      const Chunk chunk = clock.chunk(i * steps, steps);
+    for (long step = z.T, i = 0; step > 0; i++) {
+      const Chunk chunk = clock.chunk_until(step, a.plan.chunk_rows);
       const Gates d{at.d[i % 2], chunk.rows, D};  // in turns: others may still read the last chunk's
       const Gates dh = projection.gradients(i, chunk);
-      for (long step = chunk.last_step - 1; step >= chunk.first_step; step--) after = take_step(chunk, step, d, dh, after);
+      while (step > chunk.first_step) after = take_step(chunk, --step, d, dh, after);
       if (a.plan.by_rows) team.wait(me);
-      weights.sum(chunk, d, dh, i + 1 < chunks || a.add);
+      weights.sum(chunk, d, dh, i > 0 || a.add);
       if (a.dx) input_gradient(chunk, d);
     }
     add_hidden(after, false);
@@ -63,7 +62,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       const Plan& plan = a.plan;
       const long units = long(blocks_of<Real>(z.H)) * W, columns = long(blocks_of<Real>(z.I)) * W;
       const long outputs = long(blocks_of<Real>(z.P)) * W;
-      rows = (plan.chunk_steps < z.T ? plan.chunk_steps : z.T) * z.N;
+      rows = chunk_rows(z, plan);
       Arena<Real> arena{base};
       w_hh[0] = arena.take(kEarly * z.H * outputs);
       w_hh[1] = arena.take(kLate * z.H * outputs);
@@ -83,7 +82,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     return a.plan.by_rows || blocks_of<Real>(a.size.I) < 2 * a.plan.threads;
   }
   // A sequence of one chunk needs the panels of W_ih once: w_ih has room for one group of each thread.
-  static bool is_once(const BackwardArgs<Real>& a) { return a.plan.chunk_steps >= a.size.T && !splits_dx_by_rows(a); }
+  static bool is_once(const BackwardArgs<Real>& a) { return is_one_chunk(a.size, a.plan) && !splits_dx_by_rows(a); }
 
   void pack() {
     const bool shared = a.plan.by_rows;

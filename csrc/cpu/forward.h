@@ -21,7 +21,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
   Forward(const ForwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
-        noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, me, threads)),
+        noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)),
         at(a.workspace, z, a.plan, a.tape != nullptr, noise.drops()),
         panels(a.panels ? Panels<Cell, Real>(const_cast<Real*>(a.panels), z, share_of_units<Real>(z, 0, 1), a.panel_rows,
                                              a.panel_rows)
@@ -43,11 +43,12 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     Base::load_states(mine, z, a.state_0, at.state);
     if (a.tape) Base::store_states(mine, z, at.state, typename Base::Tape(a.tape, z, clock.row(z.T), noise.drops()).state_0);
     if (noise.drops()) drop_state_0();
-    for (long first = 0; first < z.T; first += a.plan.chunk_steps) {
-      const Chunk chunk = clock.chunk(first, a.plan.chunk_steps);
+    for (long first = 0; first < z.T;) {
+      const Chunk chunk = clock.chunk_from(first, a.plan.chunk_rows);
+      if (a.plan.by_rows && first > 0) team.wait(me);  // a chunk of other length lies otherwise in xg
       if (a.tokens) gather_input(chunk);
       else input_part(chunk);
-      for (long step = chunk.first_step; step < chunk.last_step; step++) take_step(chunk, step);
+      for (; first < chunk.last_step; first++) take_step(chunk, first);
     }
     Base::store_states(mine, z, at.state, a.state_n, Base::projected(z));  // project() has stored h
   }
@@ -71,11 +72,10 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
       size = arena.used;
     }
   };
-  static long chunk_rows(const Sizes& z, const Plan& plan) { return (plan.chunk_steps < z.T ? plan.chunk_steps : z.T) * z.N; }
   // In the workspace, unless they come packed. A sequence of one chunk needs W_ih once.
   static Panels<Cell, Real> own_panels(Real* base, const ForwardArgs<Real>& a, const Share& mine) {
     const Sizes& z = a.size;
-    const bool once = a.plan.chunk_steps >= z.T && !a.plan.by_rows && !a.tokens;
+    const bool once = is_one_chunk(z, a.plan) && !a.plan.by_rows && !a.tokens;
     const long rows = a.plan.by_rows ? z.N / a.plan.threads : z.N;
     return {base, z, mine, chunk_rows(z, a.plan), rows, once ? a.plan.threads : 0};
   }
@@ -99,7 +99,10 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   // f(r0, r1): the chunk's rows that this thread scans
   template <class F> void for_own_rows(const Chunk& chunk, F&& f) {
     if (!a.plan.by_rows) return f(0L, chunk.rows);
-    for (long r = 0; r < chunk.rows; r += z.N) f(r + mine.n0, r + mine.n1);
+    for (long t = chunk.first_time; t < chunk.last_time; t++) {
+      const long r = clock.row(t) - chunk.first_row, n1 = mine.n1 < clock.count(t) ? mine.n1 : clock.count(t);
+      if (mine.n0 < n1) f(r + mine.n0, r + n1);
+    }
   }
 
   void input_part(const Chunk& chunk) {

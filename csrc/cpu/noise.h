@@ -63,10 +63,11 @@ template <class Real> void dropout(const DropoutArgs<Real>& a, Team& team, int m
 // A layer's noise for the rows of its batch
 class RowNoise {
  public:
-  explicit RowNoise(const Noise& noise) : noise(noise) {}
+  explicit RowNoise(const Noise& noise)
+      : noise(noise), with_dropout(noise.dropout > 0), with_zoneout(noise.zoneout[0] > 0 || noise.zoneout[1] > 0) {}
 
-  bool drops() const { return noise.dropout > 0; }
-  bool zones() const { return noise.zoneout[0] > 0 || noise.zoneout[1] > 0; }
+  bool drops() const { return with_dropout; }
+  bool zones() const { return with_zoneout; }
 
   // h, or its gradient, where W_hh sees it: one mask for a row's whole sequence
   template <class Real> INLINE Vec<Real> seen(Vec<Real> v, long n, int b) const {
@@ -96,6 +97,7 @@ class RowNoise {
   }
 
   const Noise& noise;
+  const bool with_dropout, with_zoneout;
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -40,14 +40,13 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
     if (me == 0) gains.pack(args.weights, z.H);
     Base::pack();
     Scan<Cell, Real>::load_states(mine, z, args.dstate_n, at.ds);
-    const long steps = args.plan.chunk_steps, chunks = (z.T + steps - 1) / steps;
     After after{};  // none yet
-    for (long i = chunks - 1; i >= 0; i--) {
-      const Chunk chunk = clock.chunk(i * steps, steps);
+    for (long step = z.T, i = 0; step > 0; i++) {
+      const Chunk chunk = clock.chunk_until(step, args.plan.chunk_rows);
       const Gates d{at.d[i % 2], chunk.rows, D};  // in turns: others may still read the last chunk's
-      for (long step = chunk.last_step - 1; step >= chunk.first_step; step--) after = take_step(chunk, step, d, after);
+      while (step > chunk.first_step) after = take_step(chunk, --step, d, after);
       team.wait(me);
-      const bool add = i + 1 < chunks || args.add;
+      const bool add = i > 0 || args.add;
       weights.sum(chunk, d, Gates{}, add);
       if (weights.wanted) norm_gradients(chunk, d, add);
       if (args.dx) input_gradient(chunk, d);

@@ -21,7 +21,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
 
   NormForward(const ForwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
-        blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, me, threads)), row_size(long(blocks) * G * W),
+        blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)), row_size(long(blocks) * G * W),
         at(a.workspace, a), panels(make_panels(a.workspace + at.size, a)),
         tape(a.tape ? Tape(a.tape, z, clock.row(z.T)) : Tape(at.scratch + me * at.scratch_size, one_row(z), 1)) {}
 
@@ -32,13 +32,12 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     }
     Base::load_states(mine, z, a.state_0, at.state);
     if (a.tape) Base::store_states(mine, z, at.state, tape.state_0);
-    const long steps = a.plan.chunk_steps;
-    for (long first = 0; first < z.T; first += steps) {
-      const Chunk chunk = clock.chunk(first, steps);
-      Real* xg = at.xg[first / steps % 2];  // in turns: others may still read the last chunk's
+    for (long first = 0, i = 0; first < z.T; i++) {
+      const Chunk chunk = clock.chunk_from(first, a.plan.chunk_rows);
+      Real* xg = at.xg[i % 2];  // in turns: others may still read the last chunk's
       input_part(chunk, xg);
       team.wait(me);
-      for (long step = chunk.first_step; step < chunk.last_step; step++) take_step(clock.time(step), chunk, xg);
+      for (; first < chunk.last_step; first++) take_step(clock.time(first), chunk, xg);
     }
     Base::store_states(mine, z, at.state, a.state_n);
   }
@@ -57,7 +56,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
       const Sizes& z = a.size;
       const long units = long(blocks_of<Real>(z.H)) * W;
       Arena<Real> arena{base};
-      for (Real*& chunk : xg) chunk = arena.take(units * G * chunk_rows(a));
+      for (Real*& chunk : xg) chunk = arena.take(units * G * chunk_rows(a.size, a.plan));
       hg = arena.take(units * G * z.N);
       state = arena.take(units * S * z.N);
       scratch_size = a.tape ? 0 : Tape(nullptr, one_row(z), 1).size;
@@ -66,13 +65,10 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     }
   };
   static Sizes one_row(const Sizes& z) { return {1, 1, z.I, z.H, z.H}; }
-  static long chunk_rows(const ForwardArgs<Real>& a) {
-    return (a.plan.chunk_steps < a.size.T ? a.plan.chunk_steps : a.size.T) * a.size.N;
-  }
   // In the workspace, unless they come packed
   static Panels make_panels(Real* base, const ForwardArgs<Real>& a) {
     if (a.panels) return {const_cast<Real*>(a.panels), a.size.I, a.size.H, a.panel_rows, a.panel_rows};
-    return {base, a.size.I, a.size.H, chunk_rows(a) / a.plan.threads, a.size.N / a.plan.threads};
+    return {base, a.size.I, a.size.H, chunk_rows(a.size, a.plan) / a.plan.threads, a.size.N / a.plan.threads};
   }
   // Where the tape has a row
   long kept(long row) const { return a.tape ? row : 0; }

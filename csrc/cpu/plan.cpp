@@ -77,17 +77,17 @@ void set_num_threads(int n, bool beyond_processors) {
   oversubscribe.store(beyond_processors);
 }
 
-Plan plan_scan(const Sizes& z, bool ragged, int gates, int width, bool backward) {
+Plan plan_scan(const Sizes& z, int gates, int width, bool backward) {
   const long projection = z.projected() ? z.P * z.H : 0, scanned = gates * z.H * z.P + projection;  // weights of a step
   const double step = 2. * z.N * (scanned + gates * z.H * z.I), call = step * z.T;
   const long blocks = (z.H + width - 1) / width;
   Plan plan{};
-  plan.chunk_steps = std::max(1L, (backward ? kBackwardRows : kForwardRows) / z.N);
+  plan.chunk_rows = backward ? kBackwardRows : kForwardRows;
   const int most = threads_for(std::min(step / kOperationsPerStep, call / kOperationsPerCall) + 0.5);
   // No barrier in the scan and h (N, P) stays with its thread, but every thread reads all of W_hh (G*H, P): right for many rows
   // and weights that stay in each core's cache. (By rows: RNN 64,16,128 and 64,32,256 0.92 of the time, RNN 64,8,64 0.67, LSTM
   // 64,32,64 and 256,128,64 0.9; by units: LSTM 64,16,128 0.83, GRU 64,32,128 0.93.)
-  plan.by_rows = gates * z.H <= 8 * z.N && scanned <= kWeightsOfEach && z.N >= 4 * most && most > 1 && !ragged;
+  plan.by_rows = gates * z.H <= 8 * z.N && scanned <= kWeightsOfEach && z.N >= 4 * most && most > 1;
   plan.threads = plan.by_rows ? most : int(std::min<long>(most, blocks));
   return plan;
 }
@@ -95,7 +95,7 @@ Plan plan_scan(const Sizes& z, bool ragged, int gates, int width, bool backward)
 Plan plan_scan_rows(const Sizes& z, int gates, bool backward) {
   const double call = 2. * z.T * z.N * gates * z.H * (z.H + z.I);
   const int threads = int(std::min<long>(threads_for(call / kOperationsPerCall + 0.5), z.N));
-  return {threads, true, std::max(1L, (backward ? kBackwardRows : kForwardRows) / z.N)};
+  return {threads, true, backward ? kBackwardRows : kForwardRows};
 }
 
 int plan_rows(long rows, double operations_per_row) {

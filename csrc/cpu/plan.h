@@ -10,8 +10,8 @@ namespace fusedrnn {
 int num_threads();
 void set_num_threads(int n, bool beyond_processors = false);  // throws std::invalid_argument below 1
 
-// width: units in a vector; ragged: rows differ in length, and threads that split them would differ in work
-Plan plan_scan(const Sizes& size, bool ragged, int gates, int width, bool backward);
+// width: units in a vector
+Plan plan_scan(const Sizes& size, int gates, int width, bool backward);
 // By rows, whatever the shape: for cells that need all units of a row at once
 Plan plan_scan_rows(const Sizes& size, int gates, bool backward);
 // For work that threads share by rows without barriers.

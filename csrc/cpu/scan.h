@@ -20,13 +20,6 @@ template <class Real> Share share_of_units(const Sizes& z, int me, int threads) 
   return {
       int(blocks * me / threads), int(blocks * (me + 1) / threads), int(h * me / threads), int(h * (me + 1) / threads), 0, z.N};
 }
-template <class Real> Share share_of_rows(const Sizes& z, int me, int threads) {
-  return {0, blocks_of<Real>(z.H), 0, blocks_of<Real>(z.P), z.N * me / threads, z.N * (me + 1) / threads};
-}
-template <class Real> Share share(const Plan& plan, const Sizes& z, int me, int threads) {
-  return plan.by_rows ? share_of_rows<Real>(z, me, threads) : share_of_units<Real>(z, me, threads);
-}
-
 // Hands out pieces of one allocation, each from a cache line pair on; with no base it only counts.
 template <class Real> struct Arena {
   Real* base;
@@ -48,7 +41,8 @@ struct Chunk {
 };
 
 // Time as the scan sees it: step 0 is the first it takes. Rows: see args.h.
-struct Clock {
+class Clock {
+ public:
   long T, N;
   bool reverse;
   const long* first_row;
@@ -59,12 +53,48 @@ struct Clock {
   long row(long t) const { return first_row ? first_row[t] : t * N; }
   // Rows that are there at t; none outside of time
   long count(long t) const { return t < 0 || t >= T ? 0 : first_row ? first_row[t + 1] - first_row[t] : N; }
-  Chunk chunk(long first_step, long steps) const {
-    const long last = first_step + steps < T ? first_step + steps : T;
-    const long from = reverse ? T - last : first_step, to = from + last - first_step;
-    return {first_step, last, from, to, row(from), row(to) - row(from)};
+  // The chunk that begins with a step, or ends before one: so many rows, or one step
+  Chunk chunk_from(long first, long most_rows) const {
+    long last = first + 1;
+    for (long rows = count(time(first)); last < T && (rows += count(time(last))) <= most_rows;) last++;
+    return chunk(first, last);
+  }
+  Chunk chunk_until(long last, long most_rows) const {
+    long first = last - 1;
+    for (long rows = count(time(first)); first > 0 && (rows += count(time(first - 1))) <= most_rows;) first--;
+    return chunk(first, last);
+  }
+
+ private:
+  Chunk chunk(long first, long last) const {
+    const long from = reverse ? T - last : first, to = from + last - first;
+    return {first, last, from, to, row(from), row(to) - row(from)};
   }
 };
+
+// Rows of equal length in equal numbers; else so that each thread has about as many (row, step)s. Possibly none.
+inline long first_own_row(const Clock& clock, int me, int threads) {
+  if (!clock.first_row) return clock.N * me / threads;
+  const long wanted = clock.row(clock.T) * me / threads;
+  long n = 0;
+  for (long work = 0, length = clock.T; work < wanted; n++) {
+    while (clock.count(length - 1) <= n) length--;
+    work += length;
+  }
+  return n;
+}
+template <class Real> Share share(const Plan& plan, const Sizes& z, const Clock& clock, int me, int threads) {
+  if (!plan.by_rows) return share_of_units<Real>(z, me, threads);
+  const long n0 = first_own_row(clock, me, threads), n1 = first_own_row(clock, me + 1, threads);
+  return {0, blocks_of<Real>(z.H), 0, blocks_of<Real>(z.P), n0, n1};
+}
+
+// Rows that a chunk has at the most, and whether all steps are sure to be one.
+inline long chunk_rows(const Sizes& z, const Plan& plan) {
+  const long all = z.T * z.N, most = plan.chunk_rows > z.N ? plan.chunk_rows : z.N;
+  return all < most ? all : most;
+}
+inline bool is_one_chunk(const Sizes& z, const Plan& plan) { return z.T * z.N == chunk_rows(z, plan); }
 
 template <class Cell, class Real> struct Scan {
   static constexpr int W = kWidth<Real>, G = Cell::kGates, S = Cell::kStates, D = Cell::kGrads;
