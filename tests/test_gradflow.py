@@ -63,3 +63,14 @@ def test_two_directions_are_refused():
     for call in (gradient_flow, gate_saturation):
         with pytest.raises(ValueError, match="one direction"):
             call(layer, x)
+
+
+def test_a_layer_with_noise_is_observed_without_a_trace():
+    options = {"recurrent_dropout": 0.5, "zoneout_h": 0.2, "seed": 0}
+    layer, other = fusedrnn.LSTM(3, 8, **options), fusedrnn.LSTM(3, 8, **options)
+    x = np.random.default_rng(0).standard_normal((6, 2, 3)).astype(np.float32)
+    first = fusedrnn.gradflow.gradient_flow(layer, x)
+    np.testing.assert_array_equal(fusedrnn.gradflow.gradient_flow(layer, x).by_lag, first.by_lag)
+    np.testing.assert_array_equal(layer.forward(x)[0], other.forward(x)[0])  # the same draws
+    with pytest.raises(ValueError, match=r"^x: expected T >= 1"):
+        fusedrnn.gradflow.gradient_flow(layer, x[:0])

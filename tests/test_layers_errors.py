@@ -189,3 +189,14 @@ def test_load_state_dict_checks_everything_first(make):
     with pytest.raises(ValueError, match=rf"^{last}: expected a writable array"):
         layer.load_state_dict(good)
     np.testing.assert_array_equal(layer.params["weight_ih_l0"], before["weight_ih_l0"])
+
+
+def test_gradients_that_share_memory_are_refused_before_anything_is_added():
+    layer, x = LSTM(I, H, 2, seed=0), np.ones((T, N, I), np.float32)
+    y, _, tape = layer.forward(x)
+    layer.backward(tape, np.ones_like(y))  # these are apart
+    layer.zero_grad()
+    layer.grads["bias_ih_l0"] = layer.grads["bias_hh_l0"]
+    with pytest.raises(ValueError, match=r"^grads\['bias_ih_l0'\]: expected memory of its own"):
+        layer.backward(tape, np.ones_like(y))
+    assert not any(grad.any() for grad in layer.grads.values())

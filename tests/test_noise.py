@@ -41,7 +41,14 @@ def test_draws_of_other_seeds_kinds_steps_rows_and_units_are_independent():
         return noise.drawn(seed, kind, step, np.arange(row, row + 16), 1000, 0.5)
 
     base = draw()
-    for other in (draw(seed=2), draw(kind=2), draw(step=2), draw(row=17), np.roll(base, 1, axis=1)):
+    for other in (
+        draw(seed=0, kind=0),
+        draw(seed=2),
+        draw(kind=2),
+        draw(step=2),
+        draw(row=17),
+        np.roll(base, 1, axis=1),
+    ):
         assert abs((base == other).mean() - 0.5) < 4 * np.sqrt(0.25 / base.size)
     assert abs((base[0] == base[1]).mean() - 0.5) < 4 * np.sqrt(0.25 / 1000)
 
@@ -214,6 +221,15 @@ def test_errors():
             fusedrnn.GRU(2, 3, 2, **{name: "0.5"})
     with pytest.warns(UserWarning, match="between layers"):
         fusedrnn.GRU(2, 3, dropout=0.5)
+    p = make_problem("gru", T=2, N=1, I=2, H=3, dtype="float32")
+    for bad, error_type, text in (
+        (5, TypeError, "noise: expected CellNoise, got int"),
+        (CellNoise(-1, 0.5), ValueError, "noise.seed: expected"),
+        (CellNoise(1, 1.5), ValueError, "recurrent_dropout: expected 0 to 1"),
+        (CellNoise(1, zoneout=(0.0, 2.0)), ValueError, "zoneout_c: expected 0 to 1"),
+    ):
+        with pytest.raises(error_type, match=text):
+            functional.forward("gru", p.x, p.state, p.weights, noise=bad)
     layer, x = fusedrnn.GRU(2, 3, recurrent_dropout=0.5), np.ones((1, 1, 2), np.float32)
     with pytest.raises(TypeError, match=r"^noise: expected fusedrnn.Noise, got int"):
         layer.forward(x, noise=3)

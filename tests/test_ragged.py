@@ -219,3 +219,52 @@ def test_wrong_arguments(name, value, kind, text):
     for call in (LSTM, LSTM.forward, LSTM.freeze()):
         with pytest.raises(kind, match=f"{name}: expected .*{text}"):
             call(X, **{name: value})
+
+
+@pytest.mark.parametrize("options", [{}, {"checkpoint": 3}])
+@pytest.mark.parametrize("reach", [None, 2])
+def test_lengths_and_resets_may_be_overwritten_after_forward(reach, options):
+    if reach is not None and options:
+        return
+    layer, dy = fusedrnn.GRU(I, H, seed=0), np.ones((T, N, H), np.float32)
+    x = np.random.default_rng(0).standard_normal((T, N, I)).astype(np.float32)
+    results = []
+    for overwritten in (False, True):
+        lengths, resets = LENGTHS.copy(), np.random.default_rng(3).random((T, N)) < 0.3
+        _, _, tape = layer.forward(x, None, lengths, resets, **options)
+        if overwritten:
+            lengths[:], resets[:] = T, True
+        layer.zero_grad()
+        dx, _ = layer.backward(tape, dy, truncate=reach)
+        results.append((dx, *(grad.copy() for grad in layer.grads.values())))
+    for wanted, got in zip(*results, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_lengths_of_all_steps_are_none(name):
+    layer, rng = LAYERS[name](I, H, bidirectional=True, seed=0), np.random.default_rng(0)
+    x = rng.standard_normal((T, N, I)).astype(np.float32)
+    resets = rng.random((T, N)) < 0.3
+    results = []
+    for lengths in (None, np.full(N, T)):
+        layer.zero_grad()
+        y, _, tape = layer.forward(x, None, lengths, resets)
+        dx, _ = layer.backward(tape, np.ones_like(y))
+        results.append((y, dx, *(grad.copy() for grad in layer.grads.values())))
+    for wanted, got in zip(*results, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_rows_of_unequal_length_on_threads_that_share_rows(isa, threads):
+    """Many rows, few units, more than one chunk: a chunk's rows must wait for the chunk before."""
+    rng = np.random.default_rng(0)
+    x, lengths = rng.standard_normal((20, 65, 5)).astype(np.float32), rng.integers(1, 21, 65)
+    for kind in ("rnn_tanh", "lstm", "gru_reset_before"):
+        layer = LAYERS[kind](5, 48, seed=0)
+        threads(1)
+        wanted = layer(x, lengths=lengths)[0]
+        for n in (2, 3):
+            threads(n)
+            for _ in range(20):
+                np.testing.assert_array_equal(layer(x, lengths=lengths)[0], wanted)

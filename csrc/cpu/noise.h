@@ -21,7 +21,7 @@ INLINE std::uint64_t mix(std::uint64_t z) {
 }
 
 INLINE RowKey row_key(std::uint64_t seed, NoiseKind kind, long step, long row) {
-  const std::uint64_t key = mix(mix(mix(seed ^ std::uint64_t(kind)) ^ std::uint64_t(step)) ^ std::uint64_t(row));
+  const std::uint64_t key = mix(mix(mix(mix(seed) ^ std::uint64_t(kind)) ^ std::uint64_t(step)) ^ std::uint64_t(row));
   return {std::uint32_t(key), std::uint32_t(key >> 32)};
 }
 

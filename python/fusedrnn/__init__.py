@@ -23,7 +23,7 @@ from .noise import Noise
 from .weights import CELLS, Weights
 
 if TYPE_CHECKING:
-    from . import optim, reference
+    from . import gradflow, optim, reference
 
 __all__ = [
     "CELLS",
@@ -41,6 +41,7 @@ __all__ = [
     "chunks",
     "functional",
     "get_num_threads",
+    "gradflow",
     "info",
     "isa",
     "isas",
@@ -54,7 +55,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a module when it is first asked for, to keep `import fusedrnn` short."""
-    if name in ("optim", "reference"):
+    if name in ("gradflow", "optim", "reference"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

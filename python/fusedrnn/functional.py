@@ -48,8 +48,8 @@ def infer(
     >>> y.ravel().tolist()  # h = max(0, 1 + h')
     [1.0, 2.0, 3.0]
     """
-    x, form = _checked(cell, x, state, weights, reverse, out, lengths, resets)
-    return kernels.infer(cell, x, state, weights, out=out, noise=noise, **form)
+    x, form = _checked(cell, x, state, weights, reverse, out, lengths, resets, noise)
+    return kernels.infer(cell, x, state, weights, out=out, **form)
 
 
 def forward(
@@ -119,8 +119,8 @@ def forward(
     """
     if isinstance(weights, _core.Packed):
         raise TypeError(f"weights: expected Weights, a tuple of {len(Weights._fields)}, got Packed")
-    x, form = _checked(cell, x, state, weights, reverse, out, lengths, resets)
-    return kernels.forward(cell, x, state, weights, out=out, noise=noise, **form)
+    x, form = _checked(cell, x, state, weights, reverse, out, lengths, resets, noise)
+    return kernels.forward(cell, x, state, weights, out=out, **form)
 
 
 def backward(
@@ -189,6 +189,7 @@ def _checked(
     out: Array | None,
     lengths: Array | Ragged | None,
     resets: Array | None,
+    noise: CellNoise | None,
 ) -> tuple[Array, dict[str, Any]]:
     """Check everything; return x, tokens as int64, and how to run it."""
     letters = validate.cell(cell).state_letters
@@ -208,7 +209,12 @@ def _checked(
         lengths = validate.lengths(lengths, T, N)
     if resets is not None:
         validate.array("resets", resets, validate.BOOL, (T, N), "(T, N)")
-    form = {"reverse": validate.flag("reverse", reverse), "lengths": lengths, "resets": resets}
+    form: dict[str, Any] = {"reverse": validate.flag("reverse", reverse)}
+    form |= {"lengths": lengths, "resets": resets, "noise": noise}
+    if noise is not None:
+        if not isinstance(noise, CellNoise):
+            raise TypeError(f"noise: expected CellNoise, got {type(noise).__name__}")
+        noise.check()
     return x, form
 
 

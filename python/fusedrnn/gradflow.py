@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import reference, validate
+from .noise import Noise
 from .parameters import pick
 from .recurrent import LayerState, Recurrent
 from .weights import CELLS, Array
@@ -61,11 +62,13 @@ def gradient_flow(
     ((21, 1), True)
     """
     layer._check_plain()
+    if len(x) == 0:
+        raise ValueError(f"x: expected T >= 1, got shape {x.shape}")
     kept = {name: grad.copy() for name, grad in layer.grads.items()}
     tapes: list[Any] = []
     now: Any = state
     for t in range(len(x)):
-        y, now, tape = layer.forward(x[t : t + 1], now)
+        y, now, tape = layer.forward(x[t : t + 1], now, noise=Noise(seed, first_step=t))
         tapes.append(tape)
     dy = np.random.default_rng(seed).standard_normal(y.shape).astype(layer.dtype)
     dy /= np.linalg.norm(dy, axis=2, keepdims=True)

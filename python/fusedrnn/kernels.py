@@ -112,10 +112,15 @@ def _run(
     noise: CellNoise | None,
 ) -> tuple[Array, State, tuple[Array, Array, Ragged | None, Array | None]]:
     """Return y and state_n; and what the kernels saw: x, y, where their rows belong, resets."""
-    ragged = Ragged(lengths, len(x)) if isinstance(lengths, np.ndarray) else lengths
+    if isinstance(lengths, np.ndarray):  # a batch without padding needs no copies
+        ragged = None if lengths.min() == len(x) else Ragged(lengths, len(x))
+    else:
+        ragged = lengths
     if resets is not None:
         resets = zero_before(resets, ragged, reverse)
     given, y, first_row, anew = state, out, None, resets
+    if core is not None and resets is not None:
+        anew = resets.copy()  # the caller's own, which the next batch may overwrite
     if ragged is not None:
         x, state, y, first_row = ragged.pack(x), ragged.pack_state(state), None, ragged.first_row
         resets = None if resets is None else ragged.pack(resets)

@@ -82,6 +82,12 @@ class CellNoise:
         """Return the rows' names, (N,)."""
         return self.first_row + np.arange(N) if self.rows is None else self.rows
 
+    def check(self) -> None:
+        """Raise TypeError or ValueError for what `_core` would not take."""
+        checked(Noise(self.seed, self.first_step, self.first_row))
+        for name, p in (("recurrent_dropout", self.recurrent_dropout), *zip("hc", self.zoneout)):  # noqa: B905
+            validate.probability(name if len(name) > 1 else f"zoneout_{name}", p)
+
     def core(self) -> tuple[Any, ...]:
         """Return it as `_core` takes it."""
         return (
@@ -144,7 +150,7 @@ def checked(noise: object) -> Noise:
 
 def drawn(seed: int, kind: int, step: int | Array, rows: Array, K: int, p: float) -> Array:
     """Return bool (N, K): the units that are drawn, each with probability p."""
-    key = _mix(np.array(seed ^ kind, np.uint64))
+    key = _mix(_mix(np.array(seed, np.uint64)) ^ np.uint64(kind))
     key = _mix(_mix(key ^ np.asarray(step).astype(np.uint64)) ^ rows.astype(np.uint64))
     key = key[:, np.newaxis]
     low, high, mask = key & np.uint64(MASK32), key >> np.uint64(32), np.uint64(MASK32)

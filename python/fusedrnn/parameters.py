@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -97,6 +98,7 @@ class Parameters:
             name: initial(name, shape, bound, rng).astype(self.dtype)
             for name, (shape, _) in shapes.items()
         }
+        self._apart: tuple[int, ...] = ()
         self.grads: dict[str, Array] = {
             name: np.zeros(shape, self.dtype) for name, (shape, _) in shapes.items()
         }
@@ -193,3 +195,10 @@ class Parameters:
             validate.array(label, grad, self.dtype, shape, rule, validate.WRITE)
             if np.may_share_memory(grad, self.params[name]):
                 raise ValueError(f"{label}: expected memory of its own, got the parameter itself")
+        now = tuple([id(grad) for grad in self.grads.values()])
+        if now != self._apart:  # else they were found to be apart before
+            for a, b in itertools.combinations(self._shapes, 2):
+                if np.may_share_memory(self.grads[a], self.grads[b]):
+                    label = f"grads[{a!r}]"
+                    raise ValueError(f"{label}: expected memory of its own, got that of {b}")
+            self._apart = now

@@ -92,6 +92,7 @@ def forward(
     y = np.empty((T, N, widths[0]), dtype) if out is None else out
     if state is None:
         state = tuple([np.zeros((N, width), dtype) for width in widths])
+    lengths, resets = (None if a is None else a.copy() for a in (lengths, resets))
     tape = Tape(engine, cell, x, weights, reverse, lengths, resets, noise)
     for steps in stretches(T, every, reverse):
         if lengths is not None and lengths.max() <= steps.start:

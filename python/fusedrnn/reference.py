@@ -45,6 +45,11 @@ class Tape(NamedTuple):
     """(T, N) bool: the steps that begin from zero."""
     noise: CellNoise
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of what the steps kept, in bytes."""
+        return sum(a.nbytes for _, saved in self.saved for a in saved)
+
     def one_step(self) -> Tape:
         """Return the tape of all steps as the rows of one, (1, R, ...), each from its own state."""
         saved = dict(self.saved)  # each begins with the state before the step

@@ -124,7 +124,8 @@ def _way_back(tape: LayerTape, truncate: int | None) -> Any:
     if truncate is None:
         return recompute.backward if recomputed else engine.backward
     if recomputed:
-        raise ValueError(f"truncate: expected None after forward(checkpoint=...), got {truncate}")
+        how = "forward(checkpoint=...), or a memory_budget below the tape's size"
+        raise ValueError(f"truncate: expected None after {how}, got {truncate}")
     return partial(truncated.backward, engine, truncate=truncate)
 
 
