@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _core, kernels, validate
+from . import _core, check_weights, kernels, validate
 from .kernels import Tape, dropout
 from .noise import CellNoise
 from .ragged import Ragged
@@ -118,7 +118,7 @@ def forward(
     [[3.0, 3.0]]
     """
     if isinstance(weights, _core.Packed):
-        raise TypeError(f"weights: expected Weights, a tuple of {len(Weights._fields)}, got Packed")
+        raise TypeError(f"weights: expected {check_weights.WEIGHTS}, got Packed")
     x, form = _checked(cell, x, state, weights, reverse, out, lengths, resets, noise)
     return kernels.forward(cell, x, state, weights, out=out, **form)
 
@@ -176,7 +176,7 @@ def backward(
     if dx is not None:
         _check_dx(dx, dy, tape.x, tape.y, (T, N))
     if grads is not None:
-        validate.grads(grads, tape.weights, tape.cell)
+        check_weights.grads(grads, tape.weights, tape.cell)
     return kernels.backward(tape, dy, dstate, dx=dx, grads=grads)
 
 
@@ -194,9 +194,9 @@ def _checked(
     """Check everything; return x, tokens as int64, and how to run it."""
     letters = validate.cell(cell).state_letters
     if isinstance(weights, _core.Packed):
-        dtype, I, H, P = validate.packed(weights, cell)
+        dtype, I, H, P = check_weights.packed(weights, cell)
     else:
-        dtype, I, H, P = validate.weights(weights, cell)
+        dtype, I, H, P = check_weights.weights(weights, cell)
     x = validate.inputs(x, dtype, I)
     T, N = x.shape[:2]
     if state is not None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from . import validate
+from . import check_weights, validate
 from .weights import CELLS, Array, Weights
 
 
@@ -63,7 +63,7 @@ def names_of_weights(cell: str, bias: bool, suffix: str = "", projected: bool = 
 
 def shapes_of_weights(cell: str, I: int, H: int, names: Names, P: int | None = None) -> Shapes:
     """Return the shapes of one `Weights` of this cell; h is P wide if P is given."""
-    G, Q, rules = CELLS[cell].gates, CELLS[cell].peepholes, validate.RULES[cell, P is not None]
+    G, Q, rules = CELLS[cell].gates, CELLS[cell].peepholes, check_weights.RULES[cell, P is not None]
     P, rows = H if P is None else P, (G * H,)
     shapes = ((G * H, I), (G * H, P), rows, rows, (Q * H,), (P, H), rows, rows, (H,), (H,))
     named = zip(names, shapes, rules, strict=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every check of an argument, one function per kind; nothing that computes.
+"""Every check of an argument but `Weights`, one function per kind; nothing that computes.
 
 A message is `name: expected rule = numbers, got what came`. TypeError is a wrong kind or dtype,
 ValueError a wrong shape, size, layout or name. Nothing here converts or copies, except token
@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _core
-from .weights import CELLS, NORMS, Array, Cell, State, Weights
+from .weights import CELLS, Array, Cell, State
 
 ARRAYS = ndarray, memmap = np.ndarray, np.memmap
 F32, F64 = FLOATS = np.dtype(np.float32), np.dtype(np.float64)
@@ -32,27 +31,6 @@ WRITE = READ | WRITEABLE
 STATE_NAMES = {"h": ("h_0",), "hc": ("h_0", "c_0")}
 DSTATE_NAMES = {"h": ("dh_n",), "hc": ("dh_n", "dc_n")}
 
-# What messages say of gradients in `Weights`, and of the shapes of `Weights` by cell.
-GRAD_NAMES = tuple(f"grads.{name}" for name in Weights._fields)
-_NORMS = ("(G*H,)", "(G*H,)", "(H,)", "(H,)")
-_SHAPES = {
-    False: ("(G*H, I)", "(G*H, H)", "(G*H,)", "(G*H,)", "(Q*H,)", "None", *_NORMS),
-    True: ("(G*H, I)", "(G*H, P)", "(G*H,)", "(G*H,)", "(Q*H,)", "(P, H)", *_NORMS),
-}
-SIZES = {name: (cell.gates, cell.peepholes) for name, cell in CELLS.items()}
-"""G and Q."""
-RULES = {
-    (name, projected): tuple(
-        rule.replace("G*", f"{cell.gates}*" if cell.gates > 1 else "").replace(
-            "Q", str(cell.peepholes)
-        )
-        for rule in shapes
-    )
-    for name, cell in CELLS.items()
-    for projected, shapes in _SHAPES.items()
-}
-"""By cell, and by whether there is a projection."""
-
 
 def array(
     name: str, a: object, dtype: np.dtype[Any], shape: tuple[int, ...], rule: str, need: int = READ
@@ -60,10 +38,10 @@ def array(
     """Check one array whose shape is known; `rule` says the shape in letters."""
     if type(a) is ndarray and a.dtype == dtype and a.shape == shape and a.flags.num & need == need:
         return
-    checked = _kind(name, a, (dtype,))
+    checked = kind(name, a, (dtype,))
     if checked.shape != shape:
         raise ValueError(f"{name}: expected shape {rule} = {shape}, got {checked.shape}")
-    _layout(name, checked, need)
+    layout(name, checked, need)
 
 
 def rows(
@@ -92,69 +70,12 @@ def cell(name: str) -> Cell:
         raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {name!r}") from None
 
 
-def weights(w: Weights | _core.Packed, cell: str) -> tuple[np.dtype[Any], int, int, int]:
-    """Return the dtype, I, H and P that these weights speak of."""
-    if not isinstance(w, tuple) or len(w) != len(Weights._fields):
-        raise TypeError(
-            f"weights: expected Weights, a tuple of {len(Weights._fields)}, got {_describe(w)}"
-        )
-    weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, weight_hr, *norms = w
-    rule_ih, rule_hh, rule_bias, _, rule_ch, *_ = RULES[cell, weight_hr is not None]
-    G, Q = SIZES[cell]
-    dtype = _kind("weight_hh", weight_hh, FLOATS).dtype
-    H = (weight_hh.shape or (1,))[0] // G or 1  # from the rows; the check sees to the columns
-    P = H if weight_hr is None else _projection(weight_hr, cell, dtype, H)
-    array("weight_hh", weight_hh, dtype, (G * H, P), rule_hh)
-    I = (_kind("weight_ih", weight_ih, FLOATS).shape or (1,))[-1] or 1
-    array("weight_ih", weight_ih, dtype, (G * H, I), rule_ih)
-    if bias_ih is not None:
-        array("bias_ih", bias_ih, dtype, (G * H,), rule_bias)
-    if bias_hh is not None:
-        array("bias_hh", bias_hh, dtype, (G * H,), rule_bias)
-    if Q:
-        array("weight_ch", weight_ch, dtype, (Q * H,), rule_ch)
-    elif weight_ch is not None:
-        raise TypeError(f"weight_ch: expected None for {cell}, got {_describe(weight_ch)}")
-    if CELLS[cell].layer_norm or any(a is not None for a in norms):
-        _check_norms(Weights(*w), cell, dtype, H)
-    return dtype, I, H, P
-
-
-def _projection(weight_hr: Array, cell: str, dtype: np.dtype[Any], H: int) -> int:
-    """Check weight_hr (P, H) and return P."""
-    if not CELLS[cell].projects:
-        raise TypeError(f"weight_hr: expected None for {cell}, got {_describe(weight_hr)}")
-    P = (_kind("weight_hr", weight_hr, (dtype,)).shape or (1,))[0] or 1
-    array("weight_hr", weight_hr, dtype, (P, H), RULES[cell, True][5])
-    if P >= H:
-        raise ValueError(f"weight_hr: expected shape (P, H) with P < H = {H}, got {(P, H)}")
-    return P
-
-
-def _check_norms(w: Weights, cell: str, dtype: np.dtype[Any], H: int) -> None:
-    """Check the weights of layer normalisation, or that there are none."""
-    rules = dict(zip(Weights._fields, RULES[cell, False], strict=True))
-    for name in NORMS:
-        a, rule = getattr(w, name), rules[name]
-        if name not in CELLS[cell].lacks:
-            array(name, a, dtype, (H if rule == "(H,)" else CELLS[cell].gates * H,), rule)
-        elif a is not None:
-            raise TypeError(f"{name}: expected None for {cell}, got {_describe(a)}")
-
-
-def packed(p: _core.Packed, cell: str) -> tuple[np.dtype[Any], int, int, int]:
-    """Return the dtype, I, H and P of packed weights of this cell."""
-    if p.cell != cell:
-        raise ValueError(f"weights: expected those of {cell}, got Packed of {p.cell}")
-    return F64 if p.is_double else F32, p.input_size, p.hidden_size, p.state_widths[0]
-
-
 def floats(name: str, a: object) -> Array:
     """Return an array of a dtype the kernels know, of any shape without a size of 0."""
-    checked = _kind(name, a, FLOATS)
+    checked = kind(name, a, FLOATS)
     if checked.ndim == 0 or checked.size == 0:
         raise ValueError(f"{name}: expected 1 or more sizes >= 1, got shape {checked.shape}")
-    return _layout(name, checked, READ)
+    return layout(name, checked, READ)
 
 
 def inputs(
@@ -170,24 +91,24 @@ def sequence(
     name: str, a: object, dtype: np.dtype[Any], width: int, axes: tuple[str, ...]
 ) -> Array:
     """Check an array whose last size is known; the others are its own, and "..." is any number."""
-    checked = _kind(name, a, (dtype,))
+    checked = kind(name, a, (dtype,))
     shape = checked.shape
     if shape[-1:] != (width,) or (len(shape) != len(axes) and axes[0] != "..."):
         wanted = f"({', '.join(axes)}) with {axes[-1]} = {width}"
         raise ValueError(f"{name}: expected shape {wanted}, got {shape}")
     if checked.size == 0:
         raise ValueError(f"{name}: expected {', '.join(axes)} >= 1, got shape {shape}")
-    return _layout(name, checked, READ)
+    return layout(name, checked, READ)
 
 
 def integers(name: str, a: object, axes: tuple[str, ...]) -> Array:
     """Return indices as int64: itself, or one copy if they are of another integer dtype."""
     if not isinstance(a, np.ndarray) or a.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected an ndarray of integers, got {_describe(a)}")
+        raise TypeError(f"{name}: expected an ndarray of integers, got {describe(a)}")
     if a.ndim != len(axes) or a.size == 0:
         wanted = f"({', '.join(axes)})"
         raise ValueError(f"{name}: expected integers {wanted}, sizes >= 1, got shape {a.shape}")
-    _layout(name, _kind(name, a, (a.dtype,)), READ)
+    layout(name, kind(name, a, (a.dtype,)), READ)
     return a if a.dtype == INT64 else a.astype(INT64)
 
 
@@ -216,30 +137,13 @@ def state(
     if not isinstance(value, tuple) or len(value) != len(names):
         owner = "dstate" if names[0].startswith("d") else "state"
         wanted = f"({', '.join(names)}{',' if len(names) == 1 else ''})"
-        raise TypeError(f"{owner}: expected the tuple {wanted} or None, got {_describe(value)}")
+        raise TypeError(f"{owner}: expected the tuple {wanted} or None, got {describe(value)}")
     for name, a in zip(names, value):  # noqa: B905  # lengths are equal, and strict costs time
         if P is None or shape[-1] == P:
             array(name, a, dtype, shape, rule)
         else:
             array(name, a, dtype, (*shape[:-1], P), rule.replace("H)", "P)"))
             P = None  # only h, the first, is projected
-
-
-def grads(g: Weights, w: Weights, cell: str) -> None:
-    """Check arrays that gradients of the weights `w` are added into: same shapes, writable."""
-    if not isinstance(g, tuple) or len(g) != len(Weights._fields):
-        raise TypeError(
-            f"grads: expected Weights, a tuple of {len(Weights._fields)}, got {_describe(g)}"
-        )
-    rules = RULES[cell, w[5] is not None]
-    for name, rule, a, weight in zip(GRAD_NAMES, rules, g, w, strict=True):
-        if weight is None:
-            if a is not None:
-                raise TypeError(f"{name}: expected None as in weights, got {_describe(a)}")
-            continue
-        array(name, a, weight.dtype, weight.shape, rule, WRITE)
-        if a is weight:
-            raise ValueError(f"{name}: expected memory of its own, got the weight itself")
 
 
 def apart(name: str, written: Array, read: Array) -> None:
@@ -255,7 +159,7 @@ def integer(name: str, value: object, low: int = -(2**63), high: int = 2**63 - 1
     except TypeError:
         number = None
     if number is None or isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected an integer, got {_describe(value)}")
+        raise TypeError(f"{name}: expected an integer, got {describe(value)}")
     if not low <= number <= high:
         raise ValueError(f"{name}: expected {low} <= {name} <= {high}, got {number}")
     return number
@@ -269,7 +173,7 @@ def size(name: str, value: object) -> int:
 def probability(name: str, value: object) -> float:
     """Return a number in [0, 1] as float."""
     if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
-        raise TypeError(f"{name}: expected a number, got {_describe(value)}")
+        raise TypeError(f"{name}: expected a number, got {describe(value)}")
     if not 0 <= value <= 1:
         raise ValueError(f"{name}: expected 0 to 1, got {value}")
     return float(value)
@@ -281,13 +185,13 @@ def flag(name: str, value: object) -> bool:
         return value
     if isinstance(value, np.bool_):
         return bool(value)
-    raise TypeError(f"{name}: expected True or False, got {_describe(value)}")
+    raise TypeError(f"{name}: expected True or False, got {describe(value)}")
 
 
 def choice(name: str, value: object, choices: Sequence[str]) -> str:
     """Return one of these words."""
     if not isinstance(value, str):
-        raise TypeError(f"{name}: expected str, got {_describe(value)}")
+        raise TypeError(f"{name}: expected str, got {describe(value)}")
     if value not in choices:
         raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
     return value
@@ -304,17 +208,17 @@ def float_dtype(value: Any) -> np.dtype[Any]:
     return F32 if dtype == F32 else F64
 
 
-def _kind(name: str, a: object, dtypes: Sequence[np.dtype[Any]]) -> Array:
+def kind(name: str, a: object, dtypes: Sequence[np.dtype[Any]]) -> Array:
     """Check the type and the dtype: a memory map is an array, a masked array is not."""
     if type(a) in ARRAYS and a.dtype in dtypes:  # type: ignore[attr-defined]
         return a  # type: ignore[return-value]
     wanted = " or ".join(map(str, dtypes))
     if type(a) in ARRAYS:
         raise TypeError(f"{name}: expected dtype {wanted}, got {a.dtype}")  # type: ignore[attr-defined]
-    raise TypeError(f"{name}: expected ndarray of dtype {wanted}, got {_describe(a)}")
+    raise TypeError(f"{name}: expected ndarray of dtype {wanted}, got {describe(a)}")
 
 
-def _layout(name: str, a: Array, need: int) -> Array:
+def layout(name: str, a: Array, need: int) -> Array:
     """Check the flags in `need`."""
     lacks = need & ~a.flags.num
     if lacks & C_CONTIGUOUS:
@@ -327,7 +231,7 @@ def _layout(name: str, a: Array, need: int) -> Array:
     return a
 
 
-def _describe(value: object) -> str:
+def describe(value: object) -> str:
     """Say what came: the type, and what can be said of it in a few words."""
     kind = type(value).__name__
     if isinstance(value, np.ndarray):
