@@ -71,24 +71,45 @@ class RowNoise {
 
   // h, or its gradient, where W_hh sees it: one mask for a row's whole sequence
   template <class Real> INLINE Vec<Real> seen(Vec<Real> v, long n, int b) const {
-    return dropped<Real>(v, row_key(noise.seed, NoiseKind::recurrent_dropout, 0, row(n)), b, noise.dropout);
+    Real lanes[kWidth<Real>];
+    store(lanes, v);
+    drop(lanes, n, b);
+    return load(lanes);
   }
   // State i after zoneout: drawn units keep the state before
   template <class Real> INLINE Vec<Real> zoned(int i, Vec<Real> before, Vec<Real> after, long t, long n, int b) const {
-    if (noise.zoneout[i] == 0) return after;
-    if (noise.expected) return fma(splat(Real(noise.zoneout[i])), before - after, after);
-    return kept<Real>(i, t, n, b) ? before : after;
+    Real old[kWidth<Real>], lanes[kWidth<Real>];
+    store(old, before), store(lanes, after);
+    zone(i, old, lanes, t, n, b);
+    return load(lanes);
   }
   // The same for a gradient: what goes on to the cell stays in ds, what passes by it is returned
   template <class Real> INLINE Vec<Real> split(int i, Vec<Real>& ds, long t, long n, int b) const {
-    if (noise.zoneout[i] == 0) return Vec<Real>{};
-    const Vec<Int<Real>> keep = kept<Real>(i, t, n, b);
-    const Vec<Real> passes = noise.expected ? ds * Real(noise.zoneout[i]) : keep ? ds : Vec<Real>{};
-    ds -= passes;
-    return passes;
+    Real passes[kWidth<Real>], lanes[kWidth<Real>];
+    store(lanes, ds);
+    split(i, lanes, passes, t, n, b);
+    ds = load(lanes);
+    return load(passes);
   }
 
  private:
+  // Functions of their own: inlined, they would be in every tile.
+  template <class Real> [[gnu::noinline]] void drop(Real* v, long n, int b) const {
+    store(v, dropped<Real>(load(v), row_key(noise.seed, NoiseKind::recurrent_dropout, 0, row(n)), b, noise.dropout));
+  }
+  template <class Real> [[gnu::noinline]] void zone(int i, const Real* old, Real* v, long t, long n, int b) const {
+    if (noise.zoneout[i] == 0) return;
+    const Vec<Real> before = load(old), after = load(v);
+    if (noise.expected) store(v, fma(splat(Real(noise.zoneout[i])), before - after, after));
+    else store(v, kept<Real>(i, t, n, b) ? before : after);
+  }
+  template <class Real> [[gnu::noinline]] void split(int i, Real* v, Real* passes, long t, long n, int b) const {
+    const Real p = Real(noise.zoneout[i]);
+    Vec<Real> ds = load(v), passing{};
+    if (p > 0) passing = noise.expected ? ds * p : kept<Real>(i, t, n, b) ? ds : Vec<Real>{};
+    store(passes, passing);
+    store(v, ds - passing);
+  }
   long row(long n) const { return noise.rows ? noise.rows[n] : noise.first_row + n; }
   template <class Real> INLINE Vec<Int<Real>> kept(int i, long t, long n, int b) const {
     const NoiseKind kind = i ? NoiseKind::zoneout_c : NoiseKind::zoneout_h;
