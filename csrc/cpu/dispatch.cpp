@@ -9,16 +9,20 @@ namespace fusedrnn {
 
 // Defined by kernels.cpp, once per instruction set.
 namespace baseline { extern const Isa isa; }
-#if defined(__x86_64__)
+#if defined(FUSEDRNN_HAS_avx2)
 namespace avx2 { extern const Isa isa; }
+#endif
+#if defined(FUSEDRNN_HAS_avx512)
 namespace avx512 { extern const Isa isa; }
 #endif
 
 std::vector<const Isa*> available_isas() {
   std::vector<const Isa*> isas{&baseline::isa};
-#if defined(__x86_64__)
+#if defined(FUSEDRNN_HAS_avx2)
   // Intel Haswell (2013), AMD Excavator and Zen (2015, 2017) and later
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isas.push_back(&avx2::isa);
+#endif
+#if defined(FUSEDRNN_HAS_avx512)
   // Intel Skylake-X (2017), AMD Zen 4 (2022) and later servers
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl"))
