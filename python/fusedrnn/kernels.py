@@ -127,15 +127,14 @@ def _run(
         noise = None if noise is None else noise.of_rows(ragged.rows)
     rows = x.shape[1] if ragged is None else len(ragged.rows)
     if isinstance(weights, _core.Packed):
-        dtype = np.float64 if weights.is_double else np.float32
-        widths = weights.state_widths
-        y = np.empty((*x.shape[:2], widths[0]), dtype) if y is None else y
-        state_n = tuple([np.empty((rows, width), dtype) for width in widths])
-        _core.infer(weights, x, state, reverse, y, state_n, first_row, resets)
+        dtype, widths = (np.float64 if weights.is_double else np.float32), weights.state_widths
     else:
         dtype, widths = weights[1].dtype.type, state_widths(cell, weights)
-        y = np.empty((*x.shape[:2], widths[0]), dtype) if y is None else y
-        state_n = tuple([np.empty((rows, width), dtype) for width in widths])
+    y = np.empty((*x.shape[:2], widths[0]), dtype) if y is None else y
+    state_n = tuple([np.empty((rows, width), dtype) for width in widths])
+    if isinstance(weights, _core.Packed):
+        _core.infer(weights, x, state, reverse, y, state_n, first_row, resets)
+    else:
         draws = None if noise is None else noise.core()
         _core.forward(cell, x, weights, state, reverse, y, state_n, core, first_row, resets, draws)
     if ragged is None:
