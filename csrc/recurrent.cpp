@@ -48,6 +48,13 @@ Tape& read_tape(py::handle object) {
   return *tape;
 }
 
+// Filled once: arrays may refer to its memory.
+Tape& empty_tape(py::handle object) {
+  Tape& tape = read_tape(object);
+  if (tape.isa) throw std::invalid_argument("tape: expected a new one, got one that is filled");
+  return tape;
+}
+
 const Tape& filled_tape(py::handle object) {
   const Tape& tape = read_tape(object);
   if (!tape.isa) throw std::invalid_argument("tape: expected one that forward has filled");
@@ -176,30 +183,38 @@ bool is_double(const py::tuple& weights) { return py::isinstance<py::array_t<dou
 void bind_recurrent(py::module_& m) {
   py::class_<Tape>(m, "Tape", "What forward keeps for backward.")
       .def(py::init<>())
-      .def_property_readonly("nbytes", [](py::object tape) { return read_tape(tape).bytes; });
+      .def_property_readonly("nbytes", [](py::object tape) { return read_tape(tape).bytes; })
+      .def(
+          "first_byte",
+          [](py::object tape) {
+            return py::array_t<std::uint8_t>(1, static_cast<std::uint8_t*>(filled_tape(tape).buffer.data()), tape);
+          },
+          "The first byte of its memory, an array that keeps it alive.");
 
   m.def(
       "forward",
       [](const std::string& cell, py::object x, py::object weights, py::object state, bool reverse, py::object y,
-         py::object state_n, py::object tape, py::object first_row, py::object resets, py::object noise) {
+         py::object state_n, py::object tape, py::object first_row, py::object resets, py::object noise, int threads) {
+        const ThreadLimit limit(threads);
         const py::tuple w = items(weights, "weights", kWeights);
         const auto run = is_double(w) ? forward<double> : forward<float>;
-        run(cell, x, w, state, reverse, y, state_n, tape.is_none() ? nullptr : &read_tape(tape), first_row, resets, noise);
+        run(cell, x, w, state, reverse, y, state_n, tape.is_none() ? nullptr : &empty_tape(tape), first_row, resets, noise);
       },
       py::arg("cell"), py::arg("x"), py::arg("weights"), py::arg("state"), py::arg("reverse"), py::arg("y"), py::arg("state_n"),
       py::arg("tape"), py::arg("first_row") = py::none(), py::arg("resets") = py::none(), py::arg("noise") = py::none(),
-      "Fills y and state_n, and the tape unless None.");
+      py::arg("threads") = 0, "Fills y and state_n, and the tape unless None; on so many threads at the most, 0: no limit.");
 
   m.def(
       "backward",
       [](py::object tape_object, py::object x, py::object y, py::object weights, py::object dy, py::object dstate_n,
-         py::object dx, bool dx_add, py::object dweights, bool add, py::object dstate_0) {
+         py::object dx, bool dx_add, py::object dweights, bool add, py::object dstate_0, int threads) {
+        const ThreadLimit limit(threads);
         const Tape& tape = filled_tape(tape_object);
         const auto run = tape.is_double ? backward<double> : backward<float>;
         run(tape, x, y, items(weights, "weights", kWeights), dy, dstate_n, dx, dx_add, dweights, add, dstate_0);
       },
       py::arg("tape"), py::arg("x"), py::arg("y"), py::arg("weights"), py::arg("dy"), py::arg("dstate_n"), py::arg("dx"),
-      py::arg("dx_add"), py::arg("dweights"), py::arg("add"), py::arg("dstate_0"),
+      py::arg("dx_add"), py::arg("dweights"), py::arg("add"), py::arg("dstate_0"), py::arg("threads") = 0,
       "Fills, or adds to, dx, dweights and dstate_0; dx and dweights unless None.");
 
   m.def(

@@ -54,16 +54,20 @@ int default_threads() {
 
 std::atomic<int> chosen{0};
 std::atomic<bool> oversubscribe{false};
+thread_local int limit = 0;  // of ThreadLimit; 0: none
 
 // As many threads as the work is worth, are allowed and find a processor: those that share one only wait for one another.
 // So of two calls at the same time each soon has half of the processors.
 int threads_for(double worth) {
   if (worth < 2) return 1;
   const int free = oversubscribe ? kMaxThreads : std::max(1, processors() - threads_at_work());
-  return int(std::min(worth, double(std::min(num_threads(), free))));
+  return int(std::min({worth, double(num_threads()), double(free), double(limit ? limit : kMaxThreads)}));
 }
 
 }  // namespace
+
+ThreadLimit::ThreadLimit(int most) { limit = std::max(most, 0); }
+ThreadLimit::~ThreadLimit() { limit = 0; }
 
 int num_threads() {
   if (!has_openmp()) return 1;

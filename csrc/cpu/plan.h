@@ -10,6 +10,13 @@ namespace fusedrnn {
 int num_threads();
 void set_num_threads(int n, bool beyond_processors = false);  // throws std::invalid_argument below 1
 
+// While it lives, the plans that this thread makes have no more threads than that; 0 is no limit.
+class ThreadLimit {
+ public:
+  explicit ThreadLimit(int most);
+  ~ThreadLimit();
+};
+
 // width: units in a vector
 Plan plan_scan(const Sizes& size, int gates, int width, bool backward);
 // By rows, whatever the shape: for cells that need all units of a row at once

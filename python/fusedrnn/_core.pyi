@@ -24,6 +24,8 @@ class Tape:
     def __init__(self) -> None: ...
     @property
     def nbytes(self) -> int: ...
+    def first_byte(self) -> Array:
+        """Return the first byte of its memory, an array that keeps it alive."""
 
 def forward(
     cell: str,
@@ -37,6 +39,7 @@ def forward(
     first_row: Array | None = None,
     resets: Array | None = None,
     noise: Noise | None = None,
+    threads: int = 0,
 ) -> None: ...
 def backward(
     tape: Tape,
@@ -50,6 +53,7 @@ def backward(
     dweights: Arrays | None,
     add: bool,
     dstate_0: State,
+    threads: int = 0,
 ) -> None: ...
 def one_step(tape: Tape, y: Array) -> Tape: ...
 def tape_nbytes(

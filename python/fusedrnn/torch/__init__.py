@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+"""Drop-in modules for PyTorch: `torch.nn`'s recurrent modules, on fusedrnn's kernels.
+
+`RNN`, `LSTM`, `GRU` and the three cells are subclasses of those in `torch.nn`, with the same
+parameters, results (to rounding) and errors; `accelerate(model)` turns those of a model into them,
+`restore(model)` turns them back. Tensors are not copied on the way to the kernels and back, but
+where they are not contiguous (batch_first: x once; PyTorch does too). What kernels cannot take
+(other devices and dtypes, autocast, torch.func) runs on `torch.nn`'s own, and a warning says so
+once. Second derivatives are right, and take PyTorch's own operators. Masks of dropout are those
+PyTorch draws. Threads are `torch.get_num_threads()`, and no more than `fusedrnn.num_threads()`.
+
+Importing this sets `torch._dynamo.config.allow_rnn`, without which `torch.compile` breaks its graph
+at every subclass of `torch.nn.RNN`, `LSTM` and `GRU`.
+"""
+
+from .accelerate import Report, accelerate, restore
+from .cells import GRUCell, LSTMCell, RNNCell
+from .modules import GRU, LSTM, RNN
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "Report",
+    "accelerate",
+    "restore",
+]

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""Existing models: their recurrent modules become ours, in place, and what they were again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch.nn.modules.rnn import RNNBase, RNNCellBase
+
+from . import cells, fits, modules
+
+OURS: dict[type, type] = {
+    torch.nn.RNN: modules.RNN,
+    torch.nn.LSTM: modules.LSTM,
+    torch.nn.GRU: modules.GRU,
+    torch.nn.RNNCell: cells.RNNCell,
+    torch.nn.LSTMCell: cells.LSTMCell,
+    torch.nn.GRUCell: cells.GRUCell,
+}
+THEIRS = {ours: theirs for theirs, ours in OURS.items()}
+
+
+@dataclass
+class Report:
+    """What `accelerate` did, by the names of the model's modules; "" is the model itself."""
+
+    replaced: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    """Recurrent modules as they were, and why."""
+
+    def __str__(self) -> str:
+        """Return a line for each module."""
+        lines = [f"{name or 'the model'}: replaced" for name in self.replaced]
+        lines += [f"{name or 'the model'}: left, {why}" for name, why in self.left.items()]
+        return "\n".join(lines) or "no recurrent module"
+
+
+def accelerate(model: torch.nn.Module) -> Report:
+    """Let every recurrent module of a model run on the kernels, in place.
+
+    The modules stay the same objects, with the same parameters, hooks and buffers: an optimiser
+    made before goes on. `RNN`, `LSTM`, `GRU` and their cells on CPU in float32 or float64 are
+    replaced; subclasses, whose own forward might be lost, and all others are left.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        May itself be a recurrent module.
+
+    Returns
+    -------
+    Report
+        `replaced`, and `left` with the reasons; `print` it.
+
+    Raises
+    ------
+    TypeError
+        Not a module.
+
+    Examples
+    --------
+    >>> import torch, fusedrnn.torch
+    >>> model = torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.GRU(4, 8))
+    >>> print(fusedrnn.torch.accelerate(model))
+    1: replaced
+    """
+    report = Report()
+    for name, module in checked(model).named_modules():
+        kind = type(module)
+        if kind in THEIRS or not isinstance(module, (RNNBase, RNNCellBase)):
+            if "Script" in kind.__name__ and getattr(module, "original_name", "") in NAMES:
+                report.left[name] = "it is compiled by torch.jit"
+        elif kind not in OURS:
+            report.left[name] = f"{kind.__name__} is a subclass of {kind.__mro__[1].__name__}"
+        elif reason := fits.why_not(module.parameters()):
+            report.left[name] = f"it runs {reason}"
+        else:
+            module.__class__ = OURS[kind]
+            report.replaced.append(name)
+    return report
+
+
+def restore(model: torch.nn.Module) -> list[str]:
+    """Undo `accelerate`: let the modules run on PyTorch's own kernels again.
+
+    Returns
+    -------
+    list of str
+        The names of the modules that were ours.
+
+    Raises
+    ------
+    TypeError
+        Not a module.
+
+    Examples
+    --------
+    >>> import torch, fusedrnn.torch
+    >>> model = fusedrnn.torch.GRU(4, 8)
+    >>> fusedrnn.torch.restore(model), type(model) is torch.nn.GRU
+    ([''], True)
+    """
+    names = []
+    for name, module in checked(model).named_modules():
+        if type(module) in THEIRS:
+            module.__class__ = THEIRS[type(module)]
+            names.append(name)
+    return names
+
+
+NAMES = {kind.__name__ for kind in OURS}
+
+
+def checked(model: object) -> torch.nn.Module:
+    """Return the model, if it is one."""
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    return model

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""`RNN`, `LSTM` and `GRU` of `torch.nn`, running on the kernels.
+
+They are those modules in all but `forward`: it takes the kernels for what these can run, and
+`torch.nn`'s own forward for the rest, which also has the words for what does not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import dropout
+from torch.nn.utils.rnn import PackedSequence
+
+from . import fits
+from .autograd import run
+from .bridge import Layer
+
+MODES = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu", "LSTM": "lstm", "GRU": "gru"}
+
+
+class Fused(torch.nn.RNNBase):
+    """What the three share."""
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """Run as `torch.nn`'s module: the same arguments, shapes, errors and results."""
+        packed = isinstance(input, PackedSequence)
+        x, weights = input.data if packed else input, weights_of(self)
+        state = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
+        reason = fits.mode()
+        if reason is None:
+            if not self._fits(x, input.batch_sizes if packed else None, state, weights):
+                return super().forward(input, hx)
+            reason = fits.why_not((x, *state, *weights))
+        if reason:
+            with fits.handed_over(reason):
+                return super().forward(input, hx)
+        y, state_n = (self._packed if packed else self._padded)(input, state, weights)
+        return y, tuple(state_n) if self.mode == "LSTM" else state_n[0]
+
+    def _padded(
+        self, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        if x.dim() == 2:
+            x, state = x.unsqueeze(1), [part.unsqueeze(1) for part in state]
+            y, state_n = self._stack(x, None, state, weights)
+            return y.squeeze(1), [part.squeeze(1) for part in state_n]
+        if self.batch_first:
+            y, state_n = self._stack(x.transpose(0, 1), None, state, weights)
+            return y.transpose(0, 1), state_n
+        return self._stack(x, None, state, weights)
+
+    def _packed(
+        self, input: PackedSequence, state: Sequence[Tensor], weights: Sequence[Tensor]
+    ) -> tuple[PackedSequence, list[Tensor]]:
+        x, batch_sizes, order, back = input
+        if not state:
+            shapes = self._layer.state_shapes(weights, int(batch_sizes[0]))
+            state = [x.new_zeros(self.num_layers * D, N, width) for D, N, width in shapes]
+        elif order is not None:
+            state = [part.index_select(1, order) for part in state]
+        y, state_n = self._stack(x.unsqueeze(0), batch_sizes, state, weights)
+        if back is not None:
+            state_n = [part.index_select(1, back) for part in state_n]
+        return PackedSequence(y.squeeze(0), batch_sizes, order, back), state_n
+
+    def _stack(
+        self,
+        x: Tensor,
+        batch_sizes: Tensor | None,
+        state: Sequence[Tensor],
+        weights: Sequence[Tensor],
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Run the layers, with dropout between them."""
+        layer, L = self._layer, self.num_layers
+        D, count = layer.directions, len(weights) // L
+        last: list[Sequence[Tensor]] = []
+        for l in range(L):
+            if l and self.dropout and self.training:
+                x = dropout(x, self.dropout)
+            before = [part[l * D : (l + 1) * D] for part in state]
+            own = weights[l * count : (l + 1) * count]
+            x, *state_n = run(layer, x, batch_sizes, before, own)
+            last.append(state_n)
+        return x, [parts[0] if L == 1 else torch.cat(parts) for parts in zip(*last, strict=True)]
+
+    @property
+    def _layer(self) -> Layer:
+        directions, projected = 1 + self.bidirectional, self.proj_size > 0
+        return Layer(MODES[self.mode], directions, self.bias, projected)
+
+    def _fits(
+        self, x: Any, batch_sizes: Tensor | None, state: tuple[Any, ...], weights: Sequence[Any]
+    ) -> bool:
+        """Whether kinds, shapes and dtypes are as they shall be, and nothing is empty."""
+        if not all(isinstance(tensor, Tensor) for tensor in (x, *state, *weights)):
+            return False
+        if x.shape[-1:] != (self.input_size,) or x.numel() == 0:
+            return False
+        if any(tensor.dtype != x.dtype for tensor in (*state, *weights)):
+            return False
+        if batch_sizes is not None:
+            batch = (int(batch_sizes[0]),) if state else ()
+        elif x.dim() == 3:
+            batch = (x.shape[0 if self.batch_first else 1],)
+        elif x.dim() == 2:
+            batch = ()
+        else:
+            return False
+        if not state:
+            return True
+        rows, widths = self.num_layers * (1 + self.bidirectional), [self.hidden_size]
+        if self.mode == "LSTM":
+            widths.insert(0, self.proj_size or self.hidden_size)
+        shapes = [(rows, *batch, width) for width in widths]
+        return [part.shape for part in state] == shapes
+
+
+class RNN(Fused, torch.nn.RNN):
+    """`torch.nn.RNN`, running on the kernels."""
+
+
+class LSTM(Fused, torch.nn.LSTM):
+    """`torch.nn.LSTM`, running on the kernels."""
+
+
+class GRU(Fused, torch.nn.GRU):
+    """`torch.nn.GRU`, running on the kernels."""
+
+
+def weights_of(module: torch.nn.RNNBase) -> list[Tensor]:
+    """Return the weights as the module has them now, in the order of `torch.nn`."""
+    names, parameters = module._flat_weights_names, module._parameters
+    try:
+        return [parameters[name] for name in names]
+    except KeyError:  # some are computed, by a parametrization or a hook
+        return [getattr(module, name, None) for name in names]

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""`accelerate` and `restore`, and models in the settings in which PyTorch users run them."""
+
+import copy
+import multiprocessing
+import socket
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import fusedrnn  # noqa: E402
+import fusedrnn.torch  # noqa: E402
+from fusedrnn import _core  # noqa: E402
+from torch_cases import (  # noqa: E402
+    H,
+    I,
+    Rows,
+    agree,
+    distributed_problem,
+    gradients_of_rank,
+)
+
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(11, I)
+        self.rnn = torch.nn.LSTM(I, H, num_layers=2, dropout=0.1)
+        self.cell = torch.nn.GRUCell(H, H)
+        self.head = torch.nn.Linear(H, 11)
+
+    def forward(self, tokens):
+        y, _ = self.rnn(self.embed(tokens))
+        return self.head(self.cell(y[-1], y[0]))
+
+
+def train(model, optimizer, steps=5):
+    torch.manual_seed(1)
+    losses = []
+    for _ in range(steps):
+        tokens = torch.randint(11, (6, 4))
+        loss = torch.nn.functional.cross_entropy(model(tokens), tokens[0])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    return losses
+
+
+def test_an_optimizer_made_before_goes_on_and_the_loss_curve_is_the_same():
+    torch.manual_seed(0)
+    theirs = Model()
+    ours = copy.deepcopy(theirs)
+    optimizers = [torch.optim.Adam(model.parameters(), lr=0.01) for model in (ours, theirs)]
+    before = list(ours.parameters())
+    assert fusedrnn.torch.accelerate(ours).replaced == ["rnn", "cell"]
+    assert all(a is b for a, b in zip(before, ours.parameters(), strict=True))
+    agree(train(ours, optimizers[0]), train(theirs, optimizers[1]), 1e-5)
+    assert fusedrnn.torch.restore(ours) == ["rnn", "cell"]
+    assert type(ours.rnn) is torch.nn.LSTM
+    agree(train(ours, optimizers[0]), train(theirs, optimizers[1]), 1e-5)
+
+
+def test_what_is_left_and_why():
+    class Own(torch.nn.GRU):
+        pass
+
+    model = torch.nn.ModuleDict(
+        {"own": Own(2, 3), "short": torch.nn.GRU(2, 3).half(), "mine": fusedrnn.torch.RNN(2, 3)}
+    )
+    report = fusedrnn.torch.accelerate(model)
+    assert report.replaced == []
+    assert report.left == {
+        "own": "Own is a subclass of GRU",
+        "short": "it runs with torch.float16",
+    }
+    assert str(report).splitlines()[0] == "own: left, Own is a subclass of GRU"
+    with pytest.raises(TypeError, match=r"model: expected a torch\.nn\.Module, got int"):
+        fusedrnn.torch.accelerate(3)
+
+
+def test_threads_are_those_of_torch(threads, monkeypatch):
+    threads(4)
+    seen, run = [], _core.forward
+
+    def forward(*arguments, **options):
+        seen.append(options["threads"])
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(_core, "forward", forward)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        fusedrnn.torch.LSTM(I, H)(torch.zeros(2, 2, I))
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1]
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_data_loader_workers(start):
+    data = Rows()
+    wanted = [data[i] for i in range(4)]
+    loader = torch.utils.data.DataLoader(
+        data, batch_size=None, num_workers=2, multiprocessing_context=start, timeout=60
+    )
+    agree(list(loader), wanted, 0)
+
+
+def test_two_processes_have_the_gradients_of_one_with_the_whole_batch():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    processes = [
+        context.Process(target=gradients_of_rank, args=(rank, port, queue)) for rank in (0, 1)
+    ]
+    for process in processes:
+        process.start()
+    got = dict(queue.get(timeout=120) for _ in processes)
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    model, x = distributed_problem()
+    model(x)[0].square().mean().backward()
+    for grads in got.values():
+        agree(list(map(torch.from_numpy, grads)), [p.grad for p in model.parameters()], 1e-10)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""The operators that `torch.compile` and `torch.export` see."""
+
+import gc
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import fusedrnn.torch  # noqa: E402
+from fusedrnn.torch import ops  # noqa: E402
+from torch_cases import KINDS, H, I, N, agree, call, loss_of, pair, state  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+def compiled(module, **options):
+    torch.compiler.reset()
+    return torch.compile(module, fullgraph=True, backend="aot_eager", **options)
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_whole_with_any_number_of_steps_and_rows(kind, given):
+    ours, theirs = pair(kind, num_layers=2, bidirectional=True, batch_first=True)
+    graph = compiled(ours, dynamic=True)
+    for rows, steps in ((N, 7), (3, 9), (6, 5)):
+        x = torch.randn(rows, steps, I, dtype=torch.float64, requires_grad=True)
+        parts = [
+            torch.randn(4, rows, part.shape[-1], dtype=torch.float64, requires_grad=True)
+            for part in (state(ours, "batch") if given else [])
+        ]
+        results = []
+        for module in (graph, theirs):
+            outputs = call(module, "batch", [x], parts)
+            wanted = [x, *parts, *module.parameters()]
+            results.append([*outputs, *torch.autograd.grad(loss_of(outputs), wanted)])
+            with torch.no_grad():
+                results[-1] += call(module, "batch", [x], parts)
+        agree(*results)
+
+
+def test_compiled_cell():
+    ours = fusedrnn.torch.LSTMCell(I, H)
+    x = torch.randn(N, I)
+    agree(compiled(ours)(x), ours(x), 0)
+
+
+def test_exported():
+    ours, _ = pair("GRU", num_layers=2)
+    x = torch.randn(7, N, I, dtype=torch.float64)
+    sizes = {0: torch.export.Dim("T"), 1: torch.export.Dim("N")}
+    program = torch.export.export(ours, (x,), dynamic_shapes=(sizes,))
+    for shape in ((7, N), (3, 2)):
+        x = torch.randn(*shape, I, dtype=torch.float64)
+        agree(program.module()(x), ours(x), 0)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_opcheck(keep):
+    x = torch.randn(3, 2, I, requires_grad=keep)
+    module = fusedrnn.torch.LSTM(I, H).requires_grad_(keep)
+    state = [torch.randn(1, 2, H) for _ in range(2)]
+    weights = list(module.parameters())
+    how = ("lstm", 1, True, False)
+    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(ops.run_layer, (*how, x, None, state, weights, keep), test_utils=tests)
+
+
+def test_a_tape_lives_as_long_as_its_handle():
+    gc.collect()
+    before, module = len(ops.tapes), fusedrnn.torch.GRU(I, H)
+    weights = [weight.detach() for weight in module.parameters()]
+    x = torch.randn(3, 2, I)
+    y, _, handles = ops.run_layer("gru", 1, True, False, x, None, [], weights, True)
+    assert len(ops.tapes) == before + 1
+    back = (
+        "gru",
+        1,
+        True,
+        False,
+        handles,
+        x,
+        y,
+        weights,
+        torch.ones_like(y),
+        [None],
+        2,
+        True,
+        True,
+    )
+    assert len(ops.run_layer_backward(*back)[2]) == 4
+    copies = [handle.clone() for handle in handles]
+    with pytest.raises(RuntimeError, match="got copies"):
+        ops.run_layer_backward(*back[:4], copies, *back[5:])
+    del handles, back
+    gc.collect()
+    assert len(ops.tapes) == before
