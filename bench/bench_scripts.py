@@ -12,6 +12,7 @@ import memory
 import pytest
 import ragged
 import threads
+import torch_loop
 from contestants import TASKS, installed
 from machine import width
 from turns import LIMITS, Turns
@@ -89,3 +90,9 @@ def test_threads():
     assert "a barrier of" in threads.describe(figures)
     one, more = (threads.model(figures, P, *problem) for P in (1, 2))
     assert 0 < one == more  # one vector of units
+
+
+def test_torch_loop():
+    pytest.importorskip("torch")
+    theirs, ours, layers = torch_loop.measure("GRU", (3, 2, 5), rounds=1, seconds=0)
+    assert min(theirs, ours, layers) > 0

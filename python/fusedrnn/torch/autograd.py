@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import _VF, Tensor
 
-from .. import _core
 from . import bridge, ops
-from .bridge import Layer
+from .bridge import Kept, Layer
 from .fits import without_onednn
 
 
@@ -43,7 +42,7 @@ class Call(NamedTuple):
     N: int
     parts: int
     """Of the state that was given: 0 if none was."""
-    tapes: list[_core.Tape]
+    kept: Kept
 
 
 class LayerFunction(torch.autograd.Function):
@@ -59,10 +58,10 @@ class LayerFunction(torch.autograd.Function):
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         """Run the kernels; tensors are so many parts of the state, and the weights."""
-        y, state_n, tapes = bridge.forward(
+        y, state_n, kept = bridge.forward(
             layer, x, batch_sizes, tensors[:parts], tensors[parts:], keep=True
         )
-        ctx.call = Call(layer, batch_sizes, state_n[0].shape[1], parts, tapes)
+        ctx.call = Call(layer, batch_sizes, state_n[0].shape[1], parts, kept)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, y, *tensors)  # and so a change in between is found
         return y, *state_n
@@ -74,7 +73,8 @@ class LayerFunction(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True
             grads = LayerBackward.apply(ctx.call, wanted, len(douts), *douts, *ctx.saved_tensors)
         else:
-            grads = gradients(ctx.call, wanted, douts, ctx.saved_tensors)
+            ctx.saved_tensors  # noqa: B018  # finds changes since forward
+            grads = gradients(ctx.call, wanted, douts)
         return None, None, None, *grads
 
 
@@ -89,8 +89,7 @@ class LayerBackward(torch.autograd.Function):
         ctx.call, ctx.wanted, ctx.count = call, wanted, count
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors)
-        kept: Any = tensors[count:]
-        return tuple(gradients(call, wanted, tensors[:count], kept))
+        return tuple(gradients(call, wanted, tensors[:count]))
 
     @staticmethod
     def backward(ctx: Any, *ddins: Tensor | None) -> Any:
@@ -118,15 +117,13 @@ class LayerBackward(torch.autograd.Function):
 
 
 def gradients(
-    call: Call, wanted: Sequence[bool], douts: Sequence[Tensor | None], kept: Sequence[Tensor]
+    call: Call, wanted: Sequence[bool], douts: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
     """Return the gradients of x, of the parts of the state and of the weights, where wanted."""
-    (x, y, *tensors), parts = kept, call.parts
-    weights = tensors[parts:]
+    parts, weights = call.parts, wanted[1 + call.parts :]
     dx, dstate, dweights = bridge.backward(
-        call.layer, call.tapes, x, y, weights, douts[0], douts[1:], call.N,
-        wanted[0], any(wanted[1 + parts :]),
-    )  # fmt: skip
+        call.layer, call.kept, douts[0], douts[1:], call.N, wanted[0], any(weights)
+    )
     grads = [*(dx or [None]), *dstate[:parts], *(dweights or [None] * len(weights))]
     return [grad if want else None for grad, want in zip(grads, wanted, strict=True)]
 

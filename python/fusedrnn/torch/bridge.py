@@ -8,14 +8,14 @@ but for a projected LSTM. A packed batch comes as (1, R, ...): the R rows of all
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .. import _core
-from ..weights import CELLS, Array, State, Weights
+from ..weights import CELLS, Array, Weights
 
 
 class Layer(NamedTuple):
@@ -26,11 +26,20 @@ class Layer(NamedTuple):
     bias: bool
     projected: bool
 
-    def state_shapes(self, weights: Sequence[Tensor], N: int) -> list[tuple[int, int, int]]:
+    def state_shapes(self, weights: Sequence[Any], N: int) -> list[tuple[int, int, int]]:
         """Return the shape of each part of the state: (D, N, P) of h, (D, N, H) of c."""
         weight_hh, cell = weights[1], CELLS[self.cell]
         widths = weight_hh.shape[1], weight_hh.shape[0] // cell.gates
         return [(self.directions, N, width) for width in widths[: cell.states]]
+
+
+class Kept(NamedTuple):
+    """What backward needs: the memory of forward's tensors, and the tape of each direction."""
+
+    x: Array
+    y: Array
+    weights: list[Weights]
+    tapes: Sequence[_core.Tape]
 
 
 def forward(
@@ -40,7 +49,7 @@ def forward(
     state: Sequence[Tensor],
     weights: Sequence[Tensor],
     keep: bool,
-) -> tuple[Tensor, list[Tensor], list[_core.Tape]]:
+) -> tuple[Tensor, list[Tensor], Kept]:
     """Run a layer over a sequence.
 
     Parameters
@@ -51,15 +60,19 @@ def forward(
     state : h (D, N, P), with c (D, N, H) for LSTM; or empty for zeros
     weights : those of each direction, in the order of `torch.nn`
     keep : bool
-        What backward needs.
+        Whether to record tapes.
 
     Returns
     -------
     y : Tensor (T, N, D*P)
     state_n : as state
-    tapes : one for each direction if keep, else none
+    kept : Kept
     """
-    x_array, each, before = array(x), grouped(layer, weights), [array(part) for part in state]
+    x_array, each, before = (
+        array(x),
+        grouped(layer, weights),
+        [array(part) for part in state] or None,
+    )
     shapes = layer.state_shapes(weights, (state[0] if state else x).shape[1])
     first_row, D, P = None, layer.directions, shapes[0][2]
     if batch_sizes is not None:
@@ -69,19 +82,17 @@ def forward(
     tapes = [_core.Tape() for _ in range(D)] if keep else []
     for d in range(D):
         _core.forward(
-            layer.cell, x_array, each[d], of(before, d) or None, d == 1,
+            layer.cell, x_array, each[d], of(before, d), d == 1,
             y[:, :, d * P : (d + 1) * P], of(state_n, d), tapes[d] if keep else None,
             first_row, threads=torch.get_num_threads(),
         )  # fmt: skip
-    return torch.from_numpy(y), [torch.from_numpy(part) for part in state_n], tapes
+    kept = Kept(x_array, y, each, tapes)
+    return torch.from_numpy(y), [torch.from_numpy(part) for part in state_n], kept
 
 
 def backward(
     layer: Layer,
-    tapes: Sequence[_core.Tape],
-    x: Tensor,
-    y: Tensor,
-    weights: Sequence[Tensor],
+    kept: Kept,
     dy: Tensor | None,
     dstate: Sequence[Tensor | None],
     N: int,
@@ -101,21 +112,22 @@ def backward(
     dstate_0 : as state
     dweights : as weights, or none if not wanted
     """
-    x_array, y_array, each = array(x), array(y), grouped(layer, weights)
-    D, shapes, dtype = layer.directions, layer.state_shapes(weights, N), y_array.dtype
-    P, dy_array, after = shapes[0][2], None if dy is None else array(dy), list[Array]()
+    x, y, each, tapes = kept
+    D, shapes = layer.directions, layer.state_shapes(each[0], N)
+    P, dy_array, after = shapes[0][2], None if dy is None else array(dy), None
     if any(part is not None for part in dstate):
-        for part, shape in zip(dstate, shapes, strict=True):
-            after.append(np.zeros(shape, dtype) if part is None else array(part))
-    dx = np.empty_like(x_array) if wants_dx else None
-    dstate_0 = [np.empty(shape, dtype) for shape in shapes]
+        after = [
+            np.zeros(shape, y.dtype) if part is None else array(part)
+            for part, shape in zip(dstate, shapes, strict=True)
+        ]
+    dx = np.empty_like(x) if wants_dx else None
+    dstate_0 = [np.empty(shape, y.dtype) for shape in shapes]
     dweights = [one.empty_like() for one in each] if wants_dweights else []
     for d in range(D):
         half = slice(d * P, (d + 1) * P)
         _core.backward(
-            tapes[d], x_array, y_array[:, :, half], each[d],
-            None if dy_array is None else dy_array[:, :, half], of(after, d) or None, dx, d > 0,
-            dweights[d] if dweights else None, False, of(dstate_0, d),
+            tapes[d], x, y[:, :, half], each[d], None if dy_array is None else dy_array[:, :, half],
+            of(after, d), dx, d > 0, dweights[d] if dweights else None, False, of(dstate_0, d),
             threads=torch.get_num_threads(),
         )  # fmt: skip
     flat = [torch.from_numpy(a) for one in dweights for a in one if a is not None]
@@ -139,6 +151,6 @@ def grouped(layer: Layer, weights: Sequence[Tensor]) -> list[Weights]:
     return each
 
 
-def of(state: Sequence[Array], d: int) -> State:
-    """Return the parts (N, width) of direction d."""
-    return tuple([part[d] for part in state])
+def of(state: Sequence[Array] | None, d: int) -> Any:
+    """Return the parts (N, width) of direction d, None for none."""
+    return None if state is None else tuple([part[d] for part in state])

@@ -26,18 +26,14 @@ class FusedCell(torch.nn.RNNCellBase):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run as `torch.nn`'s module: the same arguments, shapes, errors and results."""
-        cell, names = self.cell, NAMES if self.bias else NAMES[:2]
+        names = NAMES if self.bias else NAMES[:2]
         weights = [getattr(self, name, None) for name in names]
-        state = () if hx is None else hx if self.states == 2 else (hx,)
-        reason = fits.mode()
-        if cell is None:
-            return super().forward(input, hx)
-        if reason is None:
-            if not self._fits(input, state, weights):
-                return super().forward(input, hx)
-            reason = fits.why_not((input, *state, *weights))
-        if reason:
-            with fits.handed_over(reason):
+        pairs = self.states == 2 and isinstance(hx, (tuple, list))
+        state = () if hx is None else tuple(hx) if pairs else (hx,)
+        reason = fits.mode() or fits.why_not((input, *state, *weights))
+        cell = self.cell
+        if cell is None or reason is not None or not self._fits(input, state):
+            with fits.handed_over(reason or ""):
                 return super().forward(input, hx)
         batched = input.dim() == 2
         shape = (1, *input.shape) if batched else (1, 1, *input.shape)
@@ -47,18 +43,12 @@ class FusedCell(torch.nn.RNNCellBase):
         after = [part.reshape(*input.shape[:-1], self.hidden_size) for part in after]
         return tuple(after) if self.states == 2 else after[0]
 
-    def _fits(self, x: Any, state: Any, weights: Sequence[Any]) -> bool:
-        """Whether kinds, shapes and dtypes are as they shall be, and nothing is empty."""
-        if not isinstance(state, (tuple, list)) or len(state) not in (0, self.states):
-            return False
-        if not all(isinstance(tensor, Tensor) for tensor in (x, *state, *weights)):
-            return False
-        if x.dim() not in (1, 2) or x.shape[-1] != self.input_size or x.numel() == 0:
+    def _fits(self, x: Tensor, state: Sequence[Tensor]) -> bool:
+        """Whether shapes are as they shall be, and no size is 0."""
+        if len(x.shape) not in (1, 2) or x.shape[-1] != self.input_size or 0 in x.shape:
             return False
         shape = (*x.shape[:-1], self.hidden_size)
-        return all(part.shape == shape for part in state) and all(
-            tensor.dtype == x.dtype for tensor in (*state, *weights)
-        )
+        return not state or [part.shape for part in state] == [shape] * self.states
 
 
 class RNNCell(FusedCell, torch.nn.RNNCell):

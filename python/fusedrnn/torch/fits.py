@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,22 +34,28 @@ def mode() -> str | None:
     return None
 
 
-def why_not(tensors: Iterable[Tensor]) -> str | None:
-    """Return what keeps tensors from the kernels, None if nothing does."""
+def why_not(tensors: Iterable[Any]) -> str | None:
+    """Return what keeps tensors from the kernels, None if nothing does.
+
+    It is "" for what no module takes: `torch.nn` has the words.
+    """
+    dtype, compiling = None, torch.compiler.is_compiling()
     for tensor in tensors:
+        if type(tensor) not in PLAIN and not (compiling and isinstance(tensor, Tensor)):
+            return f"with {type(tensor).__name__}" if isinstance(tensor, Tensor) else ""
+        if tensor.dtype != dtype:
+            if dtype is not None:
+                return ""
+            dtype = tensor.dtype
         if not tensor.is_cpu:
             return f"on {tensor.device.type}"
-        if tensor.dtype not in DTYPES:
-            return f"with {tensor.dtype}"
-        if type(tensor) not in PLAIN and not torch.compiler.is_compiling():
-            return f"with tensors of type {type(tensor).__name__}"
-    return None
+    return None if dtype in DTYPES else f"with {dtype}"
 
 
 @contextlib.contextmanager
 def handed_over(reason: str) -> Iterator[None]:
     """Say, once for each reason in a process, that `torch.nn` runs in our place; let it run."""
-    if reason not in said:
+    if reason and reason not in said:
         said.add(reason)
         message = f"fusedrnn.torch: torch.nn's own kernels run the recurrent layers {reason}"
         warnings.warn(message, stacklevel=6)

@@ -29,14 +29,12 @@ class Fused(torch.nn.RNNBase):
         """Run as `torch.nn`'s module: the same arguments, shapes, errors and results."""
         packed = isinstance(input, PackedSequence)
         x, weights = input.data if packed else input, weights_of(self)
-        state = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
-        reason = fits.mode()
-        if reason is None:
-            if not self._fits(x, input.batch_sizes if packed else None, state, weights):
-                return super().forward(input, hx)
-            reason = fits.why_not((x, *state, *weights))
-        if reason:
-            with fits.handed_over(reason):
+        pairs = self.mode == "LSTM" and isinstance(hx, (tuple, list))
+        state = () if hx is None else tuple(hx) if pairs else (hx,)
+        reason = fits.mode() or fits.why_not((x, *state, *weights))
+        batch_sizes = input.batch_sizes if packed else None
+        if reason is not None or not self._fits(x, batch_sizes, state):
+            with fits.handed_over(reason or ""):
                 return super().forward(input, hx)
         y, state_n = (self._packed if packed else self._padded)(input, state, weights)
         return y, tuple(state_n) if self.mode == "LSTM" else state_n[0]
@@ -76,6 +74,9 @@ class Fused(torch.nn.RNNBase):
     ) -> tuple[Tensor, list[Tensor]]:
         """Run the layers, with dropout between them."""
         layer, L = self._layer, self.num_layers
+        if L == 1:
+            x, *state_n = run(layer, x, batch_sizes, state, weights)
+            return x, state_n
         D, count = layer.directions, len(weights) // L
         last: list[Sequence[Tensor]] = []
         for l in range(L):
@@ -85,38 +86,30 @@ class Fused(torch.nn.RNNBase):
             own = weights[l * count : (l + 1) * count]
             x, *state_n = run(layer, x, batch_sizes, before, own)
             last.append(state_n)
-        return x, [parts[0] if L == 1 else torch.cat(parts) for parts in zip(*last, strict=True)]
+        return x, [torch.cat(parts) for parts in zip(*last, strict=True)]
 
     @property
     def _layer(self) -> Layer:
         directions, projected = 1 + self.bidirectional, self.proj_size > 0
         return Layer(MODES[self.mode], directions, self.bias, projected)
 
-    def _fits(
-        self, x: Any, batch_sizes: Tensor | None, state: tuple[Any, ...], weights: Sequence[Any]
-    ) -> bool:
-        """Whether kinds, shapes and dtypes are as they shall be, and nothing is empty."""
-        if not all(isinstance(tensor, Tensor) for tensor in (x, *state, *weights)):
-            return False
-        if x.shape[-1:] != (self.input_size,) or x.numel() == 0:
-            return False
-        if any(tensor.dtype != x.dtype for tensor in (*state, *weights)):
+    def _fits(self, x: Tensor, batch_sizes: Tensor | None, state: tuple[Tensor, ...]) -> bool:
+        """Whether shapes are as they shall be, and no size is 0."""
+        shape = x.shape
+        if len(shape) not in (2, 3) or shape[-1] != self.input_size or 0 in shape:
             return False
         if batch_sizes is not None:
+            if len(shape) != 2:
+                return False
             batch = (int(batch_sizes[0]),) if state else ()
-        elif x.dim() == 3:
-            batch = (x.shape[0 if self.batch_first else 1],)
-        elif x.dim() == 2:
-            batch = ()
         else:
-            return False
+            batch = (shape[0 if self.batch_first else 1],) if len(shape) == 3 else ()
         if not state:
             return True
         rows, widths = self.num_layers * (1 + self.bidirectional), [self.hidden_size]
         if self.mode == "LSTM":
             widths.insert(0, self.proj_size or self.hidden_size)
-        shapes = [(rows, *batch, width) for width in widths]
-        return [part.shape for part in state] == shapes
+        return [part.shape for part in state] == [(rows, *batch, width) for width in widths]
 
 
 class RNN(Fused, torch.nn.RNN):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import _core
 from . import bridge
-from .bridge import Layer
+from .bridge import Kept, Layer
 
 torch._dynamo.config.allow_rnn = True  # else Dynamo refuses whatever is an nn.RNN, LSTM or GRU
 
@@ -40,8 +40,9 @@ def run_layer(
     """Return y, state_n and, if they are to be kept, the tapes."""
     layer = Layer(cell, directions, bias, projected)
     y, state_n, kept = bridge.forward(layer, x, batch_sizes, state, weights, keep)
-    handles = [torch.from_numpy(tape.first_byte()) for tape in kept]
-    tapes.update((handle.data_ptr(), tape) for handle, tape in zip(handles, kept, strict=True))
+    handles = [torch.from_numpy(tape.first_byte()) for tape in kept.tapes]
+    for handle, tape in zip(handles, kept.tapes, strict=True):
+        tapes[handle.data_ptr()] = tape
     return y, state_n, handles
 
 
@@ -83,11 +84,12 @@ def run_layer_backward(
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """Return dx, dstate_0 and dweights as `bridge.backward`."""
     try:
-        kept = [tapes[handle.data_ptr()] for handle in handles]
+        filled = [tapes[handle.data_ptr()] for handle in handles]
     except KeyError:
         raise RuntimeError("tapes: expected those of the forward call, got copies") from None
     layer = Layer(cell, directions, bias, projected)
-    return bridge.backward(layer, kept, x, y, weights, dy, dstate, N, wants_dx, wants_dweights)
+    kept = Kept(bridge.array(x), bridge.array(y), bridge.grouped(layer, weights), filled)
+    return bridge.backward(layer, kept, dy, dstate, N, wants_dx, wants_dweights)
 
 
 @run_layer_backward.register_fake
