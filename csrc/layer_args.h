@@ -171,11 +171,6 @@ template <class Args, class Real> Plan plan_of(const Args& a, const CellKernels<
   return plan_scan(a.size, cell.gates, width, backward);
 }
 
-template <class Real> void check_noise(const Noise& noise, const CellKernels<Real>& cell) {
-  if (cell.layer_norm && (noise.dropout > 0 || noise.zoneout[0] > 0 || noise.zoneout[1] > 0))
-    throw std::invalid_argument("noise: expected none for a cell with layer norm");
-}
-
 // Chooses the plan and runs; for after the GIL is let go.
 template <class Real> void run_forward(ForwardArgs<Real>& a, const Isa& isa, const CellKernels<Real>& cell) {
   a.plan = plan_of(a, cell, isa.kernels<Real>().width, false);

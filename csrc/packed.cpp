@@ -35,9 +35,6 @@ Packed pack(const std::string& name, const py::tuple& weights, long rows, double
   PackArgs<Real> a{z, rows, read_weights<const Real>(weights, z, cell, ""), nullptr};
   const std::size_t size = bytes<Real>(cell.panels_size(a));
   Packed packed{Buffer(size, false), size, &isa, index, sizeof(Real) == sizeof(double), z, rows, {zoneout_h, zoneout_c}};
-  Noise noise{};
-  noise.zoneout[0] = zoneout_h, noise.zoneout[1] = zoneout_c;
-  check_noise(noise, cell);
   a.panels = static_cast<Real*>(packed.panels.data());
   cell.pack(a);
   return packed;

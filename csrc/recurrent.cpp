@@ -73,7 +73,6 @@ void forward(const std::string& name, py::handle x, const py::tuple& weights, py
   a.reverse = reverse;
   OwnForm form = read_forward(a, cell.states, x, state, y, state_n, first_row, resets, noise);
   check_memory(a, cell);
-  check_noise(a.form.noise, cell);
 
   const py::gil_scoped_release release;
   Buffer kept;

@@ -8,19 +8,30 @@ import fusedrnn
 import numpy as np
 import pytest
 from fusedrnn import GRU, LSTM, _core, functional, reference
+from fusedrnn.noise import CellNoise
 from fusedrnn.weights import CELLS, NORMS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import make_problem, run_forward, run_kernel
 
 NORM_CELLS = [name for name, cell in CELLS.items() if cell.layer_norm]
+NOISES = (
+    None,
+    CellNoise(4, 0.4),
+    CellNoise(5, 0.0, (0.3, 0.2), first_step=2, first_row=3),
+    CellNoise(6, 0.2, (0.1, 0.5)),
+    CellNoise(0, 0.0, (0.3, 0.2), expected=True),
+)
 each_norm = pytest.mark.parametrize("cell", NORM_CELLS)
 
 
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_ragged_rows_on_threads(data, assert_close):
-    """Threads share rows of unequal lengths: their bits, and the reference's values."""
+    """Threads share rows of unequal lengths: their bits, and the reference's values.
+
+    With a tape and without.
+    """
     cell, reverse = data.draw(st.sampled_from(NORM_CELLS)), data.draw(st.booleans())
     N, H = data.draw(st.integers(1, 20)), data.draw(st.sampled_from([1, 7, 33, 64, 100]))
     p = make_problem(cell, T=9, N=N, I=5, H=H, dtype="float64", reverse=reverse)
@@ -28,9 +39,12 @@ def test_ragged_rows_on_threads(data, assert_close):
     lengths, resets = rng.integers(0, 10, N), rng.random((9, N)) < 0.2
     lengths[rng.integers(N)] = 9
     form = {"reverse": reverse, "lengths": lengths, "resets": resets}
+    form["noise"] = data.draw(st.sampled_from(NOISES))
 
     def results(engine):
         y, state_n, tape = engine.forward(cell, p.x, p.state, p.weights, **form)
+        free = engine.infer(cell, p.x, p.state, p.weights, **form)
+        np.testing.assert_equal(free, (y, state_n))
         return p.named(y, state_n, *engine.backward(tape, p.dy, p.dstate))
 
     wanted, before = results(reference), (_core.isa(), _core.num_threads())
@@ -102,6 +116,11 @@ def test_the_other_parameters_are_those_without_a_norm():
         assert "layer_norm=True" in repr(normed)
         for name, value in plain.params.items():
             np.testing.assert_array_equal(value, normed.params[name])
+
+
+def test_projection_without_a_norm():
+    with pytest.raises(ValueError, match=r"layer_norm: expected proj_size=0, got proj_size=2"):
+        LSTM(2, 3, layer_norm=True, proj_size=2)
 
 
 @pytest.mark.parametrize("lstm", [LSTM, fusedrnn.LSTMCell])

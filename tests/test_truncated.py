@@ -30,12 +30,6 @@ each_form = pytest.mark.parametrize("form", FORMS)
 both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 
-def form_of(name, cell):
-    """Cells with layer norm have no noise."""
-    form = FORMS[name]
-    return {k: v for k, v in form.items() if k != "noise" or not CELLS[cell].layer_norm}
-
-
 def named(p, dx, dstate_0, grads):
     return p.named(None, (None,) * len(dstate_0), dx, dstate_0, grads)
 
@@ -56,7 +50,7 @@ def lag_by_lag(engine, p, form, reach, **into):
 @each_form
 @each_cell
 def test_equals_the_double_loop(cell, form, reverse, tokens, assert_close):
-    form = form_of(form, cell)
+    form = FORMS[form]
     for dtype in ("float64", "float32"):
         p = make_problem(cell, T=T, N=N, I=I, H=H, dtype=dtype, reverse=reverse, tokens=tokens)
         for reach in REACHES:
@@ -77,10 +71,10 @@ def test_equals_the_double_loop(cell, form, reverse, tokens, assert_close):
 def test_far_enough_is_full(cell, form, isa):
     """T - 1 transitions reach every step, T the state before as well."""
     p = make_problem(cell, T=T, N=N, I=I, H=H, dtype="float64")
-    _, _, tape = functional.forward(cell, p.x, p.state, p.weights, **form_of(form, cell))
+    _, _, tape = functional.forward(cell, p.x, p.state, p.weights, **FORMS[form])
     full = named(p, *functional.backward(tape, p.dy, p.dstate))
     for reach in (T - 1, T, 100):
-        for name, value in lag_by_lag(functional, p, form_of(form, cell), reach).items():
+        for name, value in lag_by_lag(functional, p, FORMS[form], reach).items():
             if reach >= T:
                 np.testing.assert_array_equal(value, full[name], err_msg=name)
             elif name[-2:] != "_0":
@@ -92,8 +86,8 @@ def test_far_enough_is_full(cell, form, isa):
 def test_gradients_are_added(cell, form, assert_close):
     p = make_problem(cell, T=T, N=N, I=I, H=H, dtype="float64")
     into = {"dx": np.ones_like(p.x), "grads": p.weights.zeros_like()}
-    wanted = lag_by_lag(functional, p, form_of(form, cell), 3)
-    got = lag_by_lag(functional, p, form_of(form, cell), 3, **into)
+    wanted = lag_by_lag(functional, p, FORMS[form], 3)
+    got = lag_by_lag(functional, p, FORMS[form], 3, **into)
     for name, value in got.items():
         assert_close(value - 1 if name == "dx" else value, wanted[name], "grad")
     assert into["dx"] is got["dx"]
@@ -105,7 +99,7 @@ def test_threads(cell, form, threads):
     p = make_problem(cell, T=12, N=40, I=20, H=70, dtype="float32")
     form = {
         name: a if name == "noise" else np.resize(a, (12, 40)[-a.ndim :])
-        for name, a in form_of(form, cell).items()
+        for name, a in FORMS[form].items()
     }
     threads(1)
     one = lag_by_lag(functional, p, form, 4)

@@ -118,6 +118,8 @@ template <class Cell, class Real> struct NormTape : Scan<Cell, Real>::Tape {
   INLINE Real* at(int b, long row) const { return this->taped + (b * this->rows + row) * Base::kTaped * Base::W; }
   // v̂ of a norm
   INLINE Real* v_hat(int b, long row, int norm) const { return at(b, row) + (Cell::Plain::kSaved + norm) * Base::W; }
+  // State i, but not h, after the step
+  INLINE Real* state(int b, long row, int i) const { return at(b, row) + (Cell::kSaved + i - 1) * Base::W; }
   INLINE Real* scale(long row, int norm) const { return scales + row * Cell::kNorms + norm; }
 };
 

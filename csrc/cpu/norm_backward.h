@@ -25,7 +25,8 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
   using Gates = GateGradients<Real>;
   using After = typename Base::After;
   using Base::add_hidden, Base::input_gradient, Base::load_step, Base::own_end, Base::ds_of;
-  using Base::z, Base::team, Base::me, Base::threads, Base::clock, Base::blocks, Base::mine, Base::at, Base::weights;
+  using Base::z, Base::noise, Base::team, Base::me, Base::threads, Base::clock, Base::blocks, Base::mine, Base::at,
+      Base::weights;
   static constexpr int W = kWidth<Real>, G = Cell::kGates, S = Cell::kStates, D = Cell::kGrads;
   static constexpr int kOfC[] = {D - 1};  // the slot of LN(c; γ_c) + β_c, if there is one
 
@@ -34,7 +35,7 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
 
   NormBackward(const BackwardArgs<Real>& args, Team& team, int me)
       : WithoutBiases<Real>(args), Base(this->products, team, me), args(args), gains(args.workspace + Base::size(args), z),
-        tape(const_cast<Real*>(args.tape), z, clock.row(z.T)) {}
+        tape(const_cast<Real*>(args.tape), z, clock.row(z.T), noise.drops()) {}
 
   void run() {
     if (me == 0) gains.pack(args.weights, z.H);
@@ -87,10 +88,11 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
     return {now, count, row};
   }
 
-  // What the cell's backward reads, with dy
-  INLINE void load_all(int b, long n, long t, V* saved, V* s, V* ds) const {
+  // What the cell's backward reads, with dy; and what zoneout lets pass by the cell
+  INLINE void load_all(int b, long n, long t, V* saved, V* s, V* ds, V* passes) const {
     load_step(b, n, t, saved, s, ds);
     if (args.dy) ds[0] += load(args.dy + (clock.row(t) + n) * args.dy_row + b * W, lanes_of<Real>(z.H, b));
+    if (noise.zones()) UNROLL for (int i = 0; i < S; i++) passes[i] = noise.template split<Real>(i, ds[i], t, n, b);
   }
   static V v_hat(const V* saved, int norm) { return saved[Plain::kSaved + norm]; }
 
@@ -100,8 +102,8 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
     else {
       UnitMeans<2, Real> means(z.H);
       for (int b = 0; b < blocks; b++) {
-        V saved[Cell::kSaved], s[S], ds[S], d[Plain::kGrads];
-        load_all(b, n, t, saved, s, ds);
+        V saved[Cell::kSaved], s[S], ds[S], passes[S], d[Plain::kGrads];
+        load_all(b, n, t, saved, s, ds, passes);
         const V out = Plain::backward_h(saved, ds[0], V{}, d), scaled = load(gains.c + b * W) * out;
         store(now.at(b, kOfC[0], n), out);
         means.add(0, b, scaled);
@@ -115,8 +117,8 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
   void back_to_gates(long n, long t, const Gates& now, const NormBack<Real>& back_c) const {
     UnitMeans<2 * G, Real> means(z.H), along(z.H);  // of the input parts, then of the hidden parts
     for (int b = 0; b < blocks; b++) {
-      V saved[Cell::kSaved], s[S], ds[S], d[Plain::kGrads];
-      load_all(b, n, t, saved, s, ds);
+      V saved[Cell::kSaved], s[S], ds[S], passes[S] = {}, d[Plain::kGrads];
+      load_all(b, n, t, saved, s, ds, passes);
       if constexpr (Cell::kNormC) {
         const V out = load(gains.c + b * W) * load(now.at(b, kOfC[0], n));
         Plain::backward_h(saved, ds[0], V{}, d);
@@ -125,7 +127,7 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
         Plain::backward(saved, s, s, ds, d);
       }
       UNROLL for (int i = 0; i < Plain::kGrads; i++) store(now.at(b, i, n), d[i]);
-      UNROLL for (int i = 0; i < S; i++) store(ds_of(b, n) + i * W, ds[i]);
+      UNROLL for (int i = 0; i < S; i++) store(ds_of(b, n) + i * W, noise.zones() ? ds[i] + passes[i] : ds[i]);
       UNROLL for (int i = 0; i < 2 * G; i++) {
         const V scaled = gain(b, i) * d[slot(i)];
         means.add(i, b, scaled);

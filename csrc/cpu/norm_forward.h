@@ -4,6 +4,7 @@
 // The input part of a chunk of time, normalised; then, step by step, the hidden part of all gates as a plain product, its
 // norms, the cell. A row's gates stand together, [block][G][W]: a norm goes through all of them.
 #pragma once
+#include "noise.h"
 #include "norm.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
@@ -21,9 +22,10 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
 
   NormForward(const ForwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
-        blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)), row_size(long(blocks) * G * W),
-        at(a.workspace, a), panels(make_panels(a.workspace + at.size, a)),
-        tape(a.tape ? Tape(a.tape, z, clock.row(z.T)) : Tape(at.scratch + me * at.scratch_size, one_row(z), 1)) {}
+        noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)),
+        row_size(long(blocks) * G * W), at(a.workspace, a), panels(make_panels(a.workspace + at.size, a)),
+        tape(a.tape ? Tape(a.tape, z, clock.row(z.T), noise.drops()) : Tape(at.scratch + me * at.scratch_size, one_row(z), 1)),
+        seen_0(a.tape ? tape.seen_0 : at.seen) {}
 
   void run() {
     if (!a.panels) {
@@ -32,6 +34,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     }
     Base::load_states(mine, z, a.state_0, at.state);
     if (a.tape) Base::store_states(mine, z, at.state, tape.state_0);
+    if (noise.drops()) see_state_0(seen_0);
     for (long first = 0, i = 0; first < z.T; i++) {
       const Chunk chunk = clock.chunk_from(first, a.plan.chunk_rows);
       Real* xg = at.xg[i % 2];  // in turns: others may still read the last chunk's
@@ -50,6 +53,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     Real* xg[2];   // [row in chunk][block][G][W]
     Real* hg;      // [n][block][G][W]
     Real* state;   // [block][n][S][W]
+    Real* seen;    // inference with recurrent dropout: what W_hh sees of h, (N, H)
     Real* scratch; // inference: in place of the tape, one row of it for each thread
     long scratch_size, size;
     Layout(Real* base, const ForwardArgs<Real>& a) {
@@ -59,6 +63,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
       for (Real*& chunk : xg) chunk = arena.take(units * G * chunk_rows(a.size, a.plan));
       hg = arena.take(units * G * z.N);
       state = arena.take(units * S * z.N);
+      seen = a.tape || a.form.noise.dropout == 0 ? nullptr : arena.take(z.N * z.H);
       scratch_size = a.tape ? 0 : Tape(nullptr, one_row(z), 1).size;
       scratch = arena.take(a.plan.threads * scratch_size);
       size = arena.used;
@@ -114,12 +119,17 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     const long before = clock.before(t), row = clock.row(t), count = clock.count(t);
     // Rows that begin with this step have the state before from the caller.
     const long going_on = clock.count(before) < count ? clock.count(before) : count;
-    if (going_on > 0) hidden_part(0, going_on, a.y + clock.row(before) * a.y_row, a.y_row);
-    hidden_part(going_on, count, a.state_0[0], z.H);
+    if (noise.drops()) {
+      if (going_on > 0) hidden_part(0, going_on, seen_of(before), z.H);
+      hidden_part(going_on, count, seen_0, z.H);
+    } else {
+      if (going_on > 0) hidden_part(0, going_on, a.y + clock.row(before) * a.y_row, a.y_row);
+      hidden_part(going_on, count, a.state_0[0], z.H);
+    }
     for (long n = mine.n0; n < own_end(count); n++) {
       const bool reset = a.form.resets && a.form.resets[row + n];
       if (reset) clear(n);
-      finish(n, row + n, xg + (row - chunk.first_row + n) * row_size);
+      finish(n, t, xg + (row - chunk.first_row + n) * row_size);
     }
   }
   long own_end(long rows) const { return mine.n1 < rows ? mine.n1 : rows; }
@@ -139,42 +149,62 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     for (int b = 0; b < blocks; b++) UNROLL for (int i = 0; i < S; i++) store(state_of(b, n) + i * W, V{});
   }
 
-  // The rest of a step of row n, which is `row` among all
-  void finish(long n, long row, const Real* x_gates) {
+  // The rest of the step at t in row n. c waits on the tape: h sees all of it, whatever zoneout keeps.
+  void finish(long n, long t, const Real* x_gates) {
+    const long row = kept(clock.row(t) + n);
     Real* h_gates = at.hg + n * row_size;
-    normalise(h_gates, kept(row), Cell::kHiddenNorm, panels.gain_hh, panels.b_hh);
+    normalise(h_gates, row, Cell::kHiddenNorm, panels.gain_hh, panels.b_hh);
     for (int b = 0; b < blocks; b++) {
       V xg[G], hg[G], s[S], s_new[S] = {}, saved[Plain::kSaved] = {};
       UNROLL for (int g = 0; g < G; g++) xg[g] = load(x_gates + (b * G + g) * W), hg[g] = load(h_gates + (b * G + g) * W);
       UNROLL for (int i = 0; i < S; i++) s[i] = load(state_of(b, n) + i * W);
-      if constexpr (Cell::kNormC) Plain::forward_c(xg, hg, s, s, s_new, saved);
-      else Plain::forward(xg, hg, s, s, s_new, saved);
-      UNROLL for (int i = 1; i < S; i++) {
-        store(state_of(b, n) + i * W, s_new[i]);
-        store(tape.at(b, kept(row)) + (Cell::kSaved + i - 1) * W, s_new[i]);
+      if constexpr (Cell::kNormC) {
+        Plain::forward_c(xg, hg, s, s, s_new, saved);
+        store(tape.state(b, row, 1), s_new[1]);
+        UNROLL for (int i = 0; i < Plain::kSaved; i++) store(tape.at(b, row) + i * W, saved[i]);
+      } else {
+        Plain::forward(xg, hg, s, s, s_new, saved);
+        leave(b, n, t, s_new, saved);
       }
-      if constexpr (!Cell::kNormC) leave(b, n, row, s_new[0], saved);
-      else UNROLL for (int i = 0; i < Plain::kSaved; i++) store(tape.at(b, kept(row)) + i * W, saved[i]);
     }
-    if constexpr (Cell::kNormC) finish_h(n, row);
+    if constexpr (Cell::kNormC) finish_h(n, t);
   }
   // h from the norm of c
-  void finish_h(long n, long row) {
-    Real mean, *scale = tape.scale(kept(row), Cell::kCNorm);
-    moments<1>(z.H, &mean, scale, [&](int, int b) { return load(state_of(b, n) + W); });
+  void finish_h(long n, long t) {
+    const long row = kept(clock.row(t) + n);
+    Real mean, *scale = tape.scale(row, Cell::kCNorm);
+    moments<1>(z.H, &mean, scale, [&](int, int b) { return load(tape.state(b, row, 1)); });
     for (int b = 0; b < blocks; b++) {
       V s_new[S], saved[Plain::kSaved];
-      UNROLL for (int i = 0; i < Plain::kSaved; i++) saved[i] = load(tape.at(b, kept(row)) + i * W);
-      const V v_hat = (load(state_of(b, n) + W) - mean) * *scale;
-      store(tape.v_hat(b, kept(row), Cell::kCNorm), v_hat);
+      UNROLL for (int i = 0; i < Plain::kSaved; i++) saved[i] = load(tape.at(b, row) + i * W);
+      s_new[1] = load(tape.state(b, row, 1));
+      const V v_hat = (s_new[1] - mean) * *scale;
+      store(tape.v_hat(b, row, Cell::kCNorm), v_hat);
       Plain::forward_h(fma(load(panels.gain_c + b * W), v_hat, load(panels.b_c + b * W)), s_new, saved);
-      leave(b, n, row, s_new[0], saved);
+      leave(b, n, t, s_new, saved);
     }
   }
-  INLINE void leave(int b, long n, long row, V h, const V* saved) {
-    store(state_of(b, n), h);
-    store(a.y + row * a.y_row + b * W, h, lanes_of<Real>(z.H, b));
+  INLINE void leave(int b, long n, long t, V* s_new, const V* saved) {
+    const long row = clock.row(t) + n;
+    UNROLL for (int i = 0; i < S; i++) {
+      Real* state = state_of(b, n) + i * W;
+      if (noise.zones()) s_new[i] = noise.zoned<Real>(i, load(state), s_new[i], t, n, b);
+      store(state, s_new[i]);
+      if (i > 0) store(tape.state(b, kept(row), i), s_new[i]);
+    }
+    store(a.y + row * a.y_row + b * W, s_new[0], lanes_of<Real>(z.H, b));
+    if (noise.drops()) see(b, n, s_new[0], seen_of(t));
     UNROLL for (int i = 0; i < Plain::kSaved; i++) store(tape.at(b, kept(row)) + i * W, saved[i]);
+  }
+
+  // With recurrent dropout: what W_hh sees of h after t, of its row 0 on; rows not yet begun have it of state_0.
+  Real* seen_of(long t) const { return a.tape ? tape.seen + clock.row(t) * z.H : at.seen; }
+  void see(int b, long n, V h, Real* seen) const {
+    store(seen + n * z.H + b * W, noise.seen<Real>(h, n, b), lanes_of<Real>(z.H, b));
+  }
+  void see_state_0(Real* seen) const {
+    for (int b = 0; b < blocks; b++)
+      for (long n = mine.n0; n < mine.n1; n++) see(b, n, load(state_of(b, n)), seen);
   }
 
   const ForwardArgs<Real>& a;
@@ -182,12 +212,14 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
   Team& team;
   const int me, threads;
   const Clock clock;
+  const RowNoise noise;
   const int blocks;
   const Share mine;
   const long row_size;  // values of all gates of a row
   const Layout at;
   const Panels panels;
   const Tape tape;
+  Real* const seen_0;  // what W_hh sees of state_0
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

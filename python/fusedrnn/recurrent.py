@@ -64,8 +64,8 @@ class Recurrent(Parameters, Generic[LayerState]):
         self.recurrent_dropout = validate.probability("recurrent_dropout", recurrent_dropout)
         self.zoneout_h = validate.probability("zoneout_h", zoneout[0])
         self.zoneout_c = validate.probability("zoneout_c", zoneout[1])
-        if CELLS[cell].layer_norm:
-            self._check_layer_norm(proj_size)
+        if proj_size and CELLS[cell].layer_norm:
+            raise ValueError(f"layer_norm: expected proj_size=0, got proj_size={proj_size}")
         self.bidirectional = validate.flag("bidirectional", bidirectional)
         self._directions = ("", "_reverse")[: 1 + self.bidirectional]
         self._letters = CELLS[cell].state_letters
@@ -278,14 +278,6 @@ class Recurrent(Parameters, Generic[LayerState]):
         if not (self.dropout or self.recurrent_dropout or self.zoneout_h or self.zoneout_c):
             return None
         return noise or Noise(int(self._rng.integers(2**64, dtype=np.uint64)))
-
-    def _check_layer_norm(self, proj_size: int) -> None:
-        """Refuse what the kernels with layer normalisation do not have."""
-        for name in ("recurrent_dropout", "zoneout_h", "zoneout_c"):
-            if value := getattr(self, name):
-                raise ValueError(f"layer_norm: expected {name}=0, got {name}={value}")
-        if proj_size:
-            raise ValueError(f"layer_norm: expected proj_size=0, got proj_size={proj_size}")
 
     def _check_plain(self) -> None:
         """Refuse a layer that cannot be run step by step, time first."""
