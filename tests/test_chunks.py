@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Truncated backpropagation by chunks, against the double loop that says what it means."""
 
+import re
+
 import fusedrnn
 import numpy as np
 import pytest
@@ -47,6 +49,45 @@ def test_equals_the_definition(name, k1, k2):
     np.testing.assert_array_equal(np.concatenate(outputs), y)
     for a, b in zip(flat(chunk.state), flat(state), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("k1", "k2"), [(1, 1), (2, 4), (3, 6), (4, 4), (20, 20)])
+@pytest.mark.parametrize("name", LAYERS)
+def test_rows_end_and_begin_anew_as_in_a_batch_of_their_own(name, k1, k2):
+    """Each row by itself, without its padding, and cut where it is reset."""
+    layer, x, dy = problem(name)
+    lengths, resets = np.array([9, 4]), np.zeros((T, N), bool)
+    resets[[2, 5], [0, 0]] = resets[[0, 3], [1, 1]] = True
+    layer.zero_grad()
+    for chunk in fusedrnn.chunks(layer, x, k1, k2, None, lengths, resets):
+        chunk.backward(dy[chunk.steps])
+        outputs = layer(x[: chunk.steps.stop], None, np.minimum(lengths, chunk.steps.stop),
+                        resets[: chunk.steps.stop])[0]  # fmt: skip
+        np.testing.assert_array_equal(chunk.y, outputs[chunk.steps])
+    assert chunk.steps.stop == 9
+    got = {name: grad.copy() for name, grad in layer.grads.items()}
+    layer.zero_grad()
+    for n, length in enumerate(lengths):
+        row = slice(n, n + 1)
+        for chunk in fusedrnn.chunks(
+            layer, x[:length, row].copy(), k1, k2, resets=resets[:length, row].copy()
+        ):
+            chunk.backward(dy[chunk.steps, row].copy())
+    for key, grad in layer.grads.items():
+        np.testing.assert_allclose(got[key], grad, rtol=1e-10, atol=1e-13, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"lengths": np.array([1, T + 1])}, "lengths: expected 0 to T = 11, got 1 to 12"),
+        ({"resets": np.zeros((T + 1, N), bool)}, "resets: expected shape (T, N) = (11, 2)"),
+    ],
+)
+def test_forms_that_do_not_fit(options, text):
+    layer, x, _ = problem("gru")
+    with pytest.raises(ValueError, match=re.escape(text)):
+        next(fusedrnn.chunks(layer, x, 2, **options))
 
 
 def test_weights_may_change_between_chunks():

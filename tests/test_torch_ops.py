@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 import fusedrnn.torch  # noqa: E402
 from fusedrnn.torch import ops  # noqa: E402
+from torch.nn.utils.rnn import PackedSequence, pack_sequence  # noqa: E402
 from torch_cases import KINDS, H, I, N, agree, call, loss_of, pair, state  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -96,3 +97,15 @@ def test_a_tape_lives_as_long_as_its_handle():
     del handles, back
     gc.collect()
     assert len(ops.tapes) == before
+
+
+def test_compiled_packed():
+    ours, theirs = pair("LSTM", num_layers=2)
+    packed = pack_sequence([torch.randn(n, I, dtype=torch.float64) for n in (3, 7, 2)], False)
+
+    def run(data, batch_sizes, order, back):
+        y, state_n = ours(PackedSequence(data, batch_sizes, order, back))
+        return y.data, *state_n
+
+    y, state_n = theirs(packed)
+    agree(compiled(run)(*packed), [y.data, *state_n])

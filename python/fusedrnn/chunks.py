@@ -52,6 +52,8 @@ def chunks(
     k1: int,
     k2: int | None = None,
     state: LayerState | None = None,
+    lengths: Array | None = None,
+    resets: Array | None = None,
     *,
     noise: Noise | None = None,
 ) -> Iterator[Chunk[LayerState]]:
@@ -72,6 +74,8 @@ def chunks(
         A multiple of k1, by default k1 itself.
     state : as for the layer, optional
         Before the first step.
+    lengths, resets : as for the layer, optional
+        Of the whole sequence. The chunks end with the longest row.
     noise : Noise, optional
         As for the layer's `forward`: one for the whole sequence.
 
@@ -83,7 +87,8 @@ def chunks(
     Raises
     ------
     ValueError
-        A layer that runs both ways or has the batch first; k2 not a multiple of k1.
+        A layer that runs both ways or has the batch first; k2 not a multiple of k1; lengths or
+        resets that do not fit.
 
     Examples
     --------
@@ -102,11 +107,25 @@ def chunks(
         raise ValueError(f"k2: expected a multiple of k1 = {k1}, got {k2}")
     if not isinstance(x, np.ndarray) or x.ndim < 2 or x.shape[0] == 0:
         raise ValueError("x: expected an ndarray (T, N, I) or (T, N), T >= 1")
+    T, N = x.shape[:2]
+    if lengths is not None:
+        lengths = validate.lengths(lengths, T, N)
+        T = int(lengths.max())
+    if resets is not None:
+        validate.array("resets", resets, validate.BOOL, x.shape[:2], "(T, N)")
     noise = layer._drawn(noise)
     before: deque[Any] = deque([state], maxlen=k2 // k1)  # the state k2 steps ago is the first
-    for end in range(k1, len(x) + k1, k1):
-        first, steps = max(end - k2, 0), slice(end - k1, min(end, len(x)))
-        drawn = None if noise is None else noise._replace(first_step=noise.first_step + first)
-        y, after, tape = layer.forward(x[first : steps.stop], before[0], noise=drawn)
+    for end in range(k1, T + k1, k1):
+        first, steps = max(end - k2, 0), slice(end - k1, min(end, T))
+        window, drawn = slice(first, steps.stop), noise
+        if noise is not None:
+            drawn = noise._replace(first_step=noise.first_step + first)
+        y, after, tape = layer.forward(
+            x[window],
+            before[0],
+            None if lengths is None else np.clip(lengths - first, 0, steps.stop - first),
+            None if resets is None else resets[window],
+            noise=drawn,
+        )
         before.append(after)
         yield Chunk(layer, steps, y[steps.start - first :], after, tape)

@@ -32,8 +32,7 @@ class Fused(torch.nn.RNNBase):
         pairs = self.mode == "LSTM" and isinstance(hx, (tuple, list))
         state = () if hx is None else tuple(hx) if pairs else (hx,)
         reason = fits.mode() or fits.why_not((x, *state, *weights))
-        batch_sizes = input.batch_sizes if packed else None
-        if reason is not None or not self._fits(x, batch_sizes, state):
+        if reason is not None or not self._fits(x, input if packed else None, state):
             with fits.handed_over(reason or ""):
                 return super().forward(input, hx)
         y, state_n = (self._packed if packed else self._padded)(input, state, weights)
@@ -56,7 +55,7 @@ class Fused(torch.nn.RNNBase):
     ) -> tuple[PackedSequence, list[Tensor]]:
         x, batch_sizes, order, back = input
         if not state:
-            shapes = self._layer.state_shapes(weights, int(batch_sizes[0]))
+            shapes = self._layer.state_shapes(weights, rows_of(input))
             state = [x.new_zeros(self.num_layers * D, N, width) for D, N, width in shapes]
         elif order is not None:
             state = [part.index_select(1, order) for part in state]
@@ -93,15 +92,15 @@ class Fused(torch.nn.RNNBase):
         directions, projected = 1 + self.bidirectional, self.proj_size > 0
         return Layer(MODES[self.mode], directions, self.bias, projected)
 
-    def _fits(self, x: Tensor, batch_sizes: Tensor | None, state: tuple[Tensor, ...]) -> bool:
+    def _fits(self, x: Tensor, packed: PackedSequence | None, state: tuple[Tensor, ...]) -> bool:
         """Whether shapes are as they shall be, and no size is 0."""
         shape = x.shape
         if len(shape) not in (2, 3) or shape[-1] != self.input_size or 0 in shape:
             return False
-        if batch_sizes is not None:
+        if packed is not None:
             if len(shape) != 2:
                 return False
-            batch = (int(batch_sizes[0]),) if state else ()
+            batch = (rows_of(packed),) if state else ()
         else:
             batch = (shape[0 if self.batch_first else 1],) if len(shape) == 3 else ()
         if not state:
@@ -122,6 +121,13 @@ class LSTM(Fused, torch.nn.LSTM):
 
 class GRU(Fused, torch.nn.GRU):
     """`torch.nn.GRU`, running on the kernels."""
+
+
+def rows_of(packed: PackedSequence) -> int:
+    """Return N."""
+    if packed.sorted_indices is not None:  # a shape can be compiled, a value cannot
+        return len(packed.sorted_indices)
+    return int(packed.batch_sizes[0])
 
 
 def weights_of(module: torch.nn.RNNBase) -> list[Tensor]:
