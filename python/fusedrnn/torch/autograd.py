@@ -86,7 +86,7 @@ class LayerBackward(torch.autograd.Function):
         ctx: Any, call: Call, wanted: Sequence[bool], count: int, *tensors: Tensor | None
     ) -> Any:
         """Run the kernels; tensors are so many gradients of outputs, and what forward kept."""
-        ctx.call, ctx.wanted, ctx.count = call, wanted, count
+        ctx.call, ctx.count = call, count
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors)
         return tuple(gradients(call, wanted, tensors[:count]))
