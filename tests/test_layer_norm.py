@@ -123,14 +123,6 @@ def test_projection_without_a_norm():
         LSTM(2, 3, layer_norm=True, proj_size=2)
 
 
-@pytest.mark.parametrize("lstm", [LSTM, fusedrnn.LSTMCell])
-@pytest.mark.parametrize("options", [{"peephole": True}, {"coupled": True}])
-def test_lstm_forms_without_a_norm(lstm, options):
-    text = "layer_norm: expected peephole=False and coupled=False, got peephole="
-    with pytest.raises(ValueError, match=text):
-        lstm(2, 3, layer_norm=True, **options)
-
-
 @pytest.mark.parametrize("gru", [GRU, fusedrnn.GRUCell])
 def test_gru_forms_without_a_norm(gru):
     with pytest.raises(ValueError, match=r"layer_norm: expected reset_after=True, got"):
@@ -142,6 +134,14 @@ def test_gru_forms_without_a_norm(gru):
 @pytest.mark.parametrize(
     ("cell", "changes", "error", "text"),
     [
+        ("lstm_peephole_norm", {"weight_ch": None}, TypeError, "weight_ch: expected "),
+        ("lstm_norm", {"weight_ch": np.ones(15, "f")}, TypeError, "weight_ch: expected None"),
+        (
+            "lstm_coupled_norm",
+            {"weight_ln_hh": np.ones(20, "f")},
+            ValueError,
+            r"weight_ln_hh: .*\(15,\)",
+        ),
         ("lstm_norm", {"weight_ln_ih": None}, TypeError, "weight_ln_ih: expected "),
         ("lstm_norm", {"bias_ln_ch": None}, TypeError, "bias_ln_ch: expected "),
         ("lstm_norm", {"weight_ln_hh": np.zeros(5, "f")}, ValueError, r"weight_ln_hh: .*\(20,\)"),

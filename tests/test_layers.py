@@ -131,6 +131,8 @@ def test_y_of_training_is_read_only(make):
         ("lstm", 6),
         ("gru", 4),
         ("lstm_norm", 15 + 9 / 64),
+        ("lstm_peephole_norm", 15 + 9 / 64),
+        ("lstm_coupled_norm", 12 + 7 / 64),
         ("gru_norm", 10 + 6 / 64),
     ],
 )

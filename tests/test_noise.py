@@ -18,6 +18,8 @@ NOISES = {
     "both": CellNoise(3, 0.5, (0.1, 0.3)),
     "expected": CellNoise(0, zoneout=(0.4, 0.2), expected=True),
 }
+SAME_BITS = ["rnn_tanh", "lstm", "gru", "gru_reset_before"]
+SAME_BITS += ["lstm_norm", "lstm_peephole_coupled_norm", "gru_norm"]
 NOISY = {"dropout": 0.4, "recurrent_dropout": 0.3, "zoneout_h": 0.2}
 
 
@@ -119,9 +121,7 @@ def test_a_layer_equals_the_reference(kind, assert_close):
     assert_close(layer(x)[0], other(cast(x, np.float64))[0], "y")  # zoneout by its mean
 
 
-@pytest.mark.parametrize(
-    "kind", ["rnn_tanh", "lstm", "gru", "gru_reset_before", "lstm_norm", "gru_norm"]
-)
+@pytest.mark.parametrize("kind", SAME_BITS)
 def test_same_bits_for_rows_threads_pieces_and_checkpoints(kind, threads, set_isa):
     extra = {"zoneout_c": 0.1} if kind.startswith("lstm") else {}
     layer = LAYERS[kind](5, 40, num_layers=2, seed=1, **NOISY, **extra)

@@ -15,6 +15,7 @@ from reference_cases import (
     FLOAT32_ERROR,
     FORMS,
     GRADIENT_ERROR,
+    NORM_FLOAT32_ERROR,
     SAME_SUMS,
     I,
     N,
@@ -132,9 +133,10 @@ def test_arguments_and_results_keep_their_type_and_place(cell, P):
     np.testing.assert_equal(arrays, before)
     assert {a.dtype for a in (*outputs, *grads.values())} == {np.dtype(np.float32)}
     exact, exact_grads = results(cell, *make(cell, P=P))
-    assert error(outputs[0], exact[0]) <= FLOAT32_ERROR
+    rounding = NORM_FLOAT32_ERROR if CELLS[cell].layer_norm else FLOAT32_ERROR
+    assert error(outputs[0], exact[0]) <= rounding
     for name, grad in grads.items():
-        assert error(grad, exact_grads[name]) <= FLOAT32_ERROR, name
+        assert error(grad, exact_grads[name]) <= rounding, name
 
     _, state_n, tape = reference.forward(cell, x, state, weights)
     for array in (*state, *state_n):

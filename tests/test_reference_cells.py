@@ -92,7 +92,7 @@ def test_projection_is_a_factor_of_weight_hh(cell):
     np.testing.assert_array_equal(h_n, y[-1])
 
 
-@pytest.mark.parametrize("cell", ["lstm_norm", "gru_norm"])
+@pytest.mark.parametrize("cell", [name for name in CELLS if CELLS[name].layer_norm])
 def test_layer_norm_row_by_row_and_gate_by_gate(cell):
     """Ba, Kiros and Hinton 2016, with the mean and variance that NumPy says."""
 
@@ -113,9 +113,15 @@ def test_layer_norm_row_by_row_and_gate_by_gate(cell):
             + bias.reshape(-1, H)
             for product, gains, bias in zip(products, w[6:8], w[2:4], strict=True)
         )
-        if cell == "lstm_norm":
-            i, f, o = (sigmoid(ih[k] + hh[k]) for k in (0, 1, 3))
-            c = f * state[1][n] + i * np.tanh(ih[2] + hh[2])
+        if cell.startswith("lstm"):
+            c_prev, letters = state[1][n], CELLS[cell].peephole_letters
+            rows = np.reshape(w.weight_ch, (-1, H)) if letters else ()
+            sees = dict(zip(letters, rows, strict=True))
+            a = dict(zip(CELLS[cell].gate_letters, ih + hh, strict=True))
+            f = sigmoid(a["f"] + sees.get("f", 0) * c_prev)
+            i = sigmoid(a["i"] + sees.get("i", 0) * c_prev) if "i" in a else 1 - f
+            c = f * c_prev + i * np.tanh(a["g"])
+            o = sigmoid(a["o"] + sees.get("o", 0) * c)
             h = o * np.tanh(norm(c, w.weight_ln_ch) + w.bias_ln_ch)
             assert error(state_n[1][n], c) <= SAME_SUMS
         else:

@@ -17,7 +17,10 @@ template <class F> constexpr void for_each_cell(F&& f) {
   f.template operator()<Lstm<true, true>>();
   f.template operator()<Gru<true>>();
   f.template operator()<Gru<false>>();
-  f.template operator()<LstmNorm>();
+  f.template operator()<LstmNorm<false, false>>();
+  f.template operator()<LstmNorm<true, false>>();
+  f.template operator()<LstmNorm<false, true>>();
+  f.template operator()<LstmNorm<true, true>>();
   f.template operator()<GruNorm>();
 }
 

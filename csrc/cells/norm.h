@@ -21,7 +21,12 @@ template <class C, bool kWithC> struct Normed : C {
   static constexpr int kH[] = {kFirstH, kFirstH + 1, kFirstH + 2, kFirstH + 3};
 };
 
-struct LstmNorm : Normed<Lstm<false, false>, true> { static constexpr const char* kName = "lstm_norm"; };
+// Peepholes see c as it is, not its norm.
+template <bool kPeephole, bool kCoupled> struct LstmNorm : Normed<Lstm<kPeephole, kCoupled>, true> {
+  static constexpr const char* kName = kPeephole  ? kCoupled ? "lstm_peephole_coupled_norm" : "lstm_peephole_norm"
+                                       : kCoupled ? "lstm_coupled_norm"
+                                                  : "lstm_norm";
+};
 struct GruNorm : Normed<Gru<true>, false> { static constexpr const char* kName = "gru_norm"; };
 
 template <class C>

@@ -6,6 +6,13 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
+// The first n lanes; zeros behind, as load's
+template <class Real> INLINE Vec<Real> first_lanes(Vec<Real> v, long n) {
+  Vec<Int<Real>> lane;
+  UNROLL for (int l = 0; l < kWidth<Real>; l++) lane[l] = l;
+  return lane < Int<Real>(n) ? v : Vec<Real>{};
+}
+
 // Means over the H units of a row, kCount at once. Vectors of any width give the same bits: unit u goes to partial sum u % 16,
 // block after block, and the partial sums are added in halves. Lanes beyond the last unit do not count.
 template <int kCount, class Real> class UnitMeans {
@@ -16,12 +23,7 @@ template <int kCount, class Real> class UnitMeans {
   explicit UnitMeans(long H) : H(H) {}
   INLINE void add(int i, int b, Vec<Real> v) {
     Real* sum = partial[i] + b % (kPartial / W) * W;
-    if (const long lanes = lanes_of<Real>(H, b); lanes < W) {
-      Real all[W];
-      store(all, v);
-      v = load(all, lanes);
-    }
-    store(sum, load(sum) + v);
+    store(sum, load(sum) + first_lanes<Real>(v, lanes_of<Real>(H, b)));
   }
   // Once, after the last add
   INLINE Real mean(int i) {
@@ -55,6 +57,22 @@ template <int kCount, class Real, class F> INLINE void moments(long H, Real* mea
   for (int i = 0; i < kCount; i++) scale[i] = 1 / square_root(variances.mean(i) + Real(kEpsilon));
 }
 
+// Gates [block][kCount][W] become gain v̂ + bias; v̂ goes to v_hats, whose blocks lie v_block apart, and its scales to `scales`.
+// A function of its own, that the cells share.
+template <int kCount, class Real>
+[[gnu::noinline]] void normalise(long H, Real* gates, const Real* gain, const Real* bias, Real* v_hats, long v_block,
+                                 Real* scales) {
+  constexpr int W = kWidth<Real>;
+  Real mean[kCount];
+  moments<kCount>(H, mean, scales, [&](int g, int b) { return load(gates + (b * kCount + g) * W); });
+  for (int b = 0; b < blocks_of<Real>(H); b++) UNROLL for (int g = 0; g < kCount; g++) {
+      const long v = (b * kCount + g) * W;
+      const Vec<Real> v_hat = (load(gates + v) - mean[g]) * scales[g];
+      store(v_hats + b * v_block + g * W, v_hat);
+      store(gates + v, fma(load(gain + v), v_hat, load(bias + v)));
+    }
+}
+
 // The gradient of v, where v̂ = scale (v - mean v): that of v̂, without its mean and its part along v̂.
 template <class Real> struct NormBack {
   Real mean, along, scale;  // means of d and of d v̂ over units
@@ -64,10 +82,11 @@ template <class Real> struct NormBack {
 
 // All weights of one layer in one direction
 template <class Cell, class Real> struct NormPanels {
-  static constexpr int W = kWidth<Real>, G = Cell::kGates;
+  static constexpr int W = kWidth<Real>, G = Cell::kGates, Q = Cell::kPeepholes;
   Real *w_ih, *w_hh;                          // vectors (block, gate) in groups, [k][vectors in group][W]
   Real *b_ih, *b_hh, *gain_ih, *gain_hh;      // [block][G][W]
   Real *gain_c, *b_c;                         // [block][W]
+  Real* w_ch;                                 // peepholes, [block][Q][W]
   Groups input_groups, groups;                // of vectors
   long size;
 
@@ -82,6 +101,7 @@ template <class Cell, class Real> struct NormPanels {
     w_hh = arena.take(units * G * H);
     for (Real** vector : {&b_ih, &b_hh, &gain_ih, &gain_hh}) *vector = arena.take(units * G);
     for (Real** vector : {&gain_c, &b_c}) *vector = arena.take(Cell::kNormC * units);
+    w_ch = arena.take(Q * units);
     size = arena.used;
   }
 
@@ -99,6 +119,7 @@ template <class Cell, class Real> struct NormPanels {
     pack_bias(w.bias_hh, H, G, 0, blocks, b_hh);
     pack_bias(w.weight_ln_ih, H, G, 0, blocks, gain_ih);
     pack_bias(w.weight_ln_hh, H, G, 0, blocks, gain_hh);
+    if constexpr (Q > 0) pack_bias(w.weight_ch, H, Q, 0, blocks, w_ch);
     if constexpr (!Cell::kNormC) return;
     pack_bias(w.weight_ln_ch, H, 1, 0, blocks, gain_c);
     pack_bias(w.bias_ln_ch, H, 1, 0, blocks, b_c);
@@ -115,7 +136,8 @@ template <class Cell, class Real> struct NormTape : Scan<Cell, Real>::Tape {
     scales = arena.take(rows * Cell::kNorms);
     this->size = arena.used;
   }
-  INLINE Real* at(int b, long row) const { return this->taped + (b * this->rows + row) * Base::kTaped * Base::W; }
+  long block() const { return this->rows * Base::kTaped * Base::W; }  // from one block to the next
+  INLINE Real* at(int b, long row) const { return this->taped + b * block() + row * Base::kTaped * Base::W; }
   // v̂ of a norm
   INLINE Real* v_hat(int b, long row, int norm) const { return at(b, row) + (Cell::Plain::kSaved + norm) * Base::W; }
   // State i, but not h, after the step

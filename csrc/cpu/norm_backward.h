@@ -27,7 +27,7 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
   using Base::add_hidden, Base::input_gradient, Base::load_step, Base::own_end, Base::ds_of;
   using Base::z, Base::noise, Base::team, Base::me, Base::threads, Base::clock, Base::blocks, Base::mine, Base::at,
       Base::weights;
-  static constexpr int W = kWidth<Real>, G = Cell::kGates, S = Cell::kStates, D = Cell::kGrads;
+  static constexpr int W = kWidth<Real>, G = Cell::kGates, S = Cell::kStates, D = Cell::kGrads, Q = Cell::kPeepholes;
   static constexpr int kOfC[] = {D - 1};  // the slot of LN(c; γ_c) + β_c, if there is one
 
  public:
@@ -117,14 +117,15 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
   void back_to_gates(long n, long t, const Gates& now, const NormBack<Real>& back_c) const {
     UnitMeans<2 * G, Real> means(z.H), along(z.H);  // of the input parts, then of the hidden parts
     for (int b = 0; b < blocks; b++) {
-      V saved[Cell::kSaved], s[S], ds[S], passes[S] = {}, d[Plain::kGrads];
+      V saved[Cell::kSaved], p[Q + 1], s[S], ds[S], passes[S] = {}, d[Plain::kGrads];
       load_all(b, n, t, saved, s, ds, passes);
+      UNROLL for (int i = 0; i < Q; i++) p[i] = load(args.weights.weight_ch + i * z.H + b * W, lanes_of<Real>(z.H, b));
       if constexpr (Cell::kNormC) {
         const V out = load(gains.c + b * W) * load(now.at(b, kOfC[0], n));
         Plain::backward_h(saved, ds[0], V{}, d);
-        Plain::backward_c(saved, s, s, ds[1] + back_c(out, v_hat(saved, Cell::kCNorm)), ds, d);
+        Plain::backward_c(saved, p, s, ds[1] + back_c(out, v_hat(saved, Cell::kCNorm)), ds, d);
       } else {
-        Plain::backward(saved, s, s, ds, d);
+        Plain::backward(saved, p, s, ds, d);
       }
       UNROLL for (int i = 0; i < Plain::kGrads; i++) store(now.at(b, i, n), d[i]);
       UNROLL for (int i = 0; i < S; i++) store(ds_of(b, n) + i * W, noise.zones() ? ds[i] + passes[i] : ds[i]);

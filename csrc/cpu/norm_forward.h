@@ -13,7 +13,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
   using Base = Scan<Cell, Real>;
   using Plain = typename Cell::Plain;
   using V = Vec<Real>;
-  using Base::W, Base::G, Base::S;
+  using Base::W, Base::G, Base::S, Base::Q;
 
  public:
   static long size(const ForwardArgs<Real>& a) {
@@ -84,7 +84,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     if (a.tokens) gather(chunk, r0, r1, xg);
     else multiply_rows(plain_left(a.x + chunk.first_row * z.I, z.I, 1, z.I), panels.w_ih, panels.input_groups, xg, r0, r1);
     for (long r = r0; r < r1; r++)
-      normalise(xg + r * row_size, kept(chunk.first_row + r), Cell::kInputNorm, panels.gain_ih, panels.b_ih);
+      normalise_row(xg + r * row_size, kept(chunk.first_row + r), Cell::kInputNorm, panels.gain_ih, panels.b_ih);
   }
   void multiply_rows(const Left<Real>& left, const Real* panel, const Groups& groups, Real* out, long r0, long r1) const {
     product(
@@ -103,29 +103,18 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     });
   }
 
-  // gates = gain v̂ + bias, and v̂ and its scale to the tape's row
-  void normalise(Real* gates, long row, int norm, const Real* gain, const Real* bias) const {
-    Real mean[G], *scale = tape.scale(row, norm);
-    moments<G>(z.H, mean, scale, [&](int g, int b) { return load(gates + (b * G + g) * W); });
-    for (int b = 0; b < blocks; b++) UNROLL for (int g = 0; g < G; g++) {
-        const long v = (b * G + g) * W;
-        const V v_hat = (load(gates + v) - mean[g]) * scale[g];
-        store(tape.v_hat(b, row, norm + g), v_hat);
-        store(gates + v, fma(load(gain + v), v_hat, load(bias + v)));
-      }
+  // The G gates of a row, with v̂ and its scales to the tape's row
+  void normalise_row(Real* gates, long row, int norm, const Real* gain, const Real* bias) const {
+    normalise<G>(z.H, gates, gain, bias, tape.v_hat(0, row, norm), tape.block(), tape.scale(row, norm));
   }
 
   void take_step(long t, const Chunk& chunk, const Real* xg) {
     const long before = clock.before(t), row = clock.row(t), count = clock.count(t);
     // Rows that begin with this step have the state before from the caller.
     const long going_on = clock.count(before) < count ? clock.count(before) : count;
-    if (noise.drops()) {
-      if (going_on > 0) hidden_part(0, going_on, seen_of(before), z.H);
-      hidden_part(going_on, count, seen_0, z.H);
-    } else {
-      if (going_on > 0) hidden_part(0, going_on, a.y + clock.row(before) * a.y_row, a.y_row);
-      hidden_part(going_on, count, a.state_0[0], z.H);
-    }
+    if (going_on > 0 && noise.drops()) hidden_part(0, going_on, seen_of(before), z.H);
+    else if (going_on > 0) hidden_part(0, going_on, a.y + clock.row(before) * a.y_row, a.y_row);
+    hidden_part(going_on, count, noise.drops() ? seen_0 : a.state_0[0], z.H);
     for (long n = mine.n0; n < own_end(count); n++) {
       const bool reset = a.form.resets && a.form.resets[row + n];
       if (reset) clear(n);
@@ -135,7 +124,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
   long own_end(long rows) const { return mine.n1 < rows ? mine.n1 : rows; }
 
   // Own rows among r0..r1; h is that of row 0, null is zeros.
-  void hidden_part(long r0, long r1, const Real* h, long h_row) {
+  [[gnu::noinline]] void hidden_part(long r0, long r1, const Real* h, long h_row) {
     const long n0 = mine.n0 > r0 ? mine.n0 : r0, n1 = own_end(r1);
     if (n0 >= n1) return;
     if (h) multiply_rows(plain_left(h, h_row, 1, z.H), panels.w_hh, panels.groups, at.hg, n0, n1);
@@ -153,17 +142,18 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
   void finish(long n, long t, const Real* x_gates) {
     const long row = kept(clock.row(t) + n);
     Real* h_gates = at.hg + n * row_size;
-    normalise(h_gates, row, Cell::kHiddenNorm, panels.gain_hh, panels.b_hh);
+    normalise_row(h_gates, row, Cell::kHiddenNorm, panels.gain_hh, panels.b_hh);
     for (int b = 0; b < blocks; b++) {
-      V xg[G], hg[G], s[S], s_new[S] = {}, saved[Plain::kSaved] = {};
+      V xg[G], hg[G], p[Q + 1], s[S], s_new[S] = {}, saved[Plain::kSaved] = {};  // p: there may be none
       UNROLL for (int g = 0; g < G; g++) xg[g] = load(x_gates + (b * G + g) * W), hg[g] = load(h_gates + (b * G + g) * W);
+      UNROLL for (int i = 0; i < Q; i++) p[i] = load(panels.w_ch + (b * Q + i) * W);
       UNROLL for (int i = 0; i < S; i++) s[i] = load(state_of(b, n) + i * W);
       if constexpr (Cell::kNormC) {
-        Plain::forward_c(xg, hg, s, s, s_new, saved);
+        Plain::forward_c(xg, hg, p, s, s_new, saved);
         store(tape.state(b, row, 1), s_new[1]);
         UNROLL for (int i = 0; i < Plain::kSaved; i++) store(tape.at(b, row) + i * W, saved[i]);
       } else {
-        Plain::forward(xg, hg, s, s, s_new, saved);
+        Plain::forward(xg, hg, p, s, s_new, saved);
         leave(b, n, t, s_new, saved);
       }
     }

@@ -105,7 +105,8 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         W_hh h' LN(W_hh h'; γ_hh), before the biases, and h = o⊙tanh(LN(c; γ_c) + β_c), where
         LN(v; γ) = γ⊙(v - mean v) / sqrt(var v + 1e-5) over the H units. The weights are
         weight_ln_ih and weight_ln_hh (4*H,), weight_ln_ch and bias_ln_ch (H,), initially 1 and 0.
-        Threads share the sequences, not the units: N = 1 runs on one. Not with peephole, coupled.
+        Peepholes see c itself. Threads share the sequences, not the units: N = 1 runs on one. Not
+        with proj_size.
 
     Examples
     --------
@@ -209,9 +210,6 @@ class GRU(Recurrent[Array]):
 
 def lstm_name(peephole: bool, coupled: bool, layer_norm: bool) -> str:
     """Return the name in `CELLS` of an LSTM of this form."""
-    if layer_norm and (peephole or coupled):
-        wanted = "expected peephole=False and coupled=False"
-        raise ValueError(f"layer_norm: {wanted}, got peephole={peephole}, coupled={coupled}")
     return "lstm" + "_peephole" * peephole + "_coupled" * coupled + "_norm" * layer_norm
 
 
@@ -232,6 +230,9 @@ KINDS: dict[str, tuple[Callable[..., Recurrent[Any]], dict[str, Any]]] = {
     "gru": (GRU, {}),
     "gru_reset_before": (GRU, {"reset_after": False}),
     "lstm_norm": (LSTM, {"layer_norm": True}),
+    "lstm_peephole_norm": (LSTM, {"peephole": True, "layer_norm": True}),
+    "lstm_coupled_norm": (LSTM, {"coupled": True, "layer_norm": True}),
+    "lstm_peephole_coupled_norm": (LSTM, {"peephole": True, "coupled": True, "layer_norm": True}),
     "gru_norm": (GRU, {"layer_norm": True}),
 }
 """Every name in `CELLS`: the layer, and the options that make it."""

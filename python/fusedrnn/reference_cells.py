@@ -129,7 +129,7 @@ def lstm_forward(
 
     With peepholes (Gers and Schmidhuber 2000) i and f also see c', and o the new c. With coupled
     gates (Greff et al. 2017) there is no gate i: i = 1 - f. With a norm (Ba et al. 2016)
-    h = o⊙tanh(LN(c) + bias_c).
+    h = o⊙tanh(LN(c) + bias_c); peepholes see c itself.
     """
     h_prev, c_prev = state
     a = a_ih + hidden_forward(h_prev, hidden)
@@ -245,18 +245,22 @@ def gru_reset_before_backward(dstate: State, saved: Saved, hidden: Hidden) -> St
     return (dh_prev + dh_rh + hidden.see(dh_z + dh_r),), da, dhidden
 
 
-STEPS: dict[str, tuple[Callable[..., tuple[State, Saved]], Callable[..., StepGrads]]] = {
+Steps: TypeAlias = tuple[Callable[..., tuple[State, Saved]], Callable[..., StepGrads]]
+
+LSTM_COUPLED: Steps = (partial(lstm_forward, coupled=True), partial(lstm_backward, coupled=True))
+
+STEPS: dict[str, Steps] = {
     "rnn_tanh": (rnn_tanh_forward, rnn_tanh_backward),
     "rnn_relu": (rnn_relu_forward, rnn_relu_backward),
     "lstm": (lstm_forward, lstm_backward),
     "lstm_peephole": (lstm_forward, lstm_backward),
-    "lstm_coupled": (partial(lstm_forward, coupled=True), partial(lstm_backward, coupled=True)),
-    "lstm_peephole_coupled": (
-        partial(lstm_forward, coupled=True),
-        partial(lstm_backward, coupled=True),
-    ),
+    "lstm_coupled": LSTM_COUPLED,
+    "lstm_peephole_coupled": LSTM_COUPLED,
     "gru": (gru_forward, gru_backward),
     "gru_reset_before": (gru_reset_before_forward, gru_reset_before_backward),
     "lstm_norm": (lstm_forward, lstm_backward),
+    "lstm_peephole_norm": (lstm_forward, lstm_backward),
+    "lstm_coupled_norm": LSTM_COUPLED,
+    "lstm_peephole_coupled_norm": LSTM_COUPLED,
     "gru_norm": (gru_forward, gru_backward),
 }

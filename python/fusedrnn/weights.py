@@ -130,6 +130,9 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
         "gru": Cell("rzn", "h"),  # reset after the product, as cuDNN and PyTorch
         "gru_reset_before": Cell("rzn", "h"),  # reset before the product, Cho et al. 2014
         "lstm_norm": Cell("ifgo", "hc", layer_norm=True),  # Ba et al. 2016
+        "lstm_peephole_norm": Cell("ifgo", "hc", "ifo", layer_norm=True),
+        "lstm_coupled_norm": Cell("fgo", "hc", layer_norm=True),
+        "lstm_peephole_coupled_norm": Cell("fgo", "hc", "fo", layer_norm=True),
         "gru_norm": Cell("rzn", "h", layer_norm=True),
     }
 )
