@@ -4,7 +4,8 @@
 Layers: `RNN`, `LSTM`, `GRU`, `Linear`; one step at a time: `RNNCell`, `LSTMCell`, `GRUCell`; loss:
 `softmax_cross_entropy`; `optim`: `SGD`, `RMSprop`, `Adam`, `clip_grad_norm`; truncated
 backpropagation: `chunks`. Underneath:
-`functional` (the kernels) and `reference` (the same in plain NumPy).
+`functional` (the kernels) and `reference` (the same in plain NumPy). Weights of PyTorch, Keras and
+ONNX: `from_state_dict`, `load_safetensors`, `keras.from_keras`, `onnx.from_onnx`, and back.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from . import _core, functional, validate
 from ._core import __version__
 from .cells import GRUCell, LSTMCell, RNNCell
 from .chunks import chunks
+from .convert import from_state_dict, load_safetensors, save_safetensors, to_state_dict
 from .frozen import Frozen
 from .head import Linear, softmax_cross_entropy
 from .layers import GRU, LSTM, RNN
@@ -23,7 +25,7 @@ from .noise import Noise
 from .weights import CELLS, Weights
 
 if TYPE_CHECKING:
-    from . import gradflow, optim, reference
+    from . import gradflow, keras, onnx, optim, reference
 
 __all__ = [
     "CELLS",
@@ -39,23 +41,29 @@ __all__ = [
     "Weights",
     "__version__",
     "chunks",
+    "from_state_dict",
     "functional",
     "get_num_threads",
     "gradflow",
     "info",
     "isa",
     "isas",
+    "keras",
+    "load_safetensors",
+    "onnx",
     "optim",
     "reference",
+    "save_safetensors",
     "set_isa",
     "set_num_threads",
     "softmax_cross_entropy",
+    "to_state_dict",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import a module when it is first asked for, to keep `import fusedrnn` short."""
-    if name in ("gradflow", "optim", "reference"):
+    if name in ("gradflow", "keras", "onnx", "optim", "reference"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

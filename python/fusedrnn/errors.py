@@ -22,10 +22,12 @@ def load_extra(module: str, extra: str = "train") -> Any:
     Raises
     ------
     InputError
-        It is not installed.
+        It is not installed, or something that it needs is not.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         name = module.partition(".")[0]
+        if (error.name or name).partition(".")[0] != name:
+            raise InputError(f"{name} cannot be imported: {error}") from error
         raise InputError(f"{name} is missing: pip install 'fusedrnn[{extra}]'") from error

@@ -82,6 +82,14 @@ def initial(name: str, shape: tuple[int, ...], bound: float, rng: np.random.Gene
     return rng.uniform(-bound, bound, shape)
 
 
+def as_array(name: str, value: Any) -> Array:
+    """Return a value as an array, without a copy where it is one already."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__}") from error
+
+
 class Parameters:
     """Base of everything that trains: `params` and `grads`, dicts of arrays by PyTorch's names.
 
@@ -161,10 +169,7 @@ class Parameters:
 
     def _loadable(self, name: str, value: Any) -> Array:
         """Return the value as an array, without a copy where it is one already."""
-        try:
-            a = np.asarray(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise TypeError(f"{name}: expected an array, got {type(value).__name__}") from error
+        a = as_array(name, value)
         shape, rule = self._shapes[name]
         if a.dtype.kind != "f":
             raise TypeError(f"{name}: expected a float dtype, got {a.dtype}")

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: MIT
+"""Weights from and to PyTorch: a `state_dict`, or a safetensors file of one.
+
+And what `keras` and `onnx` share with it: a layer made from its weights alone, and the probe, a
+small random input that must give the same on both sides before a conversion returns.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .errors import InputError, load_extra
+from .layers import GRU, KINDS, LSTM, RNN
+from .parameters import as_array
+from .weights import Array
+
+__all__ = ["from_state_dict", "load_safetensors", "save_safetensors", "to_state_dict"]
+
+Layer: TypeAlias = RNN | LSTM | GRU
+
+NAME = re.compile(r"\w+_l(\d+)(_reverse)?")
+FIRST = "weight_ih_l0"
+PARITY = {"float32": 1e-3, "float64": 1e-9}
+"""What a probe lets pass, relative max-norm: far above rounding, far below a gate out of place."""
+
+
+def from_state_dict(mapping: Mapping[str, Any], prefix: str = "", **options: Any) -> Layer:
+    """Return the layer whose parameters a PyTorch `state_dict` holds.
+
+    The cell, its sizes, layers, directions, biases and projection (our peepholes and layer
+    normalisation, too) are read from names and shapes.
+
+    Parameters
+    ----------
+    mapping : Mapping
+        By name, anything `numpy.asarray` understands: CPU tensors, arrays.
+    prefix : str
+        Where the layer is in a whole model, as "encoder.lstm.".
+    **options
+        What names and shapes do not tell, as the layer's constructor takes it:
+        nonlinearity="relu", reset_after=False, coupled=True, batch_first=True, dropout=0.1, ...
+        dtype is by default that of weight_hh_l0.
+
+    Raises
+    ------
+    TypeError
+        Not a mapping; a value that is not an array of real floats; float16 without `dtype`; an
+        option that this layer does not have.
+    ValueError
+        No layer at this prefix; a name missing or unknown; a wrong shape.
+    RuntimeError
+        The layer computes something else than PyTorch's, or, without PyTorch or where that has no
+        such cell, than `fusedrnn.reference`.
+
+    Examples
+    --------
+    >>> import fusedrnn
+    >>> gru = fusedrnn.GRU(2, 3, num_layers=2, bidirectional=True)
+    >>> fusedrnn.from_state_dict(gru.state_dict())
+    GRU(2, 3, num_layers=2, bidirectional=True)
+    """
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"mapping: expected a mapping by name, got {type(mapping).__name__}")
+    arrays = {name: as_array(name, mapping[prefix + name]) for name in _own(mapping, prefix)}
+    layer = layer_of(arrays, **options)
+    x = probe_input(layer)
+    if "torch" in sys.modules and _torch_lacks(layer) is None:
+        expected, by = _run_torch(layer, arrays, x), "PyTorch"
+    else:
+        twin = copy.copy(layer)
+        twin.engine = load_extra("fusedrnn.reference")
+        twin.params = {name: np.array(a, layer.dtype, order="C") for name, a in arrays.items()}
+        expected, by = flat(*twin(x)), "fusedrnn.reference"
+    check_parity(by, flat(*layer(x)), expected)
+    return layer
+
+
+def to_state_dict(layer: Layer, prefix: str = "") -> dict[str, Any]:
+    """Return the parameters as tensors, for `load_state_dict` of PyTorch's own layer.
+
+    Without PyTorch use `save_safetensors`.
+
+    Raises
+    ------
+    ValueError
+        A form that PyTorch does not have.
+    RuntimeError
+        PyTorch's layer computes something else.
+    InputError
+        PyTorch is not installed.
+    """
+    if (lacks := _torch_lacks(layer)) is not None:
+        raise ValueError(f"{lacks}, which PyTorch does not have")
+    torch, x = load_extra("torch", "torch"), probe_input(layer)
+    check_parity("PyTorch", _run_torch(layer, layer.params, x), flat(*layer(x)))
+    return {prefix + name: torch.tensor(a) for name, a in layer.params.items()}
+
+
+def load_safetensors(path: str | PathLike[str], prefix: str = "", **options: Any) -> Layer:
+    """Return the layer that a safetensors file holds, as `from_state_dict` does.
+
+    Only the layer's own arrays are read. A file of `save_safetensors` says which cell it is.
+
+    Raises
+    ------
+    InputError
+        Not a safetensors file, or safetensors is not installed.
+    """
+    safe_open = load_extra("safetensors").safe_open
+    try:
+        with safe_open(path, framework="numpy") as file:
+            cell = (file.metadata() or {}).get(f"{prefix}cell", "")
+            own = {name: file.get_tensor(prefix + name) for name in _own(file.keys(), prefix)}
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # of a library of two languages, which documents no exceptions
+        raise InputError(f"{path}: not safetensors that NumPy can read: {error}") from error
+    told = KINDS[cell][1] if cell in KINDS else {}
+    return from_state_dict(own, **(told | options))
+
+
+def save_safetensors(layer: Layer, path: str | PathLike[str], prefix: str = "") -> None:
+    """Write the parameters to a file that `safetensors.torch.load_file` and we read.
+
+    Raises
+    ------
+    RuntimeError
+        Read back, they are not the same.
+    InputError
+        safetensors is not installed.
+    """
+    arrays = {prefix + name: a for name, a in layer.state_dict().items()}
+    metadata = {"format": "pt", f"{prefix}cell": layer.cell}
+    load_extra("safetensors.numpy").save_file(arrays, path, metadata)
+    loaded = load_safetensors(path, prefix)
+    for name, a in layer.params.items():
+        if not np.array_equal(a, loaded.params[name], equal_nan=True):
+            raise RuntimeError(f"{path}: {name} differs from what was written")
+
+
+def layer_of(arrays: Mapping[str, Array], **options: Any) -> Layer:
+    """Return the layer with these parameters, by our names."""
+    numbered = [match for match in map(NAME.fullmatch, arrays) if match]
+    layers = 1 + max((int(match[1]) for match in numbered), default=0)
+    bidirectional = any(match[2] for match in numbered)
+    slots = sum(name.startswith("weight_ih_l") for name in arrays)
+    if FIRST not in arrays or "weight_hh_l0" not in arrays or slots != layers << bidirectional:
+        raise ValueError(f"mapping: expected the names of a layer, got {', '.join(arrays)}")
+    (*_, I), (rows, H) = (_matrix(name, arrays[name]) for name in (FIRST, "weight_hh_l0"))
+    told: dict[str, Any] = {"dtype": arrays["weight_hh_l0"].dtype}
+    told |= {"num_layers": layers, "bidirectional": bidirectional, "bias": "bias_ih_l0" in arrays}
+    if "weight_hr_l0" in arrays:
+        P, H = _matrix("weight_hr_l0", arrays["weight_hr_l0"])
+        told["proj_size"] = P
+    for option, name in (("peephole", "weight_ch_l0"), ("layer_norm", "weight_ln_ih_l0")):
+        if name in arrays:
+            told[option] = True
+    G, rest = divmod(rows, H)
+    if rest or G not in (1, 3, 4):
+        wanted = f"G*H rows with G = 1, 3 or 4 and H = {H}"
+        raise ValueError(f"weight_hh_l0: expected {wanted}, got {rows}")
+    coupled = "peephole" in told or options.get("coupled", False)
+    kind: Any = {1: RNN, 3: LSTM if coupled else GRU, 4: LSTM}[G]
+    if G == 3 and coupled:
+        told["coupled"] = True
+    layer: Layer = kind(I, H, **(told | options))
+    layer.load_state_dict(arrays)
+    return layer
+
+
+def probe_input(layer: Layer) -> Array:
+    """Return a small random input for this layer."""
+    shape = (2, 4) if layer.batch_first else (4, 2)
+    x = np.random.default_rng(0).standard_normal((*shape, layer.input_size))
+    return x.astype(layer.dtype)
+
+
+def flat(y: Array, state: Any) -> list[Array]:
+    """Return y, h and, for an LSTM, c."""
+    return [y, *(state if isinstance(state, tuple) else (state,))]
+
+
+def check_parity(by: str, actual: Iterable[Array], expected: Iterable[Array]) -> None:
+    """Raise RuntimeError if outputs differ by more than rounding."""
+    for a, b in zip(actual, expected, strict=True):
+        limit = max(PARITY[a.dtype.name], PARITY[b.dtype.name])
+        size = np.abs(b[np.isfinite(b)]).max(initial=0)
+        if a.shape != b.shape:
+            raise RuntimeError(f"{by} computes shape {b.shape} on a probe, got {a.shape}")
+        if not np.allclose(a, b, rtol=0, atol=limit * size, equal_nan=True):
+            difference = np.abs(a - b).max()
+            raise RuntimeError(
+                f"{by} computes something else on a probe: a difference of {difference:.3g}, "
+                f"expected at most {limit * size:.3g}"
+            )
+
+
+def reorder(a: Array, have: Sequence[str], want: Sequence[str]) -> Array:
+    """Return the blocks of rows of `a`, one per letter of `have`, in the order `want`."""
+    blocks = dict(zip(have, np.split(a, len(have)), strict=True))
+    return np.concatenate([blocks[letter] for letter in want])
+
+
+def _own(names: Iterable[str], prefix: str) -> list[str]:
+    """Return the names of the layer at a prefix, without it."""
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix: expected str, got {type(prefix).__name__}")
+    names = list(map(str, names))
+    if prefix + FIRST in names:
+        own = [name[len(prefix) :] for name in names if name.startswith(prefix)]
+        return [name for name in own if "." not in name]  # else it is of a module inside
+    found = [repr(name.removesuffix(FIRST)) for name in names if name.endswith(FIRST)]
+    got = f"{prefix!r}, and layers at {', '.join(found) or 'no prefix'}"
+    raise ValueError(f"prefix: expected one before {FIRST}, got {got}")
+
+
+def _matrix(name: str, a: Array) -> tuple[int, int]:
+    if a.ndim != 2 or a.size == 0:
+        raise ValueError(f"{name}: expected 2 sizes >= 1, got shape {a.shape}")
+    return a.shape
+
+
+def _torch_lacks(layer: Layer) -> str | None:
+    """Return what is set in this layer that PyTorch has not, if anything; dropout trains only."""
+    names = ("peephole", "coupled", "layer_norm", "zoneout_h", "zoneout_c")
+    for name in names:
+        if value := getattr(layer, name, False):
+            return f"{name}: expected {False if value is True else 0}, got {value}"
+    if not getattr(layer, "reset_after", True):
+        return "reset_after: expected True, got False"
+    return None
+
+
+def _run_torch(layer: Layer, arrays: Mapping[str, Array], x: Array) -> list[Array]:
+    """Return y, h and c of PyTorch's layer with these weights."""
+    torch = load_extra("torch", "torch")
+    names = ("num_layers", "bias", "batch_first", "bidirectional")
+    options = {name: getattr(layer, name) for name in names}
+    if isinstance(layer, RNN):
+        options["nonlinearity"] = layer.nonlinearity
+    if isinstance(layer, LSTM):
+        options["proj_size"] = layer.proj_size
+    options["dtype"] = getattr(torch, layer.dtype.name)
+    kind = getattr(torch.nn, type(layer).__name__)
+    with warnings.catch_warnings(), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")  # proj_size: "not supported with oneDNN"
+        module = kind(layer.input_size, layer.hidden_size, **options)
+        module.load_state_dict({name: torch.tensor(a) for name, a in arrays.items()})
+        outputs: list[Any] = flat(*module(torch.tensor(x)))
+    return [tensor.numpy() for tensor in outputs]
