@@ -3,7 +3,10 @@
 
 import copy
 import multiprocessing
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -11,11 +14,11 @@ torch = pytest.importorskip("torch")
 
 import fusedrnn  # noqa: E402
 import fusedrnn.torch  # noqa: E402
+import torch_cases  # noqa: E402
 from fusedrnn import _core  # noqa: E402
 from torch_cases import (  # noqa: E402
     H,
     I,
-    Rows,
     agree,
     distributed_problem,
     gradients_of_rank,
@@ -100,12 +103,11 @@ def test_threads_are_those_of_torch(threads, monkeypatch):
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_data_loader_workers(start):
-    data = Rows()
-    wanted = [data[i] for i in range(4)]
-    loader = torch.utils.data.DataLoader(
-        data, batch_size=None, num_workers=2, multiprocessing_context=start, timeout=60
-    )
-    agree(list(loader), wanted, 0)
+    """In a process of its own: a fork would also take the threads of whatever tests ran before."""
+    code = f"import torch_cases; torch_cases.load_in_workers({start!r})"
+    folder = os.path.dirname(torch_cases.__file__)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((folder, *sys.path))}
+    subprocess.run([sys.executable, "-c", code], env=environment, timeout=120, check=True)
 
 
 def test_two_processes_have_the_gradients_of_one_with_the_whole_batch():

@@ -84,6 +84,16 @@ class Rows(torch.utils.data.Dataset):
             return self.layer(torch.full((20, 8, I), float(i)))[1]
 
 
+def load_in_workers(start):
+    """Compute the examples here, then in two workers, and compare."""
+    data = Rows()
+    wanted = [data[i] for i in range(4)]
+    loader = torch.utils.data.DataLoader(
+        data, batch_size=None, num_workers=2, multiprocessing_context=start, timeout=60
+    )
+    agree(list(loader), wanted, 0)
+
+
 def gradients_of_rank(rank, port, queue):
     """What one of two processes has after a step of DistributedDataParallel."""
     torch.distributed.init_process_group(
