@@ -99,6 +99,12 @@ def test_files_of_torch(tmp_path):
     theirs.load_state_dict(files.load_file(path))
 
 
+@pytest.mark.parametrize("options", [{"peephole": True}, {"layer_norm": True}])
+def test_what_only_an_lstm_has_tells_coupled_gates_from_a_gru(options):
+    layer = fusedrnn.LSTM(I, H, coupled=True, seed=0, **options)
+    assert_same(from_state_dict(layer.state_dict()), layer)
+
+
 def test_half_precision_needs_a_dtype():
     arrays = fusedrnn.LSTM(I, H, seed=0).state_dict()
     halves = {name: a.astype(np.float16) for name, a in arrays.items()}

@@ -66,6 +66,22 @@ def test_import_brings_nothing_but_numpy():
     assert not loaded & {"torch", "keras", "onnx", "tqdm", "matplotlib", "safetensors"}
 
 
+@pytest.mark.parametrize(
+    ("module", "extra", "call"),
+    [
+        ("keras", "keras", lambda: fusedrnn.keras.to_keras(fusedrnn.GRU(1, 1))),
+        ("onnx", "onnx", lambda: fusedrnn.onnx.to_onnx(fusedrnn.GRU(1, 1))),
+        ("torch", "torch", lambda: fusedrnn.to_state_dict(fusedrnn.GRU(1, 1))),
+        ("safetensors", "train", lambda: fusedrnn.load_safetensors("none")),
+    ],
+)
+def test_what_is_not_installed_is_asked_for(module, extra, call, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    said = re.escape(f"{module} is missing: pip install 'fusedrnn[{extra}]'")
+    with pytest.raises(ValueError, match=f"^{said}"):
+        call()
+
+
 @pytest.mark.parametrize("name", ["fusedrnn", *MODULES])
 def test_documentation(name, monkeypatch, tmp_path):
     """Public names exist and say what they are; every example does what it shows."""

@@ -72,7 +72,7 @@ def from_state_dict(mapping: Mapping[str, Any], prefix: str = "", **options: Any
     arrays = {name: as_array(name, mapping[prefix + name]) for name in _own(mapping, prefix)}
     layer = layer_of(arrays, **options)
     x = probe_input(layer)
-    if "torch" in sys.modules and _torch_lacks(layer) is None:
+    if sys.modules.get("torch") and _torch_lacks(layer) is None:
         expected, by = _run_torch(layer, arrays, x), "PyTorch"
     else:
         twin = copy.copy(layer)
@@ -167,7 +167,8 @@ def layer_of(arrays: Mapping[str, Array], **options: Any) -> Layer:
     if rest or G not in (1, 3, 4):
         wanted = f"G*H rows with G = 1, 3 or 4 and H = {H}"
         raise ValueError(f"weight_hh_l0: expected {wanted}, got {rows}")
-    coupled = "peephole" in told or options.get("coupled", False)
+    has_c = "weight_ch_l0" in arrays or "weight_ln_ch_l0" in arrays
+    coupled = has_c or options.get("coupled", False)
     kind: Any = {1: RNN, 3: LSTM if coupled else GRU, 4: LSTM}[G]
     if G == 3 and coupled:
         told["coupled"] = True

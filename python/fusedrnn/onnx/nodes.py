@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from . import functional
-from .layers import gru_name, lstm_name
-from .weights import CELLS, Array, State, Weights
+from .. import functional
+from ..layers import gru_name, lstm_name
+from ..weights import CELLS, Array, State, Weights
 
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 GATES = {"RNN": "h", "GRU": "zrn", "LSTM": "iofg"}

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: MIT
+"""A layer from the recurrent nodes of an ONNX model."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import validate
+from ..convert import Layer, check_parity, flat, layer_of, probe_input
+from ..errors import load_extra
+from ..layers import KINDS
+from ..weights import CELLS, Array
+from . import nodes as recurrent
+from .nodes import INPUTS
+from .operators import evaluator
+
+__all__ = ["from_onnx"]
+
+THROUGH = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast")
+"""What may stand between two nodes of one stack."""
+
+
+def from_onnx(
+    model: Any,
+    nodes: Sequence[str] | None = None,
+    *,
+    batch_first: bool = False,
+    dtype: Any = None,
+) -> Layer:
+    """Return the layer, of as many layers as there are nodes, that recurrent nodes of a model are.
+
+    initial_h, initial_c and sequence_lens are the `state` and `lengths` of a call.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto, or the path of a file
+    nodes : sequence of str, optional
+        Names of nodes (or of their first outputs), each the layer above the one before. By default
+        all recurrent nodes of the graph, if they are one stack.
+    batch_first : bool
+        What the layer shall take, whatever the nodes' layout.
+    dtype : float32 or float64, optional
+        By default that of the weights.
+
+    Raises
+    ------
+    TypeError
+        Not a model; weights of another dtype without `dtype`.
+    ValueError
+        No such node, or no stack; weights that are not constant; a node that is reverse alone; what
+        our cells do not have, by name.
+    RuntimeError
+        The nodes compute something else on a small random input.
+    InputError
+        onnx is not installed.
+
+    Examples
+    --------
+    >>> import fusedrnn
+    >>> from_onnx(fusedrnn.onnx.to_onnx(fusedrnn.GRU(2, 3, num_layers=2, bidirectional=True)))
+    GRU(2, 3, num_layers=2, bidirectional=True)
+    """
+    onnx = load_extra("onnx", "onnx")
+    if isinstance(model, (str, os.PathLike)):
+        model = onnx.load(model)
+    if not isinstance(model, onnx.ModelProto):
+        raise TypeError(f"model: expected ModelProto or a path, got {validate.describe(model)}")
+    producers = {name: node for node in model.graph.node for name in node.output if name}
+    stack, arrays = [], dict[str, Array]()
+    for k, node in enumerate(_stack(model.graph, nodes, producers)):
+        attributes = {a.name: _value(onnx, a) for a in node.attribute}
+        inputs = {
+            name: _constant(onnx, model, label, producers, name)
+            for name, label in zip(INPUTS, node.input, strict=False)
+            if label and name in ("W", "R", "B", "P")
+        }
+        stack.append((node.op_type, attributes, inputs))
+        arrays |= _named(k, *stack[-1])
+    forms = {recurrent.cells(op, attributes, "P" in a) for op, attributes, a in stack}
+    if len(forms) > 1 or len(set(*forms)) > 1:
+        got = "; ".join(", ".join(form) for form in sorted(forms))
+        raise ValueError(f"nodes: expected one cell in all layers and directions, got {got}")
+    if any("bias_ih_l" in name for name in arrays):  # the layer has it everywhere, or nowhere
+        for name in [name for name in arrays if "weight_hh" in name]:
+            for bias in ("bias_ih", "bias_hh"):
+                zeros = np.zeros_like(arrays[name][:, 0])
+                arrays.setdefault(name.replace("weight_hh", bias), zeros)
+    options = KINDS[next(iter(forms))[0]][1] | ({} if dtype is None else {"dtype": dtype})
+    layer = layer_of(arrays, batch_first=batch_first, **options)
+    _probe_nodes(onnx, layer, stack)
+    return layer
+
+
+def _stack(graph: Any, names: Sequence[str] | None, producers: dict[str, Any]) -> list[Any]:
+    """Return the nodes of these names, or all, which must be a stack."""
+    found = [node for node in graph.node if node.domain == "" and node.op_type in recurrent.GATES]
+    labels = {node.name or next(filter(None, node.output)): node for node in found}
+    said = ", ".join(labels) or "none"
+    if names is not None:
+        if isinstance(names, str) or not names or any(name not in labels for name in names):
+            raise ValueError(f"nodes: expected a sequence of {said}, got {names!r}")
+        return [labels[name] for name in names]
+    if not found:
+        raise ValueError("model: expected nodes RNN, GRU or LSTM in its graph, got none")
+    for below, above in itertools.pairwise(found):
+        name = above.input[0]
+        while name in producers and producers[name].op_type in THROUGH:
+            name = producers[name].input[0]
+        if name != below.output[0]:
+            raise ValueError(f"nodes: expected names of a stack, as these are not one: {said}")
+    return found
+
+
+def _value(onnx: Any, attribute: Any) -> Any:
+    """Return an attribute's value, text as str."""
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode()
+    if attribute.type == onnx.AttributeProto.STRINGS:
+        return [text.decode() for text in value]
+    return value
+
+
+def _constant(onnx: Any, model: Any, label: str, producers: dict[str, Any], name: str) -> Array:
+    """Return the value of an input that depends on constants alone."""
+    for tensor in model.graph.initializer:
+        if tensor.name == label:
+            return onnx.numpy_helper.to_array(tensor)  # type: ignore[no-any-return]
+    if label not in producers:
+        raise ValueError(f"{name}: expected a constant, got one that depends on {label}")
+    node = producers[label]
+    inputs = {k: _constant(onnx, model, k, producers, name) for k in node.input if k}
+    graph = onnx.GraphProto(node=[node], output=[onnx.ValueInfoProto(name=label)])
+    opsets = {one.domain: one.version for one in model.opset_import}
+    alone = load_extra("onnx.reference").ReferenceEvaluator(graph, opsets=opsets)
+    return alone.run([label], inputs)[0]  # type: ignore[no-any-return]
+
+
+def _named(k: int, op: str, attributes: dict[str, Any], a: dict[str, Array]) -> Iterator[Any]:
+    """Yield the arrays of layer k by our names."""
+    if (direction := recurrent.directions(attributes)) == (True,):
+        raise ValueError("direction: expected forward or bidirectional, got reverse")
+    for d, cell in enumerate(recurrent.cells(op, attributes, "P" in a)):
+        if len(a["W"]) != len(direction):
+            raise ValueError(f"W: expected {len(direction)} directions, got {len(a['W'])}")
+        B, P = (a[name][d] if name in a else None for name in "BP")
+        weights = recurrent.from_node(op, cell, a["W"][d], a["R"][d], B, P)
+        for name, array in weights._asdict().items():
+            if array is not None:
+                yield f"{name}_l{k}" + "_reverse" * d, array
+
+
+def _probe_nodes(onnx: Any, layer: Layer, stack: list[Any]) -> None:
+    """Run nodes of a layer's stack one after the other on the probe, and the layer."""
+    x = probe_input(layer)
+    y, state = layer(x)
+    X, Y = (x.swapaxes(0, 1), y.swapaxes(0, 1)) if layer.batch_first else (x, y)
+    ends = []
+    for op, attributes, arrays in stack:
+        kept = ("activations", "direction", "hidden_size", "input_forget", "linear_before_reset")
+        own = {name: value for name, value in attributes.items() if name in kept}
+        labels = [name if name in ("X", *arrays) else "" for name in INPUTS]
+        labels = labels[: 1 + max(k for k, label in enumerate(labels) if label)]
+        outputs = ["Y", "Y_h", "Y_c"][: 1 + CELLS[layer.cell].states]
+        node = onnx.helper.make_node(op, labels, outputs, **own)
+        feeds = {name: a.astype(layer.dtype) for name, a in arrays.items()}
+        X, *end = evaluator(onnx, node, own).run(None, {"X": X} | feeds)
+        X = X.swapaxes(1, 2).reshape(*X.shape[:1], X.shape[2], -1)
+        ends.append(end)
+    expected = [X, *(np.concatenate(part) for part in zip(*ends, strict=True))]
+    check_parity("ONNX", flat(Y, state), expected)
