@@ -68,11 +68,8 @@ def forward(
     state_n : as state
     kept : Kept
     """
-    x_array, each, before = (
-        array(x),
-        grouped(layer, weights),
-        [array(part) for part in state] or None,
-    )
+    x_array, each = array(x), grouped(layer, weights)
+    before = [array(part) for part in state] or None
     shapes = layer.state_shapes(weights, (state[0] if state else x).shape[1])
     first_row, D, P = None, layer.directions, shapes[0][2]
     if batch_sizes is not None:

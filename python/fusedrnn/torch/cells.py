@@ -35,11 +35,9 @@ class FusedCell(torch.nn.RNNCellBase):
         if cell is None or reason is not None or not self._fits(input, state):
             with fits.handed_over(reason or ""):
                 return super().forward(input, hx)
-        batched = input.dim() == 2
-        shape = (1, *input.shape) if batched else (1, 1, *input.shape)
         before = [part.reshape(1, -1, self.hidden_size) for part in state]
         layer = Layer(cell, 1, self.bias, False)
-        _, *after = run(layer, input.reshape(shape), None, before, weights)
+        _, *after = run(layer, input.reshape(1, -1, self.input_size), None, before, weights)
         after = [part.reshape(*input.shape[:-1], self.hidden_size) for part in after]
         return tuple(after) if self.states == 2 else after[0]
 

@@ -47,22 +47,13 @@ def run_layer(
 
 
 @run_layer.register_fake
-def _(
-    cell: str,
-    directions: int,
-    bias: bool,
-    projected: bool,
-    x: Tensor,
-    batch_sizes: Tensor | None,
-    state: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    keep: bool,
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    layer = Layer(cell, directions, bias, projected)
+def _(*arguments: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    *how, x, _, state, weights, keep = arguments
+    layer = Layer(*how)
     shapes = layer.state_shapes(weights, (state[0] if state else x).shape[1])
-    y = x.new_empty(*x.shape[:2], directions * shapes[0][2])
+    y = x.new_empty(*x.shape[:2], layer.directions * shapes[0][2])
     state_n = [x.new_empty(shape) for shape in shapes]
-    handles = [x.new_empty(1, dtype=torch.uint8) for _ in range(directions)] if keep else []
+    handles = [x.new_empty(1, dtype=torch.uint8) for _ in range(layer.directions)] if keep else []
     return y, state_n, handles
 
 
@@ -93,22 +84,9 @@ def run_layer_backward(
 
 
 @run_layer_backward.register_fake
-def _(
-    cell: str,
-    directions: int,
-    bias: bool,
-    projected: bool,
-    handles: Sequence[Tensor],
-    x: Tensor,
-    y: Tensor,
-    weights: Sequence[Tensor],
-    dy: Tensor | None,
-    dstate: Sequence[Tensor | None],
-    N: int,
-    wants_dx: bool,
-    wants_dweights: bool,
-) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    shapes = Layer(cell, directions, bias, projected).state_shapes(weights, N)
+def _(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    *how, _, x, _, weights, _, _, N, wants_dx, wants_dweights = arguments
+    shapes = Layer(*how).state_shapes(weights, N)
     dx = [x.new_empty(x.shape)] if wants_dx else []
     dweights = [weight.new_empty(weight.shape) for weight in weights] if wants_dweights else []
     return dx, [x.new_empty(shape) for shape in shapes], dweights
