@@ -8,9 +8,8 @@ in a process of its own; lengths and padding take turns within it.
 import argparse
 import os
 import statistics
-import time
 
-from turns import WARM_UP, Turns, set_environment, warn_if_busy
+from turns import Turns, set_environment, timed, warn_if_busy
 
 SHAPES = ((100, 32, 128), (200, 16, 256), (400, 32, 64), (1000, 8, 128))  # T, N, I = H
 CELLS = ("rnn_tanh", "lstm", "gru")
@@ -47,7 +46,7 @@ def measure(task, cell, shape, rounds, seconds):
         for i in range(rounds):
             for name in reversed(names) if i % 2 else names:
                 for how in HOWS:
-                    taken = turns.call(name, timed, name, how, task, cell, shape, seconds)
+                    taken = turns.call(name, seconds_of, name, how, task, cell, shape, seconds)
                     found.setdefault((name, how), []).append(taken)
     return {key: statistics.median(times) for key, times in found.items()}
 
@@ -72,17 +71,12 @@ def lengths_of(T, N):
     return lengths
 
 
-def timed(name, how, task, cell, shape, seconds):
+def seconds_of(name, how, task, cell, shape, seconds):
     """The median time of at least so many seconds of runs."""
     T, N, H = shape
-    call = {"kernels": our_call, "torch": torch_call}[name](how, task, cell, T, N, H)
-    for least in (WARM_UP, seconds):
-        times, began = [], time.perf_counter()
-        while len(times) < 3 or time.perf_counter() - began < least:
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return timed(
+        {"kernels": our_call, "torch": torch_call}[name](how, task, cell, T, N, H), seconds
+    )
 
 
 def our_call(how, task, cell, T, N, H):

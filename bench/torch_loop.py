@@ -9,9 +9,8 @@ import argparse
 import copy
 import os
 import statistics
-import time
 
-from turns import set_environment
+from turns import set_environment, timed
 
 SHAPES = ((64, 1, 64), (256, 1, 128), (64, 16, 128), (64, 32, 256), (35, 20, 650), (32, 64, 1024))
 VOCABULARY = 1000
@@ -41,7 +40,7 @@ def measure(cell, shape, rounds, seconds):
     takes = [[] for _ in steps]
     for _ in range(rounds):
         for step, take in zip(steps, takes, strict=True):
-            take.append(per_call(step, seconds))
+            take.append(timed(step, seconds))
     theirs, ours, their_layers, our_layers = map(statistics.median, takes)
     return theirs, ours, their_layers / our_layers
 
@@ -86,16 +85,6 @@ def loops(cell, shape):
         return lambda: model.rnn(x)[0].backward(dy)
 
     return [whole(theirs), whole(ours), alone(theirs), alone(ours)]
-
-
-def per_call(step, seconds):
-    """Seconds of a call, over as many as take so long."""
-    step()
-    calls, start = 0, time.perf_counter()
-    while (spent := time.perf_counter() - start) < seconds or not calls:
-        step()
-        calls += 1
-    return spent / calls
 
 
 def arguments():

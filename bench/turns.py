@@ -116,6 +116,11 @@ def median_seconds(name, task, cell, T, N, I, H, seconds):
     from contestants import make
 
     call, _ = make(name, task, cell, T, N, I, H)
+    return timed(call, seconds)
+
+
+def timed(call, seconds):
+    """The median time of a call's runs, of so many seconds at least, after a warm-up."""
     for least in (WARM_UP, seconds):
         times, began = [], time.perf_counter()
         while len(times) < LEAST_RUNS or time.perf_counter() - began < least:
