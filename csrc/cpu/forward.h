@@ -4,7 +4,9 @@
 // The input part of all gates is computed for a chunk of time; then, step by step, a register tile multiplies h by the
 // panels of all gates of the same units, and the cell finishes while the sums are in registers.
 #pragma once
+#include "panels.h"
 #include "projection.h"
+#include "step.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
@@ -165,11 +167,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     }
     if (projected) {
       if (!a.plan.by_rows) team.wait(me);
-      project(a, clock, panels, mine, t, u, seen_at(t), [&](long n) -> const Real* {
-        if (a.form.resets && a.form.resets[row + n]) return nullptr;
-        if (n < going_on) return y_at(before) + n * a.y_row;
-        return a.state_0[0] ? a.state_0[0] + n * z.P : nullptr;
-      });
+      project(a, clock, panels.w_hr, panels.h_groups, mine, t, u, seen_at(t));
     }
     if (!a.plan.by_rows) team.wait(me);
   }
@@ -197,37 +195,29 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
       }
       for_row_tiles<kMostRows>(n0, n1, [&](auto rows, long row) {
         for_groups(step_blocks(g, rows.value), j0, j1, [&](int count, int j) {
-          with_count<step_blocks(g, rows.value)>(count, [&](auto blocks) {
-            const Panel panel{w + j * g * W, n * g * W};
-            tile<kStage, rows.value, blocks.value>(s, row, b + j, h, h_row, panel, ahead);
-          });
+          StepTile<Real> tile{panels.b_hh + ((b + j) * G + first_gate<Cell>(kStage)) * W,
+                              G * W,
+                              h ? h + row * h_row : nullptr,
+                              h_row,
+                              z.P,
+                              w + j * g * W,
+                              n * g * W};
+          V sums[kSums];
+          with_count<step_blocks(g, rows.value)>(
+              count, [&](auto blocks) { step_sums<g, rows.value, blocks.value>(tile, ahead, sums); });
+          finish_tile<kStage>(s, row, b + j, rows.value, count, sums);
         });
       });
     });
   }
 
-  struct Panel {
-    const Real* data;  // of a tile's columns, one k `step` after another
-    long step;
-  };
-  // Gates of units b.. for rows n..: the hidden part, then the cell. h null is zeros.
-  template <int kStage, int kRows, int kBlocks>
-  [[gnu::noinline]] void tile(const Step& s, long n, int b, const Real* h, long h_row, Panel w, Ahead<Real>& ahead) {
-    constexpr int g = gates_of<Cell>(kStage), kVectors = kBlocks * g;
-    V acc[kRows][kVectors];
-    UNROLL for (int r = 0; r < kRows; r++) UNROLL for (int j = 0; j < kVectors; j++) acc[r][j] =
-        load(panels.b_hh + ((b + j / g) * G + first_gate<Cell>(kStage) + j % g) * W);
-    for (long k = 0; h && k < z.P; k += kRun) {
-      ahead.fetch();
-      if constexpr (kRegisters == 32)  // else the run is the whole row
-        UNROLL for (long line = kRun; line < 2 * kRun; line += Ahead<Real>::kLine)
-            fetch_rows<kRows>(h + n * h_row + k + line, h_row);
-      multiply<kRows, kVectors>(acc, h + n * h_row + k, h_row, 1, z.P - k < kRun ? z.P - k : kRun, w.data + k * w.step, w.step);
+  // The cell in the tile's rows n.. and blocks b..; a function of its own, that tiles of all sizes share.
+  template <int kStage> [[gnu::noinline]] void finish_tile(const Step& s, long n, int b, int rows, int count, const V* sums) {
+    for (int i = 0, r = 0, j = 0; i < rows * count;
+         i++, sums += gates_of<Cell>(kStage)) {  // one loop: constants stay in registers
+      finish<kStage>(s, n + r, b + j, sums);
+      if (++j == count) j = 0, r++;
     }
-    V sums[kRows][kVectors];  // acc itself must only be indexed by constants, or it would live in memory
-    UNROLL for (int r = 0; r < kRows; r++) UNROLL for (int j = 0; j < kVectors; j++) sums[r][j] = acc[r][j];
-    for (int j = 0; j < kBlocks; j++)
-      for (int r = 0; r < kRows; r++) finish<kStage>(s, n + r, b + j, &sums[r][j * g]);
   }
 
   template <int kStage> INLINE void finish(const Step& step, long n, int b, const V* sums) {
@@ -238,13 +228,13 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
       xg[first + g] = load(at.xg + ((b * G + first + g) * step.chunk_rows + step.chunk_row + n) * W);
     }
     Real* state = at.state + (b * z.N + n) * S * W;
+    Real* taped = at.taped ? at.taped + (b * taped_rows + step.taped_row + n) * kTaped * W : nullptr;
     UNROLL for (int i = 0; i < S; i++) s[i] = load(state + i * W);
     if (a.form.resets && a.form.resets[step.row + n]) {
       UNROLL for (int i = 0; i < S; i++) s[i] = V{};
       if constexpr (kStage == 0)  // as from h = 0
         UNROLL for (int g = 0; g < count; g++) hg[g] = load(panels.b_hh + (b * G + g) * W);
     }
-    Real* taped = at.taped ? at.taped + (b * taped_rows + step.taped_row + n) * kTaped * W : nullptr;
     if constexpr (kDone > 0) UNROLL for (int i = 0; i < kDone; i++) saved[i] = load(taped + i * W);
     if constexpr (kLate > 0 && kStage == 0) {
       const V u = Cell::early(xg, hg, s, saved);

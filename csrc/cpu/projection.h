@@ -5,34 +5,38 @@
 #pragma once
 #include "gradients.h"
 #include "noise.h"
-#include "panels.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
 // h of the step at t, in y, from u of its row 0 on; with recurrent dropout what W_hh sees of it, in `seen`; and state_n of rows
-// that end with this step. before(n): h before the step in row n, null for zeros.
-template <class Cell, class Real, class F>
-void project(const ForwardArgs<Real>& a, const Clock& clock, const Panels<Cell, Real>& panels, const Share& mine, long t,
-             const Real* u, Real* seen, F&& before) {
+// that end with this step. The panels w_hr lie in groups of blocks of h.
+template <class Real>
+[[gnu::noinline]] void project(const ForwardArgs<Real>& a, const Clock& clock, const Real* w_hr, const Groups& groups,
+                               const Share& mine, long t, const Real* u, Real* seen) {
   constexpr int W = kWidth<Real>;
-  const long H = a.size.H, P = a.size.P;
+  const long H = a.size.H, P = a.size.P, row = clock.row(t), before = clock.before(t);
   const long count = clock.count(t), end = mine.n1 < count ? mine.n1 : count, staying = clock.count(clock.after(t));
   if (end <= mine.n0) return;
-  Real* y = a.y + clock.row(t) * a.y_row;
+  Real* y = a.y + row * a.y_row;
   product(Product<Real>{.left = plain_left(u, H, 1, H),
-                        .panel = panels.w_hr,
-                        .groups = panels.h_groups,
+                        .panel = w_hr,
+                        .groups = groups,
                         .init = {},
                         .out = {y, a.y_row, W},
                         .columns = P,
                         .down = t % 2 != 0},
           mine.n0, end, mine.h0, mine.h1);
+  const auto h_before = [&](long n) -> const Real* {  // null for zeros
+    if (a.form.resets && a.form.resets[row + n]) return nullptr;
+    if (n < clock.count(before)) return a.y + (clock.row(before) + n) * a.y_row;
+    return a.state_0[0] ? a.state_0[0] + n * P : nullptr;
+  };
   const RowNoise noise(a.form.noise);
   if (noise.drops() || noise.zones())
     for (long n = mine.n0; n < end; n++)
       for (int b = mine.h0; b < mine.h1; b++) {
         const long lanes = lanes_of<Real>(P, b);
-        const Real* h_n = before(n);
+        const Real* h_n = h_before(n);
         const Vec<Real> old = h_n ? load(h_n + b * W, lanes) : Vec<Real>{};
         const Vec<Real> h = noise.zoned<Real>(0, old, load(y + n * a.y_row + b * W, lanes), t, n, b);
         store(y + n * a.y_row + b * W, h, lanes);
