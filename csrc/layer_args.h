@@ -43,8 +43,7 @@ template <class Real> Sizes read_widths(const py::tuple& weights, const CellKern
     return long(matrix.shape(1));
   };
   const bool projected = !weights[kWeightHr].is_none();
-  if (projected && (cell.states == 1 || cell.layer_norm))
-    throw py::type_error("weight_hr: expected None for a cell of one state or with layer norm");
+  if (projected && cell.states == 1) throw py::type_error("weight_hr: expected None for a cell of one state");
   const long I = columns(0), P = columns(1), H = projected ? columns(kWeightHr) : P;
   if (I < 1 || P < 1 || H < 1)
     throw std::invalid_argument("weights: expected I, P, H of at least 1, got " + shape_text(std::vector<long>{I, P, H}));

@@ -7,10 +7,12 @@ import numpy as np
 from fusedrnn import _core
 from fusedrnn.weights import CELLS, NORMS, Array, State, Weights, state_widths
 
-# Every cell, and two with a projection: the cell, and how many times H is P.
+# Every cell, and four with a projection: the cell, and how many times H is P.
 FORMS = {cell: (cell, 1) for cell in CELLS} | {
     "lstm_projected": ("lstm", 3),
     "lstm_peephole_coupled_projected": ("lstm_peephole_coupled", 2),
+    "lstm_peephole_coupled_norm_projected": ("lstm_peephole_coupled_norm", 2),
+    "lstm_norm_projected": ("lstm_norm", 3),
 }
 
 
@@ -61,8 +63,9 @@ def make_problem(
     """
     rng = np.random.default_rng([list(FORMS).index(form), T, N, I, H])
     cell, ratio = FORMS[form]
-    P = P or max(H // ratio, 1)
     entry, bound = CELLS[cell], 1 / np.sqrt(H)
+    least = 2 if entry.layer_norm else 1  # the norm of what one h gives knows little but its sign
+    P = P or min(max(H // ratio, least), H)
     rows = entry.gates * H
 
     def normal(*shape):
@@ -83,6 +86,8 @@ def make_problem(
         weights = weights._replace(**{k: a for k, a in norms.items() if k not in lacks})
         if entry.peepholes:  # else any float32, NumPy's too, is off by 3e-5 after 70 steps
             weights.weight_ch[...] /= 2
+        if "reset_before" in cell:  # as well, after 200
+            weights.weight_ln_hh[...] /= 2
     if not bias:
         weights = weights._replace(bias_ih=None, bias_hh=None)
     x = rng.integers(0, I, (T, N)) if tokens else normal(T, N, I)

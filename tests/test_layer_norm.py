@@ -12,9 +12,9 @@ from fusedrnn.noise import CellNoise
 from fusedrnn.weights import CELLS, NORMS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import make_problem, run_forward, run_kernel
+from kernel_cases import FORMS, make_problem, run_forward, run_kernel
 
-NORM_CELLS = [name for name, cell in CELLS.items() if cell.layer_norm]
+NORM_CELLS = [form for form, (cell, _) in FORMS.items() if CELLS[cell].layer_norm]
 NOISES = (
     None,
     CellNoise(4, 0.4),
@@ -35,6 +35,7 @@ def test_ragged_rows_on_threads(data, assert_close):
     cell, reverse = data.draw(st.sampled_from(NORM_CELLS)), data.draw(st.booleans())
     N, H = data.draw(st.integers(1, 20)), data.draw(st.sampled_from([1, 7, 33, 64, 100]))
     p = make_problem(cell, T=9, N=N, I=5, H=H, dtype="float64", reverse=reverse)
+    cell = p.cell
     rng = np.random.default_rng([N, H])
     lengths, resets = rng.integers(0, 10, N), rng.random((9, N)) < 0.2
     lengths[rng.integers(N)] = 9
@@ -118,17 +119,16 @@ def test_the_other_parameters_are_those_without_a_norm():
             np.testing.assert_array_equal(value, normed.params[name])
 
 
-def test_projection_without_a_norm():
-    with pytest.raises(ValueError, match=r"layer_norm: expected proj_size=0, got proj_size=2"):
-        LSTM(2, 3, layer_norm=True, proj_size=2)
+def test_a_norm_is_of_the_units_not_of_a_projection():
+    layer = LSTM(3, 6, layer_norm=True, proj_size=2)
+    shapes = [layer.params[f"{name}_l0"].shape for name in ("weight_hh", *NORMS)]
+    assert shapes == [(24, 2), (24,), (24,), (6,), (6,)]
 
 
-@pytest.mark.parametrize("gru", [GRU, fusedrnn.GRUCell])
-def test_gru_forms_without_a_norm(gru):
-    with pytest.raises(ValueError, match=r"layer_norm: expected reset_after=True, got"):
-        gru(2, 3, layer_norm=True, reset_after=False)
+@pytest.mark.parametrize("kind", [GRU, LSTM, fusedrnn.GRUCell, fusedrnn.LSTMCell])
+def test_what_is_not_a_flag(kind):
     with pytest.raises(TypeError, match=r"layer_norm: expected True or False, got int"):
-        gru(2, 3, layer_norm=1)
+        kind(2, 3, layer_norm=1)
 
 
 @pytest.mark.parametrize(

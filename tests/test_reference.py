@@ -66,9 +66,10 @@ def test_backward_is_analytic_too(cell, P):
 
     def second(by, of):
         shifted = arrays | {by: arrays[by] + 1j * COMPLEX_STEP * along[by]}
-        return (results(cell, shifted, dy, dstate)[1][of].imag / COMPLEX_STEP * along[of]).sum()
+        return results(cell, shifted, dy, dstate)[1][of].imag / COMPLEX_STEP * along[of]
 
-    assert error(second("x", "weight_hh"), second("weight_hh", "x")) <= GRADIENT_ERROR
+    one, other = second("x", "weight_hh"), second("weight_hh", "x")
+    assert abs(one.sum() - other.sum()) <= GRADIENT_ERROR * np.abs(one).sum()  # sums may cancel
 
 
 @each_direction

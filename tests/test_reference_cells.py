@@ -6,7 +6,7 @@ import pytest
 from fusedrnn import reference
 from fusedrnn.reference_cells import linear_backward, linear_forward, sigmoid
 from fusedrnn.weights import CELLS, Weights
-from reference_cases import GRADIENT_ERROR, SAME_SUMS, H, complex_step, error, make, split
+from reference_cases import FORMS, GRADIENT_ERROR, SAME_SUMS, H, complex_step, error, make, split
 
 # One step whose answer is a fraction: sigmoid(ln 3) = 3/4, sigmoid(ln 4) = 4/5, tanh(ln 2) = 3/5,
 # tanh(ln 3) = 4/5. Two units with different answers, so that blocks of rows cannot be mistaken.
@@ -92,14 +92,14 @@ def test_projection_is_a_factor_of_weight_hh(cell):
     np.testing.assert_array_equal(h_n, y[-1])
 
 
-@pytest.mark.parametrize("cell", [name for name in CELLS if CELLS[name].layer_norm])
-def test_layer_norm_row_by_row_and_gate_by_gate(cell):
+@pytest.mark.parametrize(("cell", "P"), [form for form in FORMS if CELLS[form[0]].layer_norm])
+def test_layer_norm_row_by_row_and_gate_by_gate(cell, P):
     """Ba, Kiros and Hinton 2016, with the mean and variance that NumPy says."""
 
     def norm(v, gain):
         return gain * (v - np.mean(v)) / np.sqrt(np.var(v) + 1e-5)
 
-    x, state, w = split(cell, make(cell)[0])
+    x, state, w = split(cell, make(cell, P=P)[0])
     y, state_n = reference.infer(cell, x[:1], state, w)
     for n in range(len(y[0])):
         products = (
@@ -123,10 +123,15 @@ def test_layer_norm_row_by_row_and_gate_by_gate(cell):
             c = f * c_prev + i * np.tanh(a["g"])
             o = sigmoid(a["o"] + sees.get("o", 0) * c)
             h = o * np.tanh(norm(c, w.weight_ln_ch) + w.bias_ln_ch)
+            h = h if w.weight_hr is None else w.weight_hr @ h
             assert error(state_n[1][n], c) <= SAME_SUMS
         else:
             r, z = sigmoid(ih[:2] + hh[:2])
-            h = (1 - z) * np.tanh(ih[2] + r * hh[2]) + z * state[0][n]
+            late = r * hh[2]
+            if cell == "gru_reset_before_norm":
+                product = w.weight_hh[2 * H :] @ (r * state[0][n])
+                late = norm(product, w.weight_ln_hh[2 * H :]) + w.bias_hh[2 * H :]
+            h = (1 - z) * np.tanh(ih[2] + late) + z * state[0][n]
         assert error(y[0, n], h) <= SAME_SUMS
 
 

@@ -21,7 +21,8 @@ template <class F> constexpr void for_each_cell(F&& f) {
   f.template operator()<LstmNorm<true, false>>();
   f.template operator()<LstmNorm<false, true>>();
   f.template operator()<LstmNorm<true, true>>();
-  f.template operator()<GruNorm>();
+  f.template operator()<GruNorm<true>>();
+  f.template operator()<GruNorm<false>>();
 }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

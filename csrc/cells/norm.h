@@ -2,7 +2,8 @@
 // Layer normalisation in a cell (Ba, Kiros and Hinton 2016, arXiv:1607.06450), gate by gate:
 //   xg = LN(W_ih x; γ_ih) + b_ih    hg = LN(W_hh h'; γ_hh) + b_hh    LN(v; γ) = γ v̂,  v̂ = (v - mean v) / sqrt(var v + ε)
 // with the mean and the variance over all units of a row, so that the scan makes v̂. The rest is the cell's own, but that
-// h = o tanh(LN(c; γ_c) + β_c) in LSTM, whose forward and backward are used in their halves for that.
+// h = o tanh(LN(c; γ_c) + β_c) in LSTM, whose forward and backward are used in their halves for that, and that a late gate has
+// LN(W_hh u; γ_hh).
 #pragma once
 #include "gru.h"
 #include "lstm.h"
@@ -27,7 +28,9 @@ template <bool kPeephole, bool kCoupled> struct LstmNorm : Normed<Lstm<kPeephole
                                        : kCoupled ? "lstm_coupled_norm"
                                                   : "lstm_norm";
 };
-struct GruNorm : Normed<Gru<true>, false> { static constexpr const char* kName = "gru_norm"; };
+template <bool kResetAfter> struct GruNorm : Normed<Gru<kResetAfter>, false> {
+  static constexpr const char* kName = kResetAfter ? "gru_norm" : "gru_reset_before_norm";
+};
 
 template <class C>
 concept NormCell = requires { C::kNorms; };

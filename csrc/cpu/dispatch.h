@@ -24,7 +24,7 @@ template <class Real> struct CellKernels {
 };
 
 template <class Real> struct Kernels {
-  static constexpr int kMaxCells = 13;
+  static constexpr int kMaxCells = 14;
   int width;  // lanes of a vector
   int cell_count;
   CellKernels<Real> cells[kMaxCells];

@@ -28,8 +28,8 @@ template <class C, class Real> struct Engine {
 template <NormCell C, class Real> struct Engine<C, Real> {
   using Forward = NormForward<C, Real>;
   using Backward = NormBackward<C, Real>;
-  static NormPanels<C, Real> panels(const PackArgs<Real>& a) { return {a.panels, a.size.I, a.size.H, a.rows, a.rows}; }
-  static void pack(const PackArgs<Real>& a) { panels(a).pack(a.weights, a.size.I, a.size.H, 0, 1); }
+  static NormPanels<C, Real> panels(const PackArgs<Real>& a) { return {a.panels, a.size, a.rows, a.rows}; }
+  static void pack(const PackArgs<Real>& a) { panels(a).pack(a.weights, a.size, 0, 1); }
 };
 
 template <class C, class Real> void forward(const ForwardArgs<Real>& a, Team& team, int me) {

@@ -2,7 +2,7 @@
 // Layer normalisation over the units of a row, and what its forward and backward scans share: panels, tape. How the norms
 // stand in the cells: cells/norm.h. A row needs all its units at once, so that threads share rows and never units.
 #pragma once
-#include "scan.h"
+#include "panels.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
@@ -80,45 +80,58 @@ template <class Real> struct NormBack {
   INLINE Vec<Real> operator()(Vec<Real> d, Vec<Real> v_hat) const { return (d - mean - v_hat * along) * scale; }
 };
 
-// All weights of one layer in one direction
+// All weights of one layer in one direction. What is of the hidden part lies by stages: with late gates there are two.
 template <class Cell, class Real> struct NormPanels {
   static constexpr int W = kWidth<Real>, G = Cell::kGates, Q = Cell::kPeepholes;
-  Real *w_ih, *w_hh;                          // vectors (block, gate) in groups, [k][vectors in group][W]
-  Real *b_ih, *b_hh, *gain_ih, *gain_hh;      // [block][G][W]
-  Real *gain_c, *b_c;                         // [block][W]
-  Real* w_ch;                                 // peepholes, [block][Q][W]
-  Groups input_groups, groups;                // of vectors
+  Real *w_ih, *w_hh[2];          // vectors (block, gate) in groups, [k][vectors in group][W]
+  Real *b_ih, *gain_ih;          // [block][G][W]
+  Real *b_hh[2], *gain_hh[2];    // [block][gates of the stage][W]
+  Real *gain_c, *b_c;            // [block][W]
+  Real* w_ch;                    // peepholes, [block][Q][W]
+  Real* w_hr;                    // projection: columns are those of h
+  Groups input_groups, groups[2], h_groups;  // of vectors
   long size;
 
   // The groups suit input products of so many rows, and steps of so many, and are right for any.
-  NormPanels(Real* base, long I, long H, long input_rows, long rows) {
-    const int blocks = blocks_of<Real>(H);
+  NormPanels(Real* base, const Sizes& z, long input_rows, long rows) {
+    const int blocks = blocks_of<Real>(z.H);
     const long units = long(blocks) * W;
     input_groups = {group_blocks(input_rows), 0, blocks * G};
-    groups = {group_blocks(rows), 0, blocks * G};
+    h_groups = {group_blocks(rows), 0, blocks_of<Real>(z.P)};
     Arena<Real> arena{base};
-    w_ih = arena.take(units * G * I);
-    w_hh = arena.take(units * G * H);
-    for (Real** vector : {&b_ih, &b_hh, &gain_ih, &gain_hh}) *vector = arena.take(units * G);
+    w_ih = arena.take(units * G * z.I);
+    for (Real** vector : {&b_ih, &gain_ih}) *vector = arena.take(units * G);
+    for (int stage = 0; stage < stages<Cell>; stage++) {
+      const int g = gates_of<Cell>(stage);
+      groups[stage] = {group_blocks(rows), 0, blocks * g};
+      w_hh[stage] = arena.take(units * g * z.P);
+      for (Real** vector : {&b_hh[stage], &gain_hh[stage]}) *vector = arena.take(units * g);
+    }
     for (Real** vector : {&gain_c, &b_c}) *vector = arena.take(Cell::kNormC * units);
     w_ch = arena.take(Q * units);
+    w_hr = arena.take(z.projected() ? h_groups.last * W * z.H : 0);
     size = arena.used;
   }
 
   // In turns: a barrier must follow.
-  void pack(const Weights<const Real>& w, long I, long H, int me, int threads) const {
-    const auto in_turns = [&](const Real* weight, long K, const Groups& groups, Real* panel) {
-      for_packed_groups(true, me, threads, groups,
-                        [&](int n, int v) { pack_units(GateRows<Real>{weight, H, K, G}, v, n, panel + v * K * W); });
+  void pack(const Weights<const Real>& w, const Sizes& z, int me, int threads) const {
+    const auto in_turns = [&](const GateRows<Real>& rows, const Groups& groups, Real* panel) {
+      for_packed_groups(true, me, threads, groups, [&](int n, int v) { pack_units(rows, v, n, panel + v * rows.K * W); });
     };
-    in_turns(w.weight_ih, I, input_groups, w_ih);
-    in_turns(w.weight_hh, H, groups, w_hh);
+    const long H = z.H, P = z.P;
+    in_turns({w.weight_ih, H, z.I, G}, input_groups, w_ih);
+    for (int stage = 0; stage < stages<Cell>; stage++)
+      in_turns({w.weight_hh + first_gate<Cell>(stage) * H * P, H, P, gates_of<Cell>(stage)}, groups[stage], w_hh[stage]);
+    if (z.projected()) in_turns({w.weight_hr, P, H, 1}, h_groups, w_hr);
     if (me) return;
     const int blocks = blocks_of<Real>(H);
     pack_bias(w.bias_ih, H, G, 0, blocks, b_ih);
-    pack_bias(w.bias_hh, H, G, 0, blocks, b_hh);
     pack_bias(w.weight_ln_ih, H, G, 0, blocks, gain_ih);
-    pack_bias(w.weight_ln_hh, H, G, 0, blocks, gain_hh);
+    for (int stage = 0; stage < stages<Cell>; stage++) {
+      const long first = first_gate<Cell>(stage) * H;
+      pack_bias(w.bias_hh ? w.bias_hh + first : nullptr, H, gates_of<Cell>(stage), 0, blocks, b_hh[stage]);
+      pack_bias(w.weight_ln_hh + first, H, gates_of<Cell>(stage), 0, blocks, gain_hh[stage]);
+    }
     if constexpr (Q > 0) pack_bias(w.weight_ch, H, Q, 0, blocks, w_ch);
     if constexpr (!Cell::kNormC) return;
     pack_bias(w.weight_ln_ch, H, 1, 0, blocks, gain_c);

@@ -24,10 +24,11 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
   using V = Vec<Real>;
   using Gates = GateGradients<Real>;
   using After = typename Base::After;
-  using Base::add_hidden, Base::input_gradient, Base::load_step, Base::own_end, Base::ds_of;
+  using Base::add_hidden, Base::du_of, Base::ds_of, Base::input_gradient, Base::load_step, Base::own_end, Base::projected;
   using Base::z, Base::noise, Base::team, Base::me, Base::threads, Base::clock, Base::blocks, Base::mine, Base::at,
-      Base::weights;
+      Base::weights, Base::projection;
   static constexpr int W = kWidth<Real>, G = Cell::kGates, S = Cell::kStates, D = Cell::kGrads, Q = Cell::kPeepholes;
+  static constexpr int kLate = Cell::kLate, kEarly = G - kLate;
   static constexpr int kOfC[] = {D - 1};  // the slot of LN(c; γ_c) + β_c, if there is one
 
  public:
@@ -45,15 +46,17 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
     for (long step = z.T, i = 0; step > 0; i++) {
       const Chunk chunk = clock.chunk_until(step, args.plan.chunk_rows);
       const Gates d{at.d[i % 2], chunk.rows, D};  // in turns: others may still read the last chunk's
-      while (step > chunk.first_step) after = take_step(chunk, --step, d, after);
+      const Gates dh = projection.gradients(i, chunk);
+      while (step > chunk.first_step) after = take_step(chunk, --step, d, dh, after);
       team.wait(me);
       const bool add = i > 0 || args.add;
-      weights.sum(chunk, d, Gates{}, add);
+      weights.sum(chunk, d, dh, add);
       if (weights.wanted) norm_gradients(chunk, d, add);
       if (args.dx) input_gradient(chunk, d);
     }
     add_hidden(after, false);
-    Scan<Cell, Real>::store_states(mine, z, at.ds, args.dstate_0);
+    Scan<Cell, Real>::store_states(mine, z, at.ds, args.dstate_0, projected());
+    if (projected()) projection.end();
     weights.end();
   }
 
@@ -77,13 +80,18 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
     }
   };
 
-  After take_step(const Chunk& chunk, long step, const Gates& d, const After& after) {
+  After take_step(const Chunk& chunk, long step, const Gates& d, const Gates& dh, const After& after) {
     const long t = clock.time(step), row = clock.row(t), count = clock.count(t);
     const Gates now{d.at(0, 0, row - chunk.first_row), d.rows, D};
     add_hidden(after, t % 2);
+    if (projected()) Base::through_projection(t, {dh.at(0, 0, row - chunk.first_row), dh.rows, 1});
     for (long n = mine.n0; n < own_end(count); n++) {
       const NormBack<Real> back_c = back_to_c(n, t, now);
       back_to_gates(n, t, now, back_c);
+    }
+    if constexpr (kLate > 0) {
+      if (own_end(count) > mine.n0) Base::hidden_product(now, count, kEarly, kLate, at.w_hh[1], {at.du, 1, false}, t % 2);
+      for (long n = mine.n0; n < own_end(count); n++) back_to_early(n, t, now);
     }
     return {now, count, row};
   }
@@ -91,8 +99,8 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
   // What the cell's backward reads, with dy; and what zoneout lets pass by the cell
   INLINE void load_all(int b, long n, long t, V* saved, V* s, V* ds, V* passes) const {
     load_step(b, n, t, saved, s, ds);
-    if (args.dy) ds[0] += load(args.dy + (clock.row(t) + n) * args.dy_row + b * W, lanes_of<Real>(z.H, b));
-    if (noise.zones()) UNROLL for (int i = 0; i < S; i++) passes[i] = noise.template split<Real>(i, ds[i], t, n, b);
+    if (args.dy && !projected()) ds[0] += load(args.dy + (clock.row(t) + n) * args.dy_row + b * W, lanes_of<Real>(z.H, b));
+    if (noise.zones()) UNROLL for (int i = projected(); i < S; i++) passes[i] = noise.template split<Real>(i, ds[i], t, n, b);
   }
   static V v_hat(const V* saved, int norm) { return saved[Plain::kSaved + norm]; }
 
@@ -113,9 +121,11 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
     }
   }
 
-  // The cell's backward, then that of the norms of its gates
+  // The cell's backward, then that of the norms of its gates; with late gates only of their hidden parts, by which u has its
+  // gradient
   void back_to_gates(long n, long t, const Gates& now, const NormBack<Real>& back_c) const {
-    UnitMeans<2 * G, Real> means(z.H), along(z.H);  // of the input parts, then of the hidden parts
+    constexpr int kFirst = kLate ? 2 * G - kLate : 0;
+    NormSums<kFirst, 2 * G> sums(z.H);
     for (int b = 0; b < blocks; b++) {
       V saved[Cell::kSaved], p[Q + 1], s[S], ds[S], passes[S] = {}, d[Plain::kGrads];
       load_all(b, n, t, saved, s, ds, passes);
@@ -127,20 +137,48 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
       } else {
         Plain::backward(saved, p, s, ds, d);
       }
-      UNROLL for (int i = 0; i < Plain::kGrads; i++) store(now.at(b, i, n), d[i]);
+      UNROLL for (int i = kLate ? 1 : 0; i < Plain::kGrads; i++) store(now.at(b, i, n), d[i]);
       UNROLL for (int i = 0; i < S; i++) store(ds_of(b, n) + i * W, noise.zones() ? ds[i] + passes[i] : ds[i]);
-      UNROLL for (int i = 0; i < 2 * G; i++) {
-        const V scaled = gain(b, i) * d[slot(i)];
-        means.add(i, b, scaled);
-        along.add(i, b, scaled * v_hat(saved, i));
-      }
+      add(sums, b, d, saved);
     }
+    back_through(sums, n, t, now);
+  }
+  // The rest, from the gradient of u
+  void back_to_early(long n, long t, const Gates& now) const {
+    NormSums<0, 2 * G - kLate> sums(z.H);
+    for (int b = 0; b < blocks; b++) {
+      V saved[Cell::kSaved], s[S], ds[S], d[Plain::kGrads];
+      load_step(b, n, t, saved, s, ds);
+      Plain::early_backward(saved, s, du_of(b, n), ds, d);
+      store(now.at(b, 0, n), d[0]);
+      store(ds_of(b, n), ds[0]);
+      UNROLL for (int i = 1; i < Plain::kGrads; i++) d[i] = load(now.at(b, i, n));
+      add(sums, b, d, saved);
+    }
+    back_through(sums, n, t, now);
+  }
+
+  // Of norms kFrom to kTo: those of the input parts, from 0 on, then those of the hidden parts, from G on
+  template <int kFrom, int kTo> struct NormSums {
+    UnitMeans<kTo - kFrom, Real> means, along;
+    explicit NormSums(long H) : means(H), along(H) {}
+  };
+  template <int kFrom, int kTo> INLINE void add(NormSums<kFrom, kTo>& sums, int b, const V* d, const V* saved) const {
+    UNROLL for (int i = kFrom; i < kTo; i++) {
+      const V scaled = gain(b, i) * d[slot(i)];
+      sums.means.add(i - kFrom, b, scaled);
+      sums.along.add(i - kFrom, b, scaled * v_hat(saved, i));
+    }
+  }
+  template <int kFrom, int kTo> void back_through(NormSums<kFrom, kTo>& sums, long n, long t, const Gates& now) const {
     const long row = clock.row(t) + n;
-    NormBack<Real> back[2 * G];
-    for (int i = 0; i < 2 * G; i++) back[i] = {means.mean(i), along.mean(i), *tape.scale(row, i)};
+    NormBack<Real> back[kTo - kFrom];
+    for (int i = kFrom; i < kTo; i++)
+      back[i - kFrom] = {sums.means.mean(i - kFrom), sums.along.mean(i - kFrom), *tape.scale(row, i)};
     for (int b = 0; b < blocks; b++)
-      for (int i = 0; i < 2 * G; i++)
-        store(now.at(b, Cell::kFirstX + i, n), back[i](gain(b, i) * load(now.at(b, slot(i), n)), load(tape.v_hat(b, row, i))));
+      for (int i = kFrom; i < kTo; i++)
+        store(now.at(b, Cell::kFirstX + i, n),
+              back[i - kFrom](gain(b, i) * load(now.at(b, slot(i), n)), load(tape.v_hat(b, row, i))));
   }
   // Of gate i of the input parts, or i - G of the hidden parts
   INLINE V gain(int b, int i) const { return load((i < G ? gains.ih : gains.hh) + (b * G + i % G) * W); }

@@ -2,10 +2,11 @@
 // The forward scan of one layer with layer normalisation in one direction, as one thread runs it for its own rows.
 //
 // The input part of a chunk of time, normalised; then, step by step, the hidden part of all gates as a plain product, its
-// norms, the cell. A row's gates stand together, [block][G][W]: a norm goes through all of them.
+// norms, the cell. A row's gates stand together, [block][G][W], in the hidden part those of each stage: a norm goes through all
+// of them.
 #pragma once
-#include "noise.h"
 #include "norm.h"
+#include "projection.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
@@ -13,7 +14,9 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
   using Base = Scan<Cell, Real>;
   using Plain = typename Cell::Plain;
   using V = Vec<Real>;
-  using Base::W, Base::G, Base::S, Base::Q;
+  using Base::W, Base::G, Base::S, Base::Q, Base::kLate, Base::kEarly;
+  // The last stage, the gates it finds done and those it has
+  static constexpr int kLast = stages<Cell> - 1, kDone = first_gate<Cell>(kLast), kEnd = gates_of<Cell>(kLast);
 
  public:
   static long size(const ForwardArgs<Real>& a) {
@@ -29,7 +32,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
 
   void run() {
     if (!a.panels) {
-      panels.pack(a.weights, z.I, z.H, me, threads);
+      panels.pack(a.weights, z, me, threads);
       team.wait(me);
     }
     Base::load_states(mine, z, a.state_0, at.state);
@@ -42,7 +45,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
       team.wait(me);
       for (; first < chunk.last_step; first++) take_step(clock.time(first), chunk, xg);
     }
-    Base::store_states(mine, z, at.state, a.state_n);
+    Base::store_states(mine, z, at.state, a.state_n, projected());  // project() has stored h
   }
 
  private:
@@ -50,11 +53,12 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
   using Panels = NormPanels<Cell, Real>;
 
   struct Layout {
-    Real* xg[2];   // [row in chunk][block][G][W]
-    Real* hg;      // [n][block][G][W]
-    Real* state;   // [block][n][S][W]
-    Real* seen;    // inference with recurrent dropout: what W_hh sees of h, (N, H)
-    Real* scratch; // inference: in place of the tape, one row of it for each thread
+    Real* xg[2];  // [row in chunk][block][G][W]
+    Real* hg;  // [n], of each stage [block][its gates][W]
+    Real* state;  // [block][n][S][W]
+    Real* u;  // inference with late gates or projection: that of a step, (N, H)
+    Real* seen;  // inference with recurrent dropout: what W_hh sees of h, (N, P)
+    Real* scratch;  // inference: in place of the tape, one row of it for each thread
     long scratch_size, size;
     Layout(Real* base, const ForwardArgs<Real>& a) {
       const Sizes& z = a.size;
@@ -63,7 +67,8 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
       for (Real*& chunk : xg) chunk = arena.take(units * G * chunk_rows(a.size, a.plan));
       hg = arena.take(units * G * z.N);
       state = arena.take(units * S * z.N);
-      seen = a.tape || a.form.noise.dropout == 0 ? nullptr : arena.take(z.N * z.H);
+      u = a.tape || !(kLate || z.projected()) ? nullptr : arena.take(z.N * z.H);
+      seen = a.tape || a.form.noise.dropout == 0 ? nullptr : arena.take(z.N * z.P);
       scratch_size = a.tape ? 0 : Tape(nullptr, one_row(z), 1).size;
       scratch = arena.take(a.plan.threads * scratch_size);
       size = arena.used;
@@ -72,9 +77,10 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
   static Sizes one_row(const Sizes& z) { return {1, 1, z.I, z.H, z.H}; }
   // In the workspace, unless they come packed
   static Panels make_panels(Real* base, const ForwardArgs<Real>& a) {
-    if (a.panels) return {const_cast<Real*>(a.panels), a.size.I, a.size.H, a.panel_rows, a.panel_rows};
-    return {base, a.size.I, a.size.H, chunk_rows(a.size, a.plan) / a.plan.threads, a.size.N / a.plan.threads};
+    if (a.panels) return {const_cast<Real*>(a.panels), a.size, a.panel_rows, a.panel_rows};
+    return {base, a.size, chunk_rows(a.size, a.plan) / a.plan.threads, a.size.N / a.plan.threads};
   }
+  bool projected() const { return Base::projected(z); }
   // Where the tape has a row
   long kept(long row) const { return a.tape ? row : 0; }
 
@@ -84,13 +90,16 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     if (a.tokens) gather(chunk, r0, r1, xg);
     else multiply_rows(plain_left(a.x + chunk.first_row * z.I, z.I, 1, z.I), panels.w_ih, panels.input_groups, xg, r0, r1);
     for (long r = r0; r < r1; r++)
-      normalise_row(xg + r * row_size, kept(chunk.first_row + r), Cell::kInputNorm, panels.gain_ih, panels.b_ih);
+      normalise_row<G>(xg + r * row_size, kept(chunk.first_row + r), Cell::kInputNorm, panels.gain_ih, panels.b_ih);
   }
   void multiply_rows(const Left<Real>& left, const Real* panel, const Groups& groups, Real* out, long r0, long r1) const {
-    product(
-        Product<Real>{
-            .left = left, .panel = panel, .groups = groups, .init = {}, .out = {out, row_size, W}, .columns = row_size},
-        r0, r1, 0, blocks * G);
+    product(Product<Real>{.left = left,
+                          .panel = panel,
+                          .groups = groups,
+                          .init = {},
+                          .out = {out, row_size, W},
+                          .columns = long(groups.last) * W},
+            r0, r1, 0, groups.last);
   }
   // The product with one-hot rows: the same bits.
   void gather(const Chunk& chunk, long r0, long r1, Real* xg) const {
@@ -103,34 +112,44 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     });
   }
 
-  // The G gates of a row, with v̂ and its scales to the tape's row
-  void normalise_row(Real* gates, long row, int norm, const Real* gain, const Real* bias) const {
-    normalise<G>(z.H, gates, gain, bias, tape.v_hat(0, row, norm), tape.block(), tape.scale(row, norm));
+  // Gates of a row, with v̂ and its scales to the tape's row
+  template <int kCount> void normalise_row(Real* gates, long row, int norm, const Real* gain, const Real* bias) const {
+    normalise<kCount>(z.H, gates, gain, bias, tape.v_hat(0, row, norm), tape.block(), tape.scale(row, norm));
   }
 
   void take_step(long t, const Chunk& chunk, const Real* xg) {
     const long before = clock.before(t), row = clock.row(t), count = clock.count(t);
     // Rows that begin with this step have the state before from the caller.
     const long going_on = clock.count(before) < count ? clock.count(before) : count;
-    if (going_on > 0 && noise.drops()) hidden_part(0, going_on, seen_of(before), z.H);
-    else if (going_on > 0) hidden_part(0, going_on, a.y + clock.row(before) * a.y_row, a.y_row);
-    hidden_part(going_on, count, noise.drops() ? seen_0 : a.state_0[0], z.H);
+    if (going_on > 0 && noise.drops()) hidden_part(0, 0, going_on, seen_of(before), z.P);
+    else if (going_on > 0) hidden_part(0, 0, going_on, a.y + clock.row(before) * a.y_row, a.y_row);
+    hidden_part(0, going_on, count, noise.drops() ? seen_0 : a.state_0[0], z.P);
+    const Real* x_gates = xg + (row - chunk.first_row) * row_size;
     for (long n = mine.n0; n < own_end(count); n++) {
       const bool reset = a.form.resets && a.form.resets[row + n];
       if (reset) clear(n);
-      finish(n, t, xg + (row - chunk.first_row + n) * row_size);
+      if constexpr (kLate > 0) finish_early(n, t, x_gates + n * row_size);
+      else finish(n, t, x_gates + n * row_size);
     }
+    if constexpr (kLate > 0) {
+      hidden_part(1, 0, count, u_of(t), z.H);
+      for (long n = mine.n0; n < own_end(count); n++) finish(n, t, x_gates + n * row_size);
+    }
+    if (projected()) project(a, clock, panels.w_hr, panels.h_groups, mine, t, u_of(t), noise.drops() ? seen_of(t) : nullptr);
   }
   long own_end(long rows) const { return mine.n1 < rows ? mine.n1 : rows; }
 
-  // Own rows among r0..r1; h is that of row 0, null is zeros.
-  [[gnu::noinline]] void hidden_part(long r0, long r1, const Real* h, long h_row) {
+  // The gates of a stage, own rows among r0..r1; h, or u, is that of row 0, null is zeros.
+  [[gnu::noinline]] void hidden_part(int stage, long r0, long r1, const Real* h, long h_row) {
     const long n0 = mine.n0 > r0 ? mine.n0 : r0, n1 = own_end(r1);
     if (n0 >= n1) return;
-    if (h) multiply_rows(plain_left(h, h_row, 1, z.H), panels.w_hh, panels.groups, at.hg, n0, n1);
+    if (h) multiply_rows(plain_left(h, h_row, 1, z.P), panels.w_hh[stage], panels.groups[stage], hg_of(0, stage), n0, n1);
     else
       for (long i = n0 * row_size; i < n1 * row_size; i++) at.hg[i] = 0;
   }
+  Real* hg_of(long n, int stage) const { return at.hg + n * row_size + first_gate<Cell>(stage) * (long(blocks) * W); }
+  // Of the step's row 0
+  Real* u_of(long t) const { return a.tape ? tape.u + clock.row(t) * z.H : at.u; }
   Real* state_of(int b, long n) const { return at.state + (b * z.N + n) * S * W; }
   // As from a state of zeros
   void clear(long n) {
@@ -138,14 +157,30 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     for (int b = 0; b < blocks; b++) UNROLL for (int i = 0; i < S; i++) store(state_of(b, n) + i * W, V{});
   }
 
+  // The gates before the late ones, and what those see. The values of gates take the place of their sums.
+  void finish_early(long n, long t, const Real* x_gates) {
+    Real* gates = hg_of(n, 0);
+    normalise_row<kEarly>(gates, kept(clock.row(t) + n), Cell::kHiddenNorm, panels.gain_hh[0], panels.b_hh[0]);
+    for (int b = 0; b < blocks; b++) {
+      V xg[G], hg[G], s[S], saved[Plain::kSaved];
+      UNROLL for (int g = 0; g < kEarly; g++) xg[g] = load(x_gates + (b * G + g) * W),
+                                              hg[g] = load(gates + (b * kEarly + g) * W);
+      UNROLL for (int i = 0; i < S; i++) s[i] = load(state_of(b, n) + i * W);
+      const V u = Plain::early(xg, hg, s, saved);
+      store(u_of(t) + n * z.H + b * W, noise.drops() ? noise.seen<Real>(u, n, b) : u, lanes_of<Real>(z.H, b));
+      UNROLL for (int i = 0; i < kEarly; i++) store(gates + (b * kEarly + i) * W, saved[i]);
+    }
+  }
   // The rest of the step at t in row n. c waits on the tape: h sees all of it, whatever zoneout keeps.
   void finish(long n, long t, const Real* x_gates) {
     const long row = kept(clock.row(t) + n);
-    Real* h_gates = at.hg + n * row_size;
-    normalise_row(h_gates, row, Cell::kHiddenNorm, panels.gain_hh, panels.b_hh);
+    Real* h_gates = hg_of(n, kLast);
+    normalise_row<kEnd>(h_gates, row, Cell::kHiddenNorm + kDone, panels.gain_hh[kLast], panels.b_hh[kLast]);
     for (int b = 0; b < blocks; b++) {
       V xg[G], hg[G], p[Q + 1], s[S], s_new[S] = {}, saved[Plain::kSaved] = {};  // p: there may be none
-      UNROLL for (int g = 0; g < G; g++) xg[g] = load(x_gates + (b * G + g) * W), hg[g] = load(h_gates + (b * G + g) * W);
+      UNROLL for (int g = kDone; g < G; g++) xg[g] = load(x_gates + (b * G + g) * W),
+                                             hg[g] = load(h_gates + (b * kEnd + g - kDone) * W);
+      if constexpr (kDone > 0) UNROLL for (int i = 0; i < kDone; i++) saved[i] = load(hg_of(n, 0) + (b * kDone + i) * W);
       UNROLL for (int i = 0; i < Q; i++) p[i] = load(panels.w_ch + (b * Q + i) * W);
       UNROLL for (int i = 0; i < S; i++) s[i] = load(state_of(b, n) + i * W);
       if constexpr (Cell::kNormC) {
@@ -178,22 +213,22 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     const long row = clock.row(t) + n;
     UNROLL for (int i = 0; i < S; i++) {
       Real* state = state_of(b, n) + i * W;
-      if (noise.zones()) s_new[i] = noise.zoned<Real>(i, load(state), s_new[i], t, n, b);
+      if (noise.zones() && (i || !projected())) s_new[i] = noise.zoned<Real>(i, load(state), s_new[i], t, n, b);
       store(state, s_new[i]);
       if (i > 0) store(tape.state(b, kept(row), i), s_new[i]);
     }
-    store(a.y + row * a.y_row + b * W, s_new[0], lanes_of<Real>(z.H, b));
-    if (noise.drops()) see(b, n, s_new[0], seen_of(t));
+    store(projected() ? u_of(t) + n * z.H + b * W : a.y + row * a.y_row + b * W, s_new[0], lanes_of<Real>(z.H, b));
+    if (noise.drops() && !projected()) see(b, n, s_new[0], seen_of(t));
     UNROLL for (int i = 0; i < Plain::kSaved; i++) store(tape.at(b, kept(row)) + i * W, saved[i]);
   }
 
   // With recurrent dropout: what W_hh sees of h after t, of its row 0 on; rows not yet begun have it of state_0.
-  Real* seen_of(long t) const { return a.tape ? tape.seen + clock.row(t) * z.H : at.seen; }
+  Real* seen_of(long t) const { return a.tape ? tape.seen + clock.row(t) * z.P : at.seen; }
   void see(int b, long n, V h, Real* seen) const {
-    store(seen + n * z.H + b * W, noise.seen<Real>(h, n, b), lanes_of<Real>(z.H, b));
+    store(seen + n * z.P + b * W, noise.seen<Real>(h, n, b), lanes_of<Real>(z.P, b));
   }
   void see_state_0(Real* seen) const {
-    for (int b = 0; b < blocks; b++)
+    for (int b = mine.h0; b < mine.h1; b++)
       for (long n = mine.n0; n < mine.n1; n++) see(b, n, load(state_of(b, n)), seen);
   }
 

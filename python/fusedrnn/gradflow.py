@@ -140,6 +140,7 @@ GATES: dict[str, Any] = (
         "gru": lambda saved: ("rzn", saved[1:4]),
         "gru_norm": lambda saved: ("rzn", saved[1:4]),
         "gru_reset_before": lambda saved: ("rzn", (saved[1], saved[2], saved[4])),
+        "gru_reset_before_norm": lambda saved: ("rzn", (saved[1], saved[2], saved[4])),
     }
     | {name: lambda saved: ("ifgo", saved[2:6]) for name in CELLS if name.startswith("lstm")}
 )

@@ -105,8 +105,8 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         W_hh h' LN(W_hh h'; γ_hh), before the biases, and h = o⊙tanh(LN(c; γ_c) + β_c), where
         LN(v; γ) = γ⊙(v - mean v) / sqrt(var v + 1e-5) over the H units. The weights are
         weight_ln_ih and weight_ln_hh (4*H,), weight_ln_ch and bias_ln_ch (H,), initially 1 and 0.
-        Peepholes see c itself. Threads share the sequences, not the units: N = 1 runs on one. Not
-        with proj_size.
+        Peepholes see c itself, W_hr o⊙tanh of the norm. Threads share the sequences, not the
+        units: N = 1 runs on one.
 
     Examples
     --------
@@ -169,7 +169,7 @@ class GRU(Recurrent[Array]):
         True: the form of version 1 of the paper, PyTorch and cuDNN. False: that of version 3.
     layer_norm : bool
         As for `LSTM`: LN(W_ih x; γ_ih) and LN(W_hh h'; γ_hh) gate by gate, with weight_ln_ih and
-        weight_ln_hh (3*H,), initially 1. Only with reset_after.
+        weight_ln_hh (3*H,), initially 1. Without reset_after the last is LN(W_hn (r⊙h'); γ_hn).
     bias, batch_first, dropout, recurrent_dropout, zoneout_h, bidirectional, dtype, seed
         As for `RNN`.
 
@@ -215,8 +215,6 @@ def lstm_name(peephole: bool, coupled: bool, layer_norm: bool) -> str:
 
 def gru_name(reset_after: bool, layer_norm: bool) -> str:
     """Return the name in `CELLS` of a GRU of this form."""
-    if layer_norm and not reset_after:
-        raise ValueError("layer_norm: expected reset_after=True, got reset_after=False")
     return "gru" + "_reset_before" * (not reset_after) + "_norm" * layer_norm
 
 
@@ -234,5 +232,6 @@ KINDS: dict[str, tuple[Callable[..., Recurrent[Any]], dict[str, Any]]] = {
     "lstm_coupled_norm": (LSTM, {"coupled": True, "layer_norm": True}),
     "lstm_peephole_coupled_norm": (LSTM, {"peephole": True, "coupled": True, "layer_norm": True}),
     "gru_norm": (GRU, {"layer_norm": True}),
+    "gru_reset_before_norm": (GRU, {"reset_after": False, "layer_norm": True}),
 }
 """Every name in `CELLS`: the layer, and the options that make it."""

@@ -64,8 +64,6 @@ class Recurrent(Parameters, Generic[LayerState]):
         self.recurrent_dropout = validate.probability("recurrent_dropout", recurrent_dropout)
         self.zoneout_h = validate.probability("zoneout_h", zoneout[0])
         self.zoneout_c = validate.probability("zoneout_c", zoneout[1])
-        if proj_size and CELLS[cell].layer_norm:
-            raise ValueError(f"layer_norm: expected proj_size=0, got proj_size={proj_size}")
         self.bidirectional = validate.flag("bidirectional", bidirectional)
         self._directions = ("", "_reverse")[: 1 + self.bidirectional]
         self._letters = CELLS[cell].state_letters

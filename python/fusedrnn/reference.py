@@ -162,7 +162,7 @@ def forward(
     rows = np.where(valid, rows, 0)  # whatever the padding holds
     a_ih = linear_forward(rows, weight_ih)  # (T, N, G*H)
     if ln_ih is not None:
-        a_ih = layer_norm_forward(a_ih, ln_ih, weight_hh.shape[1])
+        a_ih = layer_norm_forward(a_ih, ln_ih, len(ln_ih) // CELLS[cell].gates)
     a_ih = a_ih if bias_ih is None else a_ih + bias_ih
     step, _ = STEPS[cell]
     noise = noise or CellNoise(0)
@@ -256,7 +256,8 @@ def backward(
     dproduct, dnorm_ih, dbias_ih = da_ih, None, da_ih.reshape(-1, da_ih.shape[2]).sum(axis=0)
     if ln_ih is not None:
         product = linear_forward(tape.x, weight_ih)
-        dproduct, dnorm_ih = layer_norm_backward(product, ln_ih, P, da_ih)
+        H = len(ln_ih) // CELLS[tape.cell].gates
+        dproduct, dnorm_ih = layer_norm_backward(product, ln_ih, H, da_ih)
     dx_new, dweight_ih, _ = linear_backward(tape.x, weight_ih, dproduct)
 
     dweight_hh, dbias_hh, dweight_ch, *dnorms, _ = dhidden

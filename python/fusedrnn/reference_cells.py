@@ -37,6 +37,17 @@ class Hidden(NamedTuple):
     seen: Array | None = None
     """(N, P): what weight_hh sees of h, by recurrent dropout; nothing has a gradient by it."""
 
+    @property
+    def units(self) -> int:
+        """H; h has as many where there is no c, and no projection."""
+        return self.weight.shape[1] if self.norm_c is None else len(self.norm_c)
+
+    def gates(self, first: int, last: int) -> Hidden:
+        """Return the part of the gates first..last, with nothing of c."""
+        rows = slice(first * self.units, last * self.units)
+        norm = None if self.norm is None else self.norm[rows]
+        return Hidden(self.weight[rows], self.bias[rows], norm=norm, seen=self.seen)
+
     def see(self, h: Array) -> Array:
         """Return h as weight_hh sees it; its own way back."""
         return h if self.seen is None else h * self.seen
@@ -72,7 +83,7 @@ def hidden_forward(h_prev: Array, hidden: Hidden) -> Array:
     if hidden.norm is None:
         return linear_forward(h_seen, hidden.weight, hidden.bias)
     product = linear_forward(h_seen, hidden.weight)
-    return layer_norm_forward(product, hidden.norm, h_prev.shape[-1]) + hidden.bias
+    return layer_norm_forward(product, hidden.norm, hidden.units) + hidden.bias
 
 
 def hidden_backward(h_prev: Array, hidden: Hidden, da_hh: Array) -> tuple[Array, Hidden]:
@@ -80,7 +91,7 @@ def hidden_backward(h_prev: Array, hidden: Hidden, da_hh: Array) -> tuple[Array,
     h_seen, dproduct, dnorm = hidden.see(h_prev), da_hh, None
     if hidden.norm is not None:
         product = linear_forward(h_seen, hidden.weight)
-        dproduct, dnorm = layer_norm_backward(product, hidden.norm, h_prev.shape[-1], da_hh)
+        dproduct, dnorm = layer_norm_backward(product, hidden.norm, hidden.units, da_hh)
     dh_seen, dweight, _ = linear_backward(h_seen, hidden.weight, dproduct)
     return hidden.see(dh_seen), Hidden(dweight, da_hh.sum(axis=0), norm=dnorm)
 
@@ -212,17 +223,16 @@ def gru_backward(dstate: State, saved: Saved, hidden: Hidden) -> StepGrads:
 
 
 def gru_reset_before_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple[State, Saved]:
-    """GRU, reset before the product (Cho et al. 2014, v3): n = tanh(ih_n + linear_n(r⊙h'))."""
+    """GRU, reset before the product (Cho et al. 2014, v3): n = tanh(ih_n + hidden_n(r⊙h')).
+
+    With a norm (Ba et al. 2016) it is that of the product W_hn (r⊙h'), as of any other.
+    """
     (h_prev,) = state
-    (w_r, w_z, w_n), (b_r, b_z, b_n) = (
-        np.split(array, 3) for array in (hidden.weight, hidden.bias)
-    )
     ih_r, ih_z, ih_n = np.split(a_ih, 3, axis=1)
-    h_seen = hidden.see(h_prev)
-    r = sigmoid(ih_r + linear_forward(h_seen, w_r, b_r))
-    z = sigmoid(ih_z + linear_forward(h_seen, w_z, b_z))
-    rh = hidden.see(r * h_prev)
-    n = np.tanh(ih_n + linear_forward(rh, w_n, b_n))
+    hh_r, hh_z = np.split(hidden_forward(h_prev, hidden.gates(0, 2)), 2, axis=1)
+    r, z = sigmoid(ih_r + hh_r), sigmoid(ih_z + hh_z)
+    rh = r * h_prev
+    n = np.tanh(ih_n + hidden_forward(rh, hidden.gates(2, 3)))
     h = (1 - z) * n + z * h_prev
     return (h,), (h_prev, r, z, rh, n)
 
@@ -230,19 +240,16 @@ def gru_reset_before_forward(a_ih: Array, state: State, hidden: Hidden) -> tuple
 def gru_reset_before_backward(dstate: State, saved: Saved, hidden: Hidden) -> StepGrads:
     """Undo `gru_reset_before_forward`; h' was used four times: z⊙h', r⊙h' and two products."""
     (dh,), (h_prev, r, z, rh, n) = dstate, saved
-    w_r, w_z, w_n = np.split(hidden.weight, 3)
     dz, dn, dh_prev = dh * (h_prev - n), dh * (1 - z), dh * z  # h = (1 - z) * n + z * h_prev
-    da_n = dn * (1 - n * n)  # n = tanh(ih_n + linear(rh, w_n, b_n))
-    drh, dw_n, db_n = linear_backward(rh, w_n, da_n)
-    drh = hidden.see(drh)  # rh = see(r * h_prev)
-    dr, dh_rh = drh * h_prev, drh * r
-    da_r, da_z = dr * r * (1 - r), dz * z * (1 - z)  # r, z = sigmoid
-    h_seen = hidden.see(h_prev)
-    dh_z, dw_z, db_z = linear_backward(h_seen, w_z, da_z)
-    dh_r, dw_r, db_r = linear_backward(h_seen, w_r, da_r)
-    da = np.concatenate([da_r, da_z, da_n], axis=1)  # split(a_ih), split(hidden)
-    dhidden = Hidden(np.concatenate([dw_r, dw_z, dw_n]), np.concatenate([db_r, db_z, db_n]))
-    return (dh_prev + dh_rh + hidden.see(dh_z + dh_r),), da, dhidden
+    da_n = dn * (1 - n * n)  # n = tanh(ih_n + hidden_n(rh))
+    drh, dlate = hidden_backward(rh, hidden.gates(2, 3), da_n)
+    dr, dh_rh = drh * h_prev, drh * r  # rh = r * h_prev
+    da_rz = np.concatenate([dr * r * (1 - r), dz * z * (1 - z)], axis=1)  # r, z = sigmoid
+    dh_rz, dearly = hidden_backward(h_prev, hidden.gates(0, 2), da_rz)
+    da = np.concatenate([da_rz, da_n], axis=1)  # split(a_ih)
+    pairs = zip(dearly, dlate, strict=True)
+    dhidden = Hidden(*[None if a is None else np.concatenate([a, b]) for a, b in pairs])  # type: ignore[arg-type]
+    return (dh_prev + dh_rh + dh_rz,), da, dhidden
 
 
 Steps: TypeAlias = tuple[Callable[..., tuple[State, Saved]], Callable[..., StepGrads]]
@@ -263,4 +270,5 @@ STEPS: dict[str, Steps] = {
     "lstm_coupled_norm": LSTM_COUPLED,
     "lstm_peephole_coupled_norm": LSTM_COUPLED,
     "gru_norm": (gru_forward, gru_backward),
+    "gru_reset_before_norm": (gru_reset_before_forward, gru_reset_before_backward),
 }

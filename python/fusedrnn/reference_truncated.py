@@ -8,7 +8,7 @@ import numpy as np
 from .reference import Tape, zero_state
 from .reference_cells import STEPS, Hidden, linear_backward, linear_forward
 from .reference_norm import layer_norm_backward
-from .weights import Array, State, Weights
+from .weights import CELLS, Array, State, Weights
 
 __all__ = ["backward"]
 
@@ -70,7 +70,8 @@ def backward(
                 x, dbias_ih, dln_ih = tape.x[t, row], da_ih[0], None
                 if ln_ih is not None:
                     product = linear_forward(x, weight_ih)
-                    da_ih, dln_ih = layer_norm_backward(product, ln_ih, P, da_ih)
+                    H = len(ln_ih) // CELLS[tape.cell].gates
+                    da_ih, dln_ih = layer_norm_backward(product, ln_ih, H, da_ih)
                 dx_t, dweight_ih, _ = linear_backward(x, weight_ih, da_ih)
                 dx[t, row] += dx_t
                 dweight_hh, dbias_hh, dweight_ch, *dnorms, _ = dhidden

@@ -52,7 +52,7 @@ class Weights(NamedTuple):
     weight_ln_ih: Array | None = None
     """(G*H,): scales the normalised W_ih x; like all below None without layer normalisation."""
     weight_ln_hh: Array | None = None
-    """(G*H,): scales the normalised W_hh h'."""
+    """(G*H,): scales the normalised W_hh h', or what W_hn sees in a reset-before GRU."""
     weight_ln_ch: Array | None = None
     """(H,): scales the normalised c; None for a cell without c."""
     bias_ln_ch: Array | None = None
@@ -108,7 +108,7 @@ class Cell:
     @property
     def projects(self) -> bool:
         """Whether h may be projected: where c remembers, h is an output alone."""
-        return self.states > 1 and not self.layer_norm
+        return self.states > 1
 
     @property
     def lacks(self) -> tuple[str, ...]:
@@ -134,6 +134,7 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
         "lstm_coupled_norm": Cell("fgo", "hc", layer_norm=True),
         "lstm_peephole_coupled_norm": Cell("fgo", "hc", "fo", layer_norm=True),
         "gru_norm": Cell("rzn", "h", layer_norm=True),
+        "gru_reset_before_norm": Cell("rzn", "h", layer_norm=True),
     }
 )
 
