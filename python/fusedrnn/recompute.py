@@ -59,6 +59,10 @@ class Tape:
         x, options = self.x[steps], self.options(steps)
         return self.engine.forward(self.cell, x, before, self.weights, **options)[2]
 
+    def whole(self) -> Any:
+        """Return the engine's tape of all steps: the memory that was saved, after all."""
+        return self.run(slice(0, len(self.x)), self.before[0][1])
+
     def cut(self, state: State, steps: slice) -> State:
         """Zero the rows that a reset keeps from passing into these steps from those after them.
 

@@ -210,7 +210,8 @@ class Recurrent(Parameters, Generic[LayerState]):
         truncate : int >= 0, optional
             The error of a step reaches back over so many state transitions of each layer, no
             further. Each costs a product of W_hh with all steps at once; None, or T and more, is
-            the whole way. Not after `forward(checkpoint=...)`.
+            the whole way. It needs the whole tape: after `forward(checkpoint=...)` the forward run
+            of one layer and direction after the other is repeated, in the memory of its tape.
 
         Returns
         -------
@@ -223,8 +224,7 @@ class Recurrent(Parameters, Generic[LayerState]):
         TypeError
             An argument, or an array put into `grads`, of another kind or dtype.
         ValueError
-            The tape of another layer; a shape that does not fit; an array that is not C-contiguous;
-            `truncate` after `forward(checkpoint=...)`.
+            The tape of another layer; a shape that does not fit; an array that is not C-contiguous.
         """
         self._check_tape(tape, LayerTape)
         rule = "(N, T, D*H)" if self.batch_first else "(T, N, D*H)"

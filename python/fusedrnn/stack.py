@@ -120,13 +120,15 @@ def backward(
 
 def _way_back(tape: LayerTape, truncate: int | None) -> Any:
     """Return what takes an engine's tape and the gradients of its outputs back."""
-    recomputed, engine = isinstance(tape.tapes[0], recompute.Tape), unchecked(tape.engine)
-    if truncate is None:
-        return recompute.backward if recomputed else engine.backward
-    if recomputed:
-        how = "forward(checkpoint=...), or a memory_budget below the tape's size"
-        raise ValueError(f"truncate: expected None after {how}, got {truncate}")
-    return partial(truncated.backward, engine, truncate=truncate)
+    first, engine = tape.tapes[0], unchecked(tape.engine)
+    back = engine.backward
+    if truncate is not None:
+        back = partial(truncated.backward, engine, truncate=truncate)
+    if not isinstance(first, recompute.Tape):
+        return back
+    if truncate is None or truncate >= len(first.x):
+        return recompute.backward
+    return lambda tape, *args, **into: back(tape.whole(), *args, **into)
 
 
 def _of_slot(noise: Noise, slot: int) -> Noise:
