@@ -195,13 +195,13 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
       }
       for_row_tiles<kMostRows>(n0, n1, [&](auto rows, long row) {
         for_groups(step_blocks(g, rows.value), j0, j1, [&](int count, int j) {
-          StepTile<Real> tile{panels.b_hh + ((b + j) * G + first_gate<Cell>(kStage)) * W,
-                              G * W,
-                              h ? h + row * h_row : nullptr,
-                              h_row,
-                              z.P,
-                              w + j * g * W,
-                              n * g * W};
+          const StepTile<Real> tile{.bias = panels.b_hh + ((b + j) * G + first_gate<Cell>(kStage)) * W,
+                                    .bias_block = G * W,
+                                    .h = h ? h + row * h_row : nullptr,
+                                    .h_row = h_row,
+                                    .K = z.P,
+                                    .panel = w + j * g * W,
+                                    .panel_step = n * g * W};
           V sums[kSums];
           with_count<step_blocks(g, rows.value)>(
               count, [&](auto blocks) { step_sums<g, rows.value, blocks.value>(tile, ahead, sums); });
