@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+// The room in which the device sees the cells: V is one float of one thread.
+#pragma once
+#include "simt/simt.h"
+
+#define FUSEDRNN_ISA device
+#define INLINE __host__ __device__ __forceinline__
+#if defined(__CUDACC__) || defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 64")
+#endif
+
+namespace fusedrnn::device {
+
+INLINE float fma(float a, float b, float c) { return fmaf(a, b, c); }
+INLINE float tanh(float x) { return tanhf(x); }
+INLINE float sigmoid(float x) { return 1 / (1 + expf(-x)); }
+INLINE float relu(float x) { return x < 0 ? 0.f : x; }  // NaN stays NaN, in both
+INLINE float step(float x) { return x <= 0 ? 0.f : 1.f; }
+
+}  // namespace fusedrnn::device

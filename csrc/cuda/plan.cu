@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+// The rule by which the time loop is one persistent launch or a launch for each step.
+#include <cstring>
+
+#include "host.h"
+#include "tile.h"
+
+namespace fusedrnn::cuda {
+namespace {
+
+int attribute(cudaDeviceAttr which) {
+  int device = 0, value = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute");
+  return value;
+}
+
+template <class Real> int shared_bytes(const Layer& l, const CellKernels<Real>& cell, bool backward, bool resident) {
+  const int rows = backward ? kUnits : cell.info.gates * kUnits, K = padded(l.H) * (backward ? cell.info.gates : 1);
+  return int(TileMemory<Real>::bytes(backward ? 1 : cell.first(), resident) + (resident ? panel_bytes<Real>(rows, K) : 0));
+}
+
+// Blocks of this kernel that the device runs at once.
+template <class Kernel> int resident_blocks(Kernel kernel, int shared) {
+  int blocks = 0;
+  if (shared > 48 * 1024)
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared), "cudaFuncSetAttribute");
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kThreads, shared),
+        "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+  return blocks * attribute(cudaDevAttrMultiProcessorCount);
+}
+
+// Persistent if each block's share of weight_hh fits its shared memory beside the tiles, and all blocks that own units run
+// at once; as many blocks share the batch rows as then still fit.
+template <class Real> Plan plan_of(const Layer& l, Pass pass) {
+  const CellKernels<Real>& cell = kernels_of<Real>(l);
+  const bool backward = pass == Pass::backward;
+  const int tiles = (l.N + kRows - 1) / kRows, units = padded(l.H) / kUnits, owners = units * l.D;
+  const int resident = shared_bytes(l, cell, backward, true);
+  if (attribute(cudaDevAttrCooperativeLaunch) && resident <= attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)) {
+    const int blocks = backward ? resident_blocks(cell.backward, resident) : resident_blocks(cell.forward, resident);
+    if (owners <= blocks) return {true, units, tiles < blocks / owners ? tiles : blocks / owners, resident};
+  }
+  return {false, units, tiles < 65535 ? tiles : 65535, shared_bytes(l, cell, backward, false)};
+}
+
+}  // namespace
+
+template <class Real> const CellKernels<Real>& kernels_of(const Layer& layer) {
+  const Kernels<Real>& all = kernels<Real>();
+  for (int i = 0; i < all.count; i++)
+    if (!std::strcmp(all.cells[i].info.name, layer.cell)) return all.cells[i];
+  throw std::invalid_argument(std::string("cell: expected one that the device has, got ") + layer.cell);
+}
+template const CellKernels<float>& kernels_of(const Layer&);
+template const CellKernels<simt::bf16>& kernels_of(const Layer&);
+
+const CellInfo* cell_info(int i) { return i < kernels<float>().count ? &kernels<float>().cells[i].info : nullptr; }
+
+Plan plan(const Layer& layer, Pass pass) {
+  return by_type(layer.type, [&]<class Real>() { return plan_of<Real>(layer, pass); });
+}
+
+}  // namespace fusedrnn::cuda
