@@ -7,8 +7,10 @@
 #define INLINE __host__ __device__ __forceinline__
 #if defined(__CUDACC__) || defined(__clang__)
 #define UNROLL _Pragma("unroll")
+#define UNROLL_TWICE _Pragma("unroll 2")
 #else
 #define UNROLL _Pragma("GCC unroll 64")
+#define UNROLL_TWICE _Pragma("GCC unroll 2")
 #endif
 
 namespace fusedrnn::device {

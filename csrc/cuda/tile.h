@@ -70,7 +70,7 @@ template <int kOut> struct WarpProduct<float, kOut> {
 
   __device__ static void locate(int lane, int i, int& row, int& unit) { row = (lane >> 3) + 4 * i, unit = lane & 7; }
   __device__ void add(const float* a, int a_row, const float* w, int w_row, int lane) {
-    for (int k = 0; k < kDepth; k += 4) {
+    UNROLL_TWICE for (int k = 0; k < kDepth; k += 4) {  // all four would not fit the registers
       float4 row[4];
       UNROLL
       for (int i = 0; i < 4; i++) row[i] = *reinterpret_cast<const float4*>(a + ((lane >> 3) + 4 * i) * a_row + k);
