@@ -20,7 +20,7 @@ constexpr int kDepth = 16;             // and its depth
 __host__ __device__ constexpr int round_up(int n, int to) { return (n + to - 1) / to * to; }
 constexpr int padded(int H) { return round_up(H, kDepth); }
 
-template <class Real> __host__ __device__ __forceinline__ Real from_float(float x) {
+template <class Real> __device__ __forceinline__ Real from_float(float x) {
   if constexpr (sizeof(Real) == sizeof(float)) return x;
   else return simt::to_bf16(x);
 }

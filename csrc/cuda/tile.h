@@ -8,7 +8,7 @@
 
 namespace fusedrnn::cuda {
 
-constexpr int kChunk = 2 * kDepth * kWarps;
+template <class Real> constexpr int kChunk = 4 * kDepth * kWarps / sizeof(Real);  // 512 bytes: both types fit 99 KB
 template <class Real> constexpr int kPiece = 16 / sizeof(Real);  // values in the 16 bytes of one copy
 template <class Real> constexpr int kPad = kPiece<Real>;         // between rows in shared memory, against bank conflicts
 
@@ -27,7 +27,7 @@ template <class Real> struct Panel {
 
 // What a block needs for tiles of at most `outs` times kUnits rows of weights.
 template <class Real> struct TileMemory {
-  static constexpr int kRow = kChunk + kPad<Real>;
+  static constexpr int kRow = kChunk<Real> + kPad<Real>;
   Real *a, *w;     // (2, kRows, kRow), (2, outs * kUnits, kRow); w is not used with resident weights
   float* partial;  // (kWarps, outs, kRows, kUnits)
 
@@ -114,10 +114,10 @@ template <int kOut, class Real>
 __device__ void tile_product(const TileMemory<Real>& memory, const Rows<Real>& a, int first, int N, const Panel<Real>& panel,
                              int K) {
   constexpr int kRow = TileMemory<Real>::kRow;
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, chunks = (K + kChunk - 1) / kChunk;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, chunks = (K + kChunk<Real> - 1) / kChunk<Real>;
   const auto fetch = [&](int chunk) {
     if (chunk < chunks) {
-      const int k0 = chunk * kChunk, columns = min(kChunk, K - k0), buffer = chunk & 1;
+      const int k0 = chunk * kChunk<Real>, columns = min(kChunk<Real>, K - k0), buffer = chunk & 1;
       stage(memory.a + buffer * kRows * kRow, kRow, a.data + first * a.row + k0, a.row, kRows, N - first, columns);
       if (!panel.resident)
         stage(memory.w + buffer * kOut * kUnits * kRow, kRow, panel.data + k0, panel.row, kOut * kUnits, kOut * kUnits,
@@ -131,7 +131,7 @@ __device__ void tile_product(const TileMemory<Real>& memory, const Rows<Real>& a
     fetch(chunk + 1);
     simt::cp_wait<1>();
     __syncthreads();
-    const int k0 = chunk * kChunk, columns = min(kChunk, K - k0), buffer = chunk & 1;
+    const int k0 = chunk * kChunk<Real>, columns = min(kChunk<Real>, K - k0), buffer = chunk & 1;
     const Real* w = panel.resident ? panel.data + k0 : memory.w + buffer * kOut * kUnits * kRow;
     for (int k = warp * kDepth; k < columns; k += kWarps * kDepth)
       product.add(memory.a + buffer * kRows * kRow + k, kRow, w + k, panel.resident ? panel.row : kRow, lane);
