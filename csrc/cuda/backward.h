@@ -37,7 +37,7 @@ template <class Cell, class Real> struct BackwardUnit {
   __device__ void load_ds(const TileMemory<Real>& memory, float* grads) const {
     UNROLL for (int k = 0; k < Cell::kStates; k++) {
       if (s + 1 < p.size.T) grads[k] = ds(k);
-      else grads[k] = d.dstate_n[k] ? simt::to_float(d.dstate_n[k][n * p.size.H + j]) : 0.f;
+      else grads[k] = d.dstate_n[k] ? simt::to_float(d.dstate_n[k][long(n) * p.size.H + j]) : 0.f;
     }
     if (s + 1 < p.size.T) grads[0] += sum<1>(memory, 0, n % kRows, j % kUnits);
   }
@@ -79,7 +79,7 @@ template <class Cell, class Real> struct BackwardUnit {
     if (j >= p.size.H) return;
     float grads[Cell::kStates];
     load_ds(memory, grads);
-    UNROLL for (int k = 0; k < Cell::kStates; k++) d.dstate_0[k][n * p.size.H + j] = from_float<Real>(grads[k]);
+    UNROLL for (int k = 0; k < Cell::kStates; k++) d.dstate_0[k][long(n) * p.size.H + j] = from_float<Real>(grads[k]);
   }
 };
 

@@ -47,7 +47,7 @@ template <class Cell, class Real> struct ForwardUnit {
     if (j >= p.size.H) return;
     d.y[row() * p.size.y_row + j] = valid() ? h : from_float<Real>(0.f);
     if (s + 1 < p.size.T) return;
-    UNROLL for (int k = 0; k < Cell::kStates; k++) d.state_n[k][n * p.size.H + j] = from_float<Real>(states[k]);
+    UNROLL for (int k = 0; k < Cell::kStates; k++) d.state_n[k][long(n) * p.size.H + j] = from_float<Real>(states[k]);
   }
   __device__ void store_saved(const float* saved_values, int from, int to) const {
     for (int k = from; k < to; k++) saved()[k * p.size.H] = saved_values[k];

@@ -21,8 +21,8 @@ template <class Real> __global__ void pack_kernel(Real* panels, const Real* weig
 
 // state (N, H), or null for zeros, into (N, Hp)
 template <class Real, class Out> __global__ void start_kernel(Out* to, const Real* state, int N, int H, int Hp) {
-  for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < N * Hp; i += gridDim.x * blockDim.x) {
-    const int n = i / Hp, j = i % Hp;
+  for (long i = blockIdx.x * long(blockDim.x) + threadIdx.x; i < long(N) * Hp; i += long(gridDim.x) * blockDim.x) {
+    const long n = i / Hp, j = i % Hp;
     to[i] = from_float<Out>(state && j < H ? simt::to_float(state[n * H + j]) : 0.f);
   }
 }

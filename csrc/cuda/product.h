@@ -76,13 +76,13 @@ template <> struct BlockProduct<simt::bf16> {
   }
 };
 
-// Grid (tiles of N, tiles of M, outputs).
+// Grid (tiles of M, tiles of N, outputs): M may be all rows of all steps, and only the first may pass 65,535.
 template <bool kAcrossA, bool kAcrossB, class Real, class Out>
 __global__ void __launch_bounds__(kThreads, 2) product_kernel(const __grid_constant__ ProductParams<Real, Out> p) {
   simt::Shared shared;
   Real* a = shared.take<Real>(kSide * kProductRow<Real>);
   Real* b = shared.take<Real>(kSide * kProductRow<Real>);
-  const int n0 = blockIdx.x * kSide, m0 = blockIdx.y * kSide, z = blockIdx.z;
+  const int m0 = blockIdx.x * kSide, n0 = blockIdx.y * kSide, z = blockIdx.z;
   BlockProduct<Real> product;
   for (int term = z * p.terms; term < (z + 1) * p.terms; term++)
     for (int k0 = 0; k0 < p.K; k0 += kProductDepth) {
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(kThreads, 2) product_kernel(const __grid_const
 
 template <bool kAcrossA, bool kAcrossB, class Real, class Out>
 void product(const ProductParams<Real, Out>& p, cudaStream_t stream) {
-  const dim3 grid((p.N + kSide - 1) / kSide, (p.M + kSide - 1) / kSide, p.outputs);
+  const dim3 grid((p.M + kSide - 1) / kSide, (p.N + kSide - 1) / kSide, p.outputs);
   const std::size_t shared = 2 * simt::shared_bytes<Real>(kSide * kProductRow<Real>);
   check(simt::launch(product_kernel<kAcrossA, kAcrossB, Real, Out>, grid, dim3(kThreads), shared, stream, false, p),
         "cudaLaunchKernel(product)");
