@@ -20,6 +20,7 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = FUSEDRNN_VERSION;
   m.attr("compiler") = FUSEDRNN_COMPILER;
   m.attr("openmp") = has_openmp();
+  m.attr("cuda_build") = FUSEDRNN_CUDA_BUILD;
   num_threads();  // reads the environment
   bind_recurrent(m);
   bind_packed(m);

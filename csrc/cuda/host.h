@@ -1,18 +1,10 @@
 // SPDX-License-Identifier: MIT
 // What both passes do on the host: buffers cut out of the caller's memory, errors, the launches of the time loop.
 #pragma once
-#include <stdexcept>
-#include <string>
-
+#include "check.h"
 #include "kernels.h"
 
 namespace fusedrnn::cuda {
-
-inline void check(cudaError_t error, const char* call) {
-  if (error == cudaSuccess) return;
-  cudaGetLastError();  // it has been told: the next call shall not find it again
-  throw std::runtime_error(std::string(call) + ": " + cudaGetErrorString(error) + " (" + cudaGetErrorName(error) + ")");
-}
 
 // Cuts buffers out of one piece of memory; out of null, only counts bytes.
 class Arena {

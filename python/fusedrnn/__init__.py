@@ -4,8 +4,9 @@
 Layers: `RNN`, `LSTM`, `GRU`, `Linear`; one step at a time: `RNNCell`, `LSTMCell`, `GRUCell`; loss:
 `softmax_cross_entropy`; `optim`: `SGD`, `RMSprop`, `Adam`, `clip_grad_norm`; truncated
 backpropagation: `chunks`. Underneath:
-`functional` (the kernels) and `reference` (the same in plain NumPy). Weights of PyTorch, Keras and
-ONNX: `from_state_dict`, `load_safetensors`, `keras.from_keras`, `onnx.from_onnx`, and back.
+`functional` (the kernels) and `reference` (the same in plain NumPy). On a GPU: `cuda`. Weights of
+PyTorch, Keras and ONNX: `from_state_dict`, `load_safetensors`, `keras.from_keras`,
+`onnx.from_onnx`, and back.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .noise import Noise
 from .weights import CELLS, Weights
 
 if TYPE_CHECKING:
-    from . import gradflow, keras, onnx, optim, reference
+    from . import cuda, gradflow, keras, onnx, optim, reference
 
 __all__ = [
     "CELLS",
@@ -41,6 +42,7 @@ __all__ = [
     "Weights",
     "__version__",
     "chunks",
+    "cuda",
     "from_state_dict",
     "functional",
     "get_num_threads",
@@ -63,7 +65,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a module when it is first asked for, to keep `import fusedrnn` short."""
-    if name in ("gradflow", "keras", "onnx", "optim", "reference"):
+    if name in ("cuda", "gradflow", "keras", "onnx", "optim", "reference"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -119,5 +121,5 @@ def info() -> dict[str, Any]:
         "isas": isas(),
         "threads": get_num_threads(),
         "compiler": _core.compiler,
-        "cuda": "not built",
+        "cuda": importlib.import_module(f"{__name__}.cuda").state(),
     }

@@ -17,6 +17,8 @@ Noise: TypeAlias = tuple[int, float, float, float, bool, int, int, Array | None,
 __version__: str
 compiler: str
 openmp: bool
+cuda_build: str
+"""How the module _cuda was built, or why it was not."""
 
 class Tape:
     """What `forward` records for `backward`."""

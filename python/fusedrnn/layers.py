@@ -44,6 +44,9 @@ class RNN(Recurrent[Array]):
     dtype : float32 or float64
     seed : int, optional
         For `numpy.random.default_rng`: the initial parameters are uniform in ±1/sqrt(H).
+    device : "cpu", "cuda" or "cuda:1", ...
+        With CUDA, weights, states, inputs and results are arrays in the memory of that device, of
+        dtype float32 or "bfloat16": see `fusedrnn.cuda`.
 
     Examples
     --------
@@ -69,12 +72,13 @@ class RNN(Recurrent[Array]):
         bidirectional: bool = False,
         dtype: Any = np.float32,
         seed: Any = None,
+        device: str = "cpu",
     ) -> None:
         self.nonlinearity = validate.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
         super().__init__(
             f"rnn_{nonlinearity}", input_size, hidden_size, num_layers,
             bias, batch_first, dropout, recurrent_dropout, (zoneout_h, 0.0), bidirectional,
-            dtype, seed,
+            dtype, seed, device,
         )  # fmt: skip
 
 
@@ -88,7 +92,7 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     ----------
     input_size, hidden_size, num_layers : int
         I, H and how many layers are stacked.
-    bias, batch_first, dropout, recurrent_dropout, zoneout_h, bidirectional, dtype, seed
+    bias, batch_first, dropout, recurrent_dropout, zoneout_h, bidirectional, dtype, seed, device
         As for `RNN`.
     zoneout_c : float
         The same for c. The output gate sees the new c, whatever stays.
@@ -140,6 +144,7 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         layer_norm: bool = False,
         dtype: Any = np.float32,
         seed: Any = None,
+        device: str = "cpu",
     ) -> None:
         self.peephole = validate.flag("peephole", peephole)
         self.coupled = validate.flag("coupled", coupled)
@@ -148,7 +153,7 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         super().__init__(
             cell, input_size, hidden_size, num_layers,
             bias, batch_first, dropout, recurrent_dropout, (zoneout_h, zoneout_c), bidirectional,
-            dtype, seed, proj_size,
+            dtype, seed, device, proj_size,
         )  # fmt: skip
 
 
@@ -170,7 +175,7 @@ class GRU(Recurrent[Array]):
     layer_norm : bool
         As for `LSTM`: LN(W_ih x; γ_ih) and LN(W_hh h'; γ_hh) gate by gate, with weight_ln_ih and
         weight_ln_hh (3*H,), initially 1. Without reset_after the last is LN(W_hn (r⊙h'); γ_hn).
-    bias, batch_first, dropout, recurrent_dropout, zoneout_h, bidirectional, dtype, seed
+    bias, batch_first, dropout, recurrent_dropout, zoneout_h, bidirectional, dtype, seed, device
         As for `RNN`.
 
     Examples
@@ -198,13 +203,14 @@ class GRU(Recurrent[Array]):
         bidirectional: bool = False,
         dtype: Any = np.float32,
         seed: Any = None,
+        device: str = "cpu",
     ) -> None:
         self.reset_after = validate.flag("reset_after", reset_after)
         self.layer_norm = validate.flag("layer_norm", layer_norm)
         super().__init__(
             gru_name(self.reset_after, self.layer_norm), input_size, hidden_size, num_layers,
             bias, batch_first, dropout, recurrent_dropout, (zoneout_h, 0.0), bidirectional,
-            dtype, seed,
+            dtype, seed, device,
         )  # fmt: skip
 
 

@@ -47,6 +47,7 @@ _DEFAULTS = {
     "zoneout_c": 0.0,
     "bidirectional": False,
     "dtype": validate.F32,
+    "device": "cpu",
 }  # what repr leaves out
 
 
@@ -99,16 +100,16 @@ class Parameters:
     def __init__(
         self, shapes: Shapes, sizes: tuple[int, int], bound: float, dtype: Any, seed: Any
     ) -> None:
-        self.dtype: np.dtype[Any] = validate.float_dtype(dtype)
+        self.dtype: np.dtype[Any] = self._float_dtype(dtype)
         self._shapes, self._sizes = shapes, sizes
         self._rng = rng = np.random.default_rng(seed)
         self.params: dict[str, Array] = {
-            name: initial(name, shape, bound, rng).astype(self.dtype)
+            name: self._placed(initial(name, shape, bound, rng))
             for name, (shape, _) in shapes.items()
         }
         self._apart: tuple[int, ...] = ()
         self.grads: dict[str, Array] = {
-            name: np.zeros(shape, self.dtype) for name, (shape, _) in shapes.items()
+            name: self._zeros(shape) for name, (shape, _) in shapes.items()
         }
 
     def __repr__(self) -> str:
@@ -165,7 +166,21 @@ class Parameters:
         values = {name: self._loadable(name, mapping[name]) for name in self._shapes}
         self._check_params(validate.WRITE)
         for name, value in values.items():
-            self.params[name][...] = value
+            self._assign(name, value)
+
+    # Where arrays are: what a layer on a device has in its own way
+
+    def _float_dtype(self, dtype: Any) -> Any:
+        return validate.float_dtype(dtype)
+
+    def _placed(self, value: Array) -> Array:
+        return value.astype(self.dtype)
+
+    def _zeros(self, shape: tuple[int, ...]) -> Array:
+        return np.zeros(shape, self.dtype)
+
+    def _assign(self, name: str, value: Array) -> None:
+        self.params[name][...] = value
 
     def _loadable(self, name: str, value: Any) -> Array:
         """Return the value as an array, without a copy where it is one already."""

@@ -17,6 +17,7 @@ import numpy as np
 from . import functional, stack, validate
 from .noise import Noise, checked
 from .parameters import Engine, Names, Parameters, Shapes, names_of_weights, shapes_of_weights
+from .placement import Placed
 from .stack import LayerTape
 from .weights import CELLS, Array, State
 
@@ -28,7 +29,7 @@ __all__ = ["LayerTape", "Recurrent"]
 LayerState = TypeVar("LayerState")  # h (L*D, N, P), or (h, c), c (L*D, N, H)
 
 
-class Recurrent(Parameters, Generic[LayerState]):
+class Recurrent(Placed, Parameters, Generic[LayerState]):
     """What the layers share, whatever their cell."""
 
     engine: Engine = functional
@@ -48,9 +49,11 @@ class Recurrent(Parameters, Generic[LayerState]):
         bidirectional: bool,
         dtype: Any,
         seed: Any,
+        device: str,
         proj_size: int = 0,
     ) -> None:
         self.cell = cell
+        self.device = device
         self.input_size = validate.size("input_size", input_size)
         self.hidden_size = validate.size("hidden_size", hidden_size)
         self.proj_size = validate.integer("proj_size", proj_size, 0, self.hidden_size - 1)
@@ -65,6 +68,7 @@ class Recurrent(Parameters, Generic[LayerState]):
         self.zoneout_h = validate.probability("zoneout_h", zoneout[0])
         self.zoneout_c = validate.probability("zoneout_c", zoneout[1])
         self.bidirectional = validate.flag("bidirectional", bidirectional)
+        self._check_options()
         self._directions = ("", "_reverse")[: 1 + self.bidirectional]
         self._letters = CELLS[cell].state_letters
         shapes: Shapes = {}

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""The compiled module `_cuda`: imported when it is first asked for, and why that may not work."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Any
+
+from .. import _core, validate
+
+__all__ = ["core", "device_index", "is_available", "use", "why_not"]
+
+MINIMUM = (8, 0)
+"""The compute capability from which on the tensor instructions of the kernels exist."""
+
+_used: Any = None
+
+
+def use(module: Any) -> None:
+    """Run on this module in the place of `_cuda` from now on; None ends it.
+
+    It is for a module of the same functions, such as the emulator that the tests run on. Arrays and
+    layers made before belong to the module before.
+    """
+    global _used
+    _used = module
+
+
+def why_not() -> str | None:
+    """Return what keeps `device="cuda"` from working here, None if nothing does.
+
+    Examples
+    --------
+    >>> isinstance(why_not(), str) or is_available()
+    True
+    """
+    module = _used or _imported()
+    if isinstance(module, str):
+        return module
+    try:
+        count = module.device_count()
+    except RuntimeError as error:
+        return str(error)
+    if count == 0:
+        return "there is no CUDA device"
+    if (capability := module.device(0)["capability"]) < MINIMUM:
+        major, minor = capability
+        return f"the device has compute capability {major}.{minor}, 8.0 or newer is needed"
+    return None
+
+
+def is_available() -> bool:
+    """Return whether `device="cuda"` works here; if not, `why_not` says why."""
+    return why_not() is None
+
+
+def core() -> Any:
+    """Return the compiled module.
+
+    Raises
+    ------
+    RuntimeError
+        There is none, or no device for it.
+    """
+    if (reason := why_not()) is not None:
+        raise RuntimeError(f"CUDA is not available: {reason}")
+    return _used or _imported()
+
+
+def device_index(device: object) -> int | None:
+    """Return i of "cuda:i", 0 of "cuda", None of "cpu"."""
+    if not isinstance(device, str):
+        raise TypeError(f"device: expected str, got {validate.describe(device)}")
+    kind, _, index = device.partition(":")
+    if device == "cpu":
+        return None
+    if kind != "cuda" or (index or "0") != str(int(index) if index.isdecimal() else 0):
+        raise ValueError(f"device: expected cpu, cuda or cuda:0, cuda:1, ..., got {device!r}")
+    return int(index or 0)
+
+
+@functools.cache
+def _imported() -> Any:
+    """Return the module `_cuda`, or why there is none."""
+    if _core.cuda_build.startswith("not built"):
+        return _core.cuda_build
+    try:
+        return importlib.import_module("fusedrnn._cuda")
+    except ImportError as error:
+        return f"_cuda cannot be imported: {error}"

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""What a layer on a device does in its own way: options, parameters, arrays that come as arguments.
+
+L layers, D directions, N sequences, H hidden units.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import validate
+from ..parameters import Parameters
+from ..weights import Array as HostArray
+from .arrays import Array, bits, dtype_name, host, view
+from .library import core, device_index
+from .streams import stream_of
+
+__all__ = ["OnDevice", "refuse"]
+
+
+class OnDevice(Parameters):
+    """In front of the layer's own class."""
+
+    device: str
+    hidden_size: int
+    _letters: str
+    _slots: list[Any]
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero, in place."""
+        for name, grad in self._buffers("grads", self.grads, core().Stream(0, None)).items():
+            grad.zero(stream_of(None, self.grads[name]))
+
+    def state_dict(self) -> dict[str, HostArray]:
+        """Return copies of the parameters by name, on the host, bfloat16 as float32."""
+        return {name: host(value) for name, value in self.params.items()}
+
+    # What `Parameters` and `Recurrent` leave to the device
+
+    def _check_options(self) -> None:
+        for name in ("dropout", "recurrent_dropout", "zoneout_h", "zoneout_c", "proj_size"):
+            if value := getattr(self, name):
+                raise ValueError(f'{name}: expected 0 with device="cuda", got {value}')
+        if getattr(self, "layer_norm", False):
+            raise ValueError('layer_norm: expected False with device="cuda", got True')
+        index = device_index(self.device)
+        if index is None:
+            raise ValueError(f"device: expected cuda, got {self.device!r}")
+        if index >= (count := core().device_count()):
+            raise ValueError(f"device: expected one of {count}, got {self.device!r}")
+        self.device_index = index
+
+    def _float_dtype(self, dtype: Any) -> Any:
+        name = dtype_name(dtype, ("float32", "bfloat16"))
+        return validate.F32 if name == "float32" else name
+
+    def _placed(self, value: HostArray) -> Any:
+        return Array(value, str(self.dtype), self.device)
+
+    def _zeros(self, shape: tuple[int, ...]) -> Any:
+        array = Array.of(core().Buffer(shape, str(self.dtype), self.device_index))
+        array._buffer.zero(core().Stream(0, None))
+        return array
+
+    def _loadable(self, name: str, value: Any) -> HostArray:
+        return super()._loadable(name, host(value))
+
+    def _check_params(self, need: int = validate.READ) -> None:
+        self._buffers("", self.params, core().Stream(0, None))
+
+    def _assign(self, name: str, value: HostArray) -> None:
+        on = core().Stream(0, None)
+        buffer = self._view(name, self.params[name], value.shape, "", on)
+        buffer.upload(bits(value, buffer.dtype))
+
+    # Arguments
+
+    def _view(
+        self, name: str, value: Any, shape: tuple[int, ...] | None, rule: str, on: Any
+    ) -> Any:
+        buffer = view(name, value, str(self.dtype), shape, rule, on)
+        if buffer.device != self.device_index:
+            raise ValueError(f"{name}: expected memory of {self.device}, got cuda:{buffer.device}")
+        return buffer
+
+    def _buffers(self, owner: str, arrays: dict[str, Any], on: Any) -> dict[str, Any]:
+        """Return the checked memory of `params` or `grads`, which the user may have replaced."""
+        buffers = {}
+        for name, (shape, rule) in self._shapes.items():
+            if name not in arrays:
+                raise ValueError(f"{owner or 'params'}: expected an array named {name}, got none")
+            label = f"{owner}[{name!r}]" if owner else name
+            buffers[name] = self._view(label, arrays[name], shape, rule, on)
+        return buffers
+
+    def _state(self, state: Any, N: int, names: Any, on: Any) -> tuple[Any, ...] | None:
+        if state is None:
+            return None
+        expected = names[self._letters]
+        parts = state if len(expected) > 1 else (state,)
+        if not isinstance(parts, tuple) or len(parts) != len(expected):
+            owner = "dstate" if expected[0].startswith("d") else "state"
+            wanted = f"({', '.join(expected)})"
+            got = validate.describe(parts)
+            raise TypeError(f"{owner}: expected the tuple {wanted} or None, got {got}")
+        shape, rule = (len(self._slots), N, self.hidden_size), "(L*D, N, H)"
+        pairs = zip(expected, parts, strict=True)
+        return tuple([self._view(name, part, shape, rule, on) for name, part in pairs])
+
+    def _lengths(self, lengths: Any, T: int, N: int, on: Any) -> Any:
+        """Return lengths on the device, None if no row is shorter than T."""
+        checked = validate.lengths(host(lengths), T, N)
+        if checked.min() == T:
+            return None
+        buffer = core().Buffer((N,), "int32", self.device_index, on)
+        buffer.upload(checked.astype(np.int32), on)
+        return buffer
+
+
+def refuse(**options: object) -> None:
+    """Refuse options that the device lacks, by name."""
+    for name, value in options.items():
+        if value is not None:
+            got = validate.describe(value)
+            raise ValueError(f'{name}: expected None with device="cuda", got {got}')
