@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The tolerances of all tests, and the comparison that uses them."""
 
+import os
+
+import fusedrnn.cuda
 import numpy as np
 import pytest
 from fusedrnn import _core
@@ -9,6 +12,7 @@ from fusedrnn import _core
 TOLERANCES = {
     "float32": {"y": 1e-5, "grad": 3e-5},
     "float64": {"y": 1e-13, "grad": 1e-11},
+    "bfloat16": {"y": 1e-2, "grad": 2e-2},  # 8 bits: 2e-3 in each rounding
 }
 
 
@@ -19,14 +23,14 @@ def tol():
 
 @pytest.fixture(scope="session")
 def assert_close():
-    """assert_close(actual, expected, "y" or "grad"): by the tolerance of the dtype of actual."""
+    """assert_close(actual, expected, "y" or "grad"): by the dtype of actual, or another."""
 
-    def check(actual, expected, kind):
+    def check(actual, expected, kind, dtype=None):
         expected = np.asarray(expected)
         assert actual.shape == expected.shape
         assert np.isfinite(actual).all()
         error = np.abs(actual.astype(np.float64) - expected).max()
-        assert error <= TOLERANCES[actual.dtype.name][kind] * np.abs(expected).max()
+        assert error <= TOLERANCES[dtype or actual.dtype.name][kind] * np.abs(expected).max()
 
     return check
 
@@ -52,3 +56,35 @@ def threads():
     before = _core.num_threads()
     yield lambda n: _core.set_num_threads(n, beyond_processors=True)
     _core.set_num_threads(before)
+
+
+@pytest.fixture
+def cuda():
+    """fusedrnn.cuda, on the emulator; on a device if the variable FUSEDRNN_TEST_DEVICE is set."""
+    if "FUSEDRNN_TEST_DEVICE" in os.environ:
+        yield fusedrnn.cuda
+        return
+    import emulator
+
+    fusedrnn.cuda.use(emulator.load())
+    yield fusedrnn.cuda
+    fusedrnn.cuda.use(None)
+
+
+@pytest.fixture
+def emulated(cuda):
+    """emulated(multiprocessors=3, ...): the device becomes such a one until the test is over."""
+    if "FUSEDRNN_TEST_DEVICE" in os.environ:
+        pytest.skip("needs the emulator")
+    import emulator
+
+    module = emulator.load()
+
+    def configure(**options):
+        config = module.Config()
+        for name, value in options.items():
+            setattr(config, name, value)
+        module.configure(config)
+
+    yield configure
+    configure()

@@ -38,26 +38,28 @@ def build() -> pathlib.Path:
         *FLAGS,
         *([f"-fsanitize={sanitize}"] * bool(sanitize)),
     ]
-    headers = b"".join(path.read_bytes() for path in sorted(CSRC.rglob("*.h")))
-    sources = [*CSRC.glob("cuda/*.c*"), *CSRC.glob("simt/*.cpp")]
+    flags = _key(*map(str.encode, compiler))
 
-    def compiled(source: pathlib.Path) -> pathlib.Path:
-        key = _key(headers, source.read_bytes(), *map(str.encode, compiler))
-        to = folder / f"{source.stem}-{key}.o"
-        if not to.exists():
-            part = to.with_suffix(".part")
-            subprocess.run([*compiler, "-c", "-x", "c++", source, "-o", part], check=True)
-            part.rename(to)
-        return to
+    def compiled(source: pathlib.Path) -> str:
+        """Return the name of an object, without its suffix, that has the key of what is in it."""
+        made = folder / f"{source.stem}-{flags}.d"  # what it was made from
+        if not made.exists() or not (folder / f"{_contents(made, flags)}.o").exists():
+            new = made.with_suffix(".new")
+            command = [*compiler, "-MMD", "-MF", made, "-c", "-x", "c++", source, "-o", new]
+            subprocess.run(command, check=True)
+            new.rename(folder / f"{_contents(made, flags)}.o")
+        return _contents(made, flags)
 
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one builds
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            sources = [*CSRC.glob("cuda/*.c*"), *CSRC.glob("simt/*.cpp")]
             objects = sorted(pool.map(compiled, sources))
-        module = folder / _key(*map(str.encode, map(str, objects))) / f"{NAME}.so"
+        module = folder / _key(*map(str.encode, objects)) / f"{NAME}.so"
         if not module.exists():
             module.parent.mkdir(exist_ok=True)
-            subprocess.run([*compiler, "-shared", *objects, "-o", module], check=True)
+            paths = [folder / f"{name}.o" for name in objects]
+            subprocess.run([*compiler, "-shared", *paths, "-o", module], check=True)
     return module
 
 
@@ -68,6 +70,14 @@ def load():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _contents(made: pathlib.Path, flags: str) -> str:
+    """Return the key of all our files that a compiler's list of dependencies names."""
+    names = made.read_text().replace("\\\n", " ").split()[1:]
+    files = [pathlib.Path(name) for name in names if name.startswith(str(CSRC))]
+    here = [str(file).encode() + file.read_bytes() for file in files if file.exists()]
+    return f"{files[0].stem}-{_key(flags.encode(), *here)}"
 
 
 def _key(*parts: bytes) -> str:

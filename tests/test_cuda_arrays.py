@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: MIT
+"""Memory of the device: arrays, other libraries' views of it and ours of theirs, streams."""
+
+import gc
+
+import fusedrnn
+import numpy as np
+import pytest
+from cuda_cases import Foreign, H, I, Interface, N, T, inputs, library, make, normal
+
+pytestmark = pytest.mark.usefixtures("cuda")
+
+
+def pointer(array):
+    return array._buffer.pointer
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "int64"])
+def test_there_and_back(dtype):
+    a = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    array = fusedrnn.cuda.Array(a)
+    assert (array.shape, array.dtype, array.nbytes) == (a.shape, dtype, a.nbytes)
+    assert array.device == "cuda:0"
+    np.testing.assert_array_equal(array.numpy(), a)
+    array.copy_from(a[::-1])
+    np.testing.assert_array_equal(array.numpy(), a[::-1])
+
+
+def test_bfloat16_is_rounded_to_nearest_even():
+    ties = np.array([1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-8 + 2.0**-20, -1 - 2.0**-8])
+    expected = [1, 1 + 2.0**-6, 1 + 2.0**-7, -1]
+    np.testing.assert_array_equal(fusedrnn.cuda.Array(ties, "bfloat16").numpy(), expected)
+    odd = np.array([np.inf, -np.inf, np.nan, -np.nan, 3.4e38, 0.0, -0.0], np.float32)
+    got = fusedrnn.cuda.Array(odd, "bfloat16").numpy()
+    np.testing.assert_array_equal(got, [np.inf, -np.inf, np.nan, np.nan, np.inf, 0, 0])
+    assert np.signbit(got[[1, 6]]).all()
+
+
+def test_what_arrays_refuse():
+    Array = fusedrnn.cuda.Array
+    for arguments, error, message in [
+        (
+            (np.zeros(3),),
+            TypeError,
+            "dtype: expected one of float32, bfloat16, int32, int64, got float64",
+        ),
+        (
+            (np.zeros(3), "float16"),
+            TypeError,
+            "dtype: expected float32 or bfloat16 or int32 or int64, got 'float16'",
+        ),
+        (
+            (np.zeros(3), "int32"),
+            TypeError,
+            "values: expected values for dtype int32, got dtype float64",
+        ),
+        (
+            (np.zeros((0, 3)), "float32"),
+            ValueError,
+            r"values: expected sizes >= 1, got shape \(0, 3\)",
+        ),
+        ((np.zeros(3), "float32", "cpu"), ValueError, "device: expected cuda, got 'cpu'"),
+        ((np.zeros(3), "float32", "gpu"), ValueError, "device: expected cpu, cuda or cuda:0"),
+        ((np.zeros(3), "float32", "cuda:x"), ValueError, "device: expected cpu, cuda or cuda:0"),
+        ((np.zeros(3), "float32", 0), TypeError, "device: expected str, got int"),
+        ((np.zeros(3), "float32", "cuda:7"), RuntimeError, r"cudaSetDevice\(7\): .*\(cudaError"),
+    ]:
+        with pytest.raises(error, match=f"^{message}"):
+            Array(*arguments)
+    with pytest.raises(ValueError, match=r"^values: expected shape \(2,\), got \(3,\)"):
+        Array(np.zeros(2, np.float32)).copy_from(np.zeros(3))
+
+
+def test_views_share_memory(cuda):
+    core, array = cuda.library.core(), normal("float32", T, N, I)
+    on = core.Stream(0, None)
+    for theirs in (
+        array,
+        Foreign(array),
+        Interface(array),
+        Interface(array, strides=(4 * N * I, 4 * I, 4)),
+    ):
+        view = core.Buffer.view(theirs, "x", on)
+        assert (view.shape, view.dtype, view.pointer) == (array.shape, "float32", pointer(array))
+        np.testing.assert_array_equal(view.download(), array.numpy())
+    half = normal("bfloat16", 3)
+    assert core.Buffer.view(Foreign(half), "x", on).dtype == "bfloat16"
+    with pytest.raises(AttributeError, match="there is none for bfloat16"):
+        half.__cuda_array_interface__  # noqa: B018
+
+
+def test_views_keep_what_they_show(cuda):
+    core = cuda.library.core()
+    array = normal("float32", 4, 5)
+    values, view = array.numpy(), core.Buffer.view(Foreign(array), "x", core.Stream(0, None))
+    capsule = array.__dlpack__()
+    rows = view.rows(1, 2)
+    del array, view
+    gc.collect()
+    filler = [normal("float32", 4, 5, seed=k) for k in range(5)]
+    np.testing.assert_array_equal(rows.download(), values[1:3])
+    del capsule, filler
+
+
+def test_a_capsule_is_taken_once(cuda):
+    core, array = cuda.library.core(), normal("float32", 4)
+    capsule = array.__dlpack__()
+
+    class Again:
+        __dlpack_device__ = array.__dlpack_device__
+
+        def __dlpack__(self, stream=None):
+            return capsule
+
+    on = core.Stream(0, None)
+    core.Buffer.view(Again(), "x", on)
+    with pytest.raises(ValueError, match="PyCapsule"):
+        core.Buffer.view(Again(), "x", on)
+
+
+def test_what_dlpack_refuses():
+    array = normal("float32", 4)
+    for options, error, message in [
+        ({"copy": True}, BufferError, "copy: expected None or False, got True"),
+        ({"dl_device": (1, 0)}, BufferError, "dl_device: expected the array's own"),
+        ({"stream": 0}, ValueError, "stream: expected None or a number >= 1, got 0"),
+        ({"stream": -2}, ValueError, "stream: expected None or a number >= 1, got -2"),
+    ]:
+        with pytest.raises(error, match=f"^{message}"):
+            array.__dlpack__(**options)
+    array.__dlpack__(stream=-1, max_version=(1, 0), dl_device=(2, 0), copy=False)
+
+
+def test_what_views_refuse():
+    layer, x = make("gru"), normal("float32", T, N, I)
+    host = x.numpy()
+    other = {"data": (host.ctypes.data, False)}
+    for bad, error, message in [
+        (host, TypeError, "x: expected an array on a CUDA device, got numpy.ndarray on the host"),
+        (host.tolist(), TypeError, "x: expected an array on a CUDA device, got list"),
+        (None, TypeError, "x: expected an array on a CUDA device, got NoneType"),
+        (
+            Interface(x, **other),
+            ValueError,
+            "x: expected memory of a CUDA device, got memory of the host",
+        ),
+        (
+            Interface(x, strides=(4, 4 * T, 4 * T * N)),
+            ValueError,
+            "x: expected C-contiguous, got strided data",
+        ),
+        (Interface(x, strides=(4,)), TypeError, "x: expected as many strides as sizes"),
+        (
+            Interface(x, typestr="<f8"),
+            TypeError,
+            "x: expected dtype float32, bfloat16, int32 or int64, got <f8",
+        ),
+        (Interface(x, typestr="<i4"), TypeError, "x: expected dtype float32, got int32"),
+        (
+            Interface(x, shape=(T, 0, I)),
+            ValueError,
+            r"x: expected sizes >= 1, got shape \(5, 0, 4\)",
+        ),
+        (Interface(x, shape="no"), TypeError, "x: expected a valid __cuda_array_interface__"),
+        (Interface(x, mask=x), TypeError, "x: expected an array without a mask"),
+        (
+            Interface(x, data=(pointer(x) + 2, False)),
+            ValueError,
+            "x: expected aligned memory, got unaligned",
+        ),
+        (normal("bfloat16", T, N, I), TypeError, "x: expected dtype float32, got bfloat16"),
+        (
+            normal("float32", T, N),
+            ValueError,
+            r"x: expected shape \(T, N, I\) with I = 4, got \(5, 3\)",
+        ),
+        (normal("float32", T, N, 9), ValueError, r"x: expected shape \(T, N, I\) with I = 4, got"),
+    ]:
+        with pytest.raises(error, match=f"^{message}"):
+            layer(bad)
+
+
+def test_results_are_of_the_library_of_x(monkeypatch):
+    layer = make("lstm", bidirectional=True, batch_first=True)
+    x, state, dy, dstate = inputs(layer)
+    expected = layer(x, state)[0].numpy()
+    library(monkeypatch, "foreign")
+    y, (h, c), tape = layer.forward(Foreign(x), tuple(map(Foreign, state)))
+    dx, dstate_0 = layer.backward(tape, Foreign(dy), dstate)
+    for a in (y, h, c, dx, *dstate_0):
+        assert type(a) is Foreign
+    np.testing.assert_array_equal(y.array.numpy(), expected)
+    assert type(layer(x)[0]) is fusedrnn.cuda.Array
+
+
+def test_parameters_of_another_library():
+    layer, twin = make("gru"), make("gru")
+    x, _, dy, _ = inputs(layer)
+    theirs = {name: Foreign(a) for name, a in layer.grads.items()}
+    layer.grads |= theirs
+    layer.params["weight_hh_l0"] = Interface(layer.params["weight_hh_l0"])
+    for one in (layer, twin):
+        one.zero_grad()
+        one.backward(one.forward(x)[2], dy)
+    for name, a in twin.grads.items():
+        np.testing.assert_array_equal(theirs[name].array.numpy(), a.numpy())
+    layer.load_state_dict({name: a + 1 for name, a in twin.state_dict().items()})
+    np.testing.assert_array_equal(
+        layer.state_dict()["weight_hh_l0"], twin.params["weight_hh_l0"].numpy() + 1
+    )
+
+
+def test_lengths_of_any_library():
+    layer, lengths = make("lstm"), np.array([2, 5, 0])
+    x = normal("float32", T, N, I)
+    expected = layer(x, None, lengths)[0].numpy()
+    for given in (
+        fusedrnn.cuda.Array(lengths),
+        Foreign(fusedrnn.cuda.Array(lengths.astype(np.int32))),
+    ):
+        np.testing.assert_array_equal(layer(x, None, given)[0].numpy(), expected)
+    torch = pytest.importorskip("torch")
+    np.testing.assert_array_equal(layer(x, None, torch.tensor(lengths))[0].numpy(), expected)
+
+
+def test_streams(cuda, monkeypatch):
+    layer = make("lstm", num_layers=2)
+    x, state, *_ = inputs(layer)
+    expected = layer.forward(x, state)[0].numpy()
+    one, other = cuda.Stream(), cuda.Stream()
+    handle = one.__cuda_stream__()[1]
+
+    class Theirs:
+        cuda_stream = handle
+
+    class Cupys:
+        ptr = handle
+
+    for stream in (None, 0, 1, one, other, handle, Theirs(), Cupys()):
+        y, _ = layer(x, state, stream=stream)
+        np.testing.assert_array_equal(y.numpy(), expected)
+    library(monkeypatch, "foreign")
+    layer(Foreign(x), stream=one)
+    asked = Foreign(x)
+    layer(asked, stream=one)
+    layer(asked)
+    assert asked.streams == [handle, 1]  # 1: DLPack's number of the default stream
+
+
+@pytest.mark.parametrize("name", ["torch", "cupy"])
+def test_the_current_stream_of_a_library(name, cuda, monkeypatch):
+    import types
+
+    stream, layer = cuda.Stream(), make("gru")
+    x = Foreign(normal("float32", T, N, I))
+    if name == "torch":
+        namespace = types.SimpleNamespace(current_stream=lambda device: stream)
+    else:
+        namespace = types.SimpleNamespace(get_current_stream=lambda: stream)
+    library(monkeypatch, name, cuda=namespace)
+    y, _ = layer(x)
+    assert x.streams == [stream.__cuda_stream__()[1]]
+    assert type(y) is Foreign
+    assert y.array._buffer.stream.handle == stream.__cuda_stream__()[1]
+
+
+def test_passes_on_two_streams_wait_for_each_other(cuda):
+    layer, twin = make("lstm"), make("lstm")
+    x, state, dy, _ = inputs(layer)
+    streams = cuda.Stream(), cuda.Stream()
+    for there, back in (streams, streams[::-1]) * 2:
+        y, state_n, tape = layer.forward(x, state, stream=there)
+        layer.backward(tape, dy, state_n, stream=back)
+        del y, tape
+    for _ in range(4):
+        _, state_n, tape = twin.forward(x, state)
+        twin.backward(tape, dy, state_n)
+    for name, a in twin.grads.items():
+        np.testing.assert_array_equal(layer.grads[name].numpy(), a.numpy())
+    layer.zero_grad()
+    assert not any(a.numpy().any() for a in layer.grads.values())
+
+
+def test_what_streams_refuse():
+    layer, x = make("gru"), normal("float32", T, N, I)
+    for bad, error in [("0", TypeError), (1.0, TypeError), (True, TypeError), (-1, ValueError)]:
+        with pytest.raises(error, match=r"^stream: expected"):
+            layer(x, stream=bad)
+
+
+def test_memory_is_given_back(emulated):
+    emulated(memory=2**20)
+    layer = make("lstm", sizes=(I, H))
+    x, _, dy, _ = inputs(layer)
+    for _ in range(200):  # 200 times what one step takes would not fit
+        y, _, tape = layer.forward(x)
+        layer.backward(tape, dy)
+    y.numpy()
+
+
+@pytest.mark.parametrize("memory", [2**17, 2**18, 2**19])
+def test_out_of_memory(memory, emulated):
+    layer = make("lstm", sizes=(I, 24), num_layers=2)
+    x, state, dy, dstate = inputs(layer)
+    y, _, tape = layer.forward(x, state)
+    layer.backward(tape, dy, dstate)
+    expected, grads = y.numpy(), {name: a.numpy() for name, a in layer.grads.items()}
+    del y, tape
+    big = normal("float32", 40, 60, I)
+    emulated(memory=memory)
+    with pytest.raises(
+        RuntimeError, match=r"^cudaMallocAsync of \d+ bytes: .*\(cudaErrorMemoryAllocation\)"
+    ):
+        layer.backward(layer.forward(big)[2], normal("float32", 40, 60, 24))
+    for name, a in layer.grads.items():
+        np.testing.assert_array_equal(a.numpy(), grads[name])
+    emulated()
+    np.testing.assert_array_equal(layer(x, state)[0].numpy(), expected)
