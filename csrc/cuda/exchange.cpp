@@ -28,6 +28,7 @@ Dtype read_dtype(dlpack::DataType type, const std::string& name) {
   if (is(dlpack::kBfloat, 16)) return Dtype::bfloat16;
   if (is(dlpack::kInt, 32)) return Dtype::int32;
   if (is(dlpack::kInt, 64)) return Dtype::int64;
+  if (is(dlpack::kUInt, 8)) return Dtype::uint8;
   static const char* const kinds[] = {"int", "uint", "float", "handle", "bfloat", "complex", "bool"};
   refuse_dtype(name, (type.code < std::size(kinds) ? kinds[type.code] : "code ") + std::to_string(type.bits));
 }

@@ -6,8 +6,9 @@ parameters, results (to rounding) and errors; `accelerate(model)` turns those of
 `restore(model)` turns them back. Tensors are not copied on the way to the kernels and back, but
 where they are not contiguous (batch_first: x once; PyTorch does too). What kernels cannot take
 (other devices and dtypes, autocast, torch.func) runs on `torch.nn`'s own, and a warning says so
-once. Second derivatives are right, and take PyTorch's own operators. Masks of dropout are those
-PyTorch draws. Threads are `torch.get_num_threads()`, and no more than `fusedrnn.num_threads()`.
+once; so do CUDA tensors unless `use_cuda_kernels(True)` asks for ours. Second derivatives are
+right, and take PyTorch's own operators. Masks of dropout are those PyTorch draws. Threads are
+`torch.get_num_threads()`, and no more than `fusedrnn.num_threads()`.
 
 Importing this sets `torch._dynamo.config.allow_rnn`, without which `torch.compile` breaks its graph
 at every subclass of `torch.nn.RNN`, `LSTM` and `GRU`.
@@ -15,6 +16,7 @@ at every subclass of `torch.nn.RNN`, `LSTM` and `GRU`.
 
 from .accelerate import Report, accelerate, restore
 from .cells import GRUCell, LSTMCell, RNNCell
+from .fits import use_cuda_kernels
 from .modules import GRU, LSTM, RNN
 
 __all__ = [
@@ -27,4 +29,5 @@ __all__ = [
     "Report",
     "accelerate",
     "restore",
+    "use_cuda_kernels",
 ]

@@ -73,7 +73,9 @@ def accelerate(model: torch.nn.Module) -> Report:
                 report.left[name] = "it is compiled by torch.jit"
         elif kind not in OURS:
             report.left[name] = f"{kind.__name__} is a subclass of {kind.__mro__[1].__name__}"
-        elif reason := fits.why_not(module.parameters()):
+        elif reason := fits.why_not(
+            list(module.parameters()), plain=not getattr(module, "proj_size", 0)
+        ):
             report.left[name] = f"it runs {reason}"
         else:
             module.__class__ = OURS[kind]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import _VF, Tensor
 
-from . import bridge, ops
+from . import bridge, device, ops
 from .bridge import Kept, Layer
 from .fits import without_onednn
 
@@ -30,8 +30,13 @@ def run(
     if keep:
         result: Sequence[Tensor] = LayerFunction.apply(layer, batch_sizes, len(state), *tensors)
         return result
-    y, state_n, _ = bridge.forward(layer, x, batch_sizes, state, weights, keep=False)
+    y, state_n, _ = _room(x.is_cuda).forward(layer, x, batch_sizes, state, weights, keep=False)
     return y, *state_n
+
+
+def _room(on_device: bool) -> Any:
+    """Return what runs a layer on a device, or on the host: their functions are the same."""
+    return device if on_device else bridge
 
 
 class Call(NamedTuple):
@@ -42,7 +47,7 @@ class Call(NamedTuple):
     N: int
     parts: int
     """Of the state that was given: 0 if none was."""
-    kept: Kept
+    kept: Kept | device.Kept
 
 
 class LayerFunction(torch.autograd.Function):
@@ -58,7 +63,7 @@ class LayerFunction(torch.autograd.Function):
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         """Run the kernels; tensors are so many parts of the state, and the weights."""
-        y, state_n, kept = bridge.forward(
+        y, state_n, kept = _room(x.is_cuda).forward(
             layer, x, batch_sizes, tensors[:parts], tensors[parts:], keep=True
         )
         ctx.call = Call(layer, batch_sizes, state_n[0].shape[1], parts, kept)
@@ -121,7 +126,7 @@ def gradients(
 ) -> list[Tensor | None]:
     """Return the gradients of x, of the parts of the state and of the weights, where wanted."""
     parts, weights = call.parts, wanted[1 + call.parts :]
-    dx, dstate, dweights = bridge.backward(
+    dx, dstate, dweights = _room(isinstance(call.kept, device.Kept)).backward(
         call.layer, call.kept, douts[0], douts[1:], call.N, wanted[0], any(weights)
     )
     grads = [*(dx or [None]), *dstate[:parts], *(dweights or [None] * len(weights))]

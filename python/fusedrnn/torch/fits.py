@@ -5,23 +5,52 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from .. import cuda, validate
+
 DTYPES = torch.float32, torch.float64
+CUDA_DTYPES = torch.float32, torch.bfloat16
 PLAIN = Tensor, torch.nn.Parameter
 FUNC = "under a transform of torch.func"
 
 said: set[str] = set()
 
+cuda_kernels = False
+
+
+def use_cuda_kernels(on: bool) -> None:
+    """Let modules on a CUDA device run on fusedrnn's kernels from now on, or again on PyTorch's.
+
+    At first they run on PyTorch's, which are cuDNN: ours have not been measured on a device. They
+    take float32 and bfloat16, no packed sequences, no projection, not under `torch.compile`; the
+    rest goes on with `torch.nn`, and a warning says so once.
+
+    Parameters
+    ----------
+    on : bool
+
+    Raises
+    ------
+    TypeError
+        Not True or False.
+    RuntimeError
+        CUDA is not available: `fusedrnn.cuda.why_not()`.
+    """
+    global cuda_kernels
+    if validate.flag("on", on) and (reason := cuda.why_not()) is not None:
+        raise RuntimeError(f"CUDA is not available: {reason}")
+    cuda_kernels = on
+
 
 def mode() -> str | None:
     """Return what PyTorch is doing that keeps the kernels out, None if nothing does."""
-    if torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled("cpu") or (cuda_kernels and torch.is_autocast_enabled("cuda")):
         return "under autocast"
     if torch.compiler.is_compiling():
         return None
@@ -34,10 +63,11 @@ def mode() -> str | None:
     return None
 
 
-def why_not(tensors: Iterable[Any]) -> str | None:
+def why_not(tensors: Sequence[Any], plain: bool = True) -> str | None:
     """Return what keeps tensors from the kernels, None if nothing does.
 
-    It is "" for what no module takes: `torch.nn` has the words.
+    It is "" for what no module takes: `torch.nn` has the words. `plain`: without packed sequences
+    and projection.
     """
     dtype, compiling = None, torch.compiler.is_compiling()
     for tensor in tensors:
@@ -48,8 +78,24 @@ def why_not(tensors: Iterable[Any]) -> str | None:
                 return ""
             dtype = tensor.dtype
         if not tensor.is_cpu:
-            return f"on {tensor.device.type}"
+            return _why_not_there(tensors, plain, compiling)
     return None if dtype in DTYPES else f"with {dtype}"
+
+
+def _why_not_there(tensors: Sequence[Any], plain: bool, compiling: bool) -> str | None:
+    """Return the same where not all tensors are on the host."""
+    kinds: set[Any] = {(getattr(a, "device", None), getattr(a, "dtype", None)) for a in tensors}
+    if len(kinds) > 1:
+        return ""
+    device, dtype = kinds.pop()
+    where = f"on {device.type}"
+    if not cuda_kernels or where != "on cuda":
+        return where
+    if not plain:
+        return f"{where} with packed sequences or a projection"
+    if compiling:
+        return f"{where} under torch.compile"
+    return None if dtype in CUDA_DTYPES else f"{where} with {dtype}"
 
 
 @contextlib.contextmanager

@@ -31,7 +31,8 @@ class Fused(torch.nn.RNNBase):
         x, weights = input.data if packed else input, weights_of(self)
         pairs = self.mode == "LSTM" and isinstance(hx, (tuple, list))
         state = () if hx is None else tuple(hx) if pairs else (hx,)
-        reason = fits.mode() or fits.why_not((x, *state, *weights))
+        plain = not packed and not self.proj_size
+        reason = fits.mode() or fits.why_not((x, *state, *weights), plain)
         if reason is not None or not self._fits(x, input if packed else None, state):
             with fits.handed_over(reason or ""):
                 return super().forward(input, hx)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""`fusedrnn.torch` on a device: who is let in, and how, with tensors of the host for CUDA's."""
+
+import types
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import fusedrnn.torch  # noqa: E402
+from fusedrnn.torch import autograd, device, fits  # noqa: E402
+from torch_cases import agree, call, inputs, loss_of, pair, state  # noqa: E402
+
+
+class Core:
+    """The emulator, called with tensors of the host: copies there, and what was written back."""
+
+    def __init__(self, core):
+        self.core, self.Buffer = core, types.SimpleNamespace(view=lambda tensor, name, on: tensor)
+
+    def _sized(self, function, *arguments):
+        return function(*(0 if a is None else a for a in arguments))  # a tensor of the host: None
+
+    def tape_bytes(self, *sizes):
+        return self._sized(self.core.tape_bytes, *sizes)
+
+    def workspace_bytes(self, *sizes):
+        return self._sized(self.core.workspace_bytes, *sizes)
+
+    def _run(self, function, cell, *arguments):
+        pairs, on = [], self.core.Stream(0, None)
+
+        def there(value):
+            if isinstance(value, tuple):
+                return tuple(map(there, value))
+            if not isinstance(value, torch.Tensor):
+                return value
+            buffer = self.core.Buffer(tuple(value.shape), str(value.dtype)[6:])
+            buffer.upload(value.numpy())
+            pairs.append((value, buffer))
+            return buffer
+
+        function(cell, *map(there, arguments[:-1]), on)
+        for tensor, buffer in pairs:
+            tensor.copy_(torch.from_numpy(buffer.download()))
+
+    def forward(self, *arguments):
+        self._run(self.core.forward, *arguments)
+
+    def backward(self, *arguments):
+        self._run(self.core.backward, *arguments)
+
+
+@pytest.fixture
+def as_cuda(cuda, monkeypatch):
+    """Modules take their tensors, of the host, for CUDA's."""
+    core = Core(cuda.library.core())
+    monkeypatch.setattr(device, "core", lambda: core)
+    monkeypatch.setattr(device, "stream_of", lambda stream, x: None)
+    monkeypatch.setattr(autograd, "_room", lambda on_device: device)
+
+
+@pytest.mark.usefixtures("as_cuda")
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("kind", ["RNN", "relu", "LSTM", "GRU"])
+def test_results_and_gradients(kind, given, bidirectional):
+    options = {"num_layers": 2, "bidirectional": bidirectional, "bias": given}
+    ours, theirs = pair(kind, torch.float32, batch_first=given, **options)
+    xs = inputs(ours, "batch", torch.float32)
+    parts = state(ours, "batch", torch.float32) if given else []
+    results = []
+    for module in (ours, theirs):
+        outputs = call(module, "batch", xs, parts)
+        grads = torch.autograd.grad(loss_of(outputs), [*xs, *parts, *module.parameters()])
+        results.append([*outputs, *grads])
+        results[-1] += torch.autograd.grad(outputs_of(module, xs, parts)[-1].sum(), xs)
+        with torch.no_grad():
+            results[-1] += call(module, "batch", xs, parts)
+    agree(*results, limit=3e-5)
+
+
+def outputs_of(module, xs, parts):
+    """Without a gradient of y, and with frozen weights."""
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return call(module, "batch", xs, parts)
+
+
+def test_asking_for_them(cuda):
+    try:
+        fusedrnn.torch.use_cuda_kernels(True)
+        assert fits.cuda_kernels
+    finally:
+        fusedrnn.torch.use_cuda_kernels(False)
+    assert not fits.cuda_kernels
+    with pytest.raises(TypeError, match=r"^on: expected True or False, got int"):
+        fusedrnn.torch.use_cuda_kernels(1)
+    cuda.use(types.SimpleNamespace(device_count=lambda: 0))
+    with pytest.raises(RuntimeError, match=r"^CUDA is not available: there is no CUDA device"):
+        fusedrnn.torch.use_cuda_kernels(True)
+
+
+def test_who_is_let_in(monkeypatch):
+    class Far(torch.Tensor):
+        """Says that it is on a CUDA device."""
+
+        is_cpu, is_cuda = False, True
+        device = torch.device("cuda", 0)
+
+    monkeypatch.setattr(fits, "PLAIN", (Far,))
+
+    def why_not(*dtypes, plain=True):
+        return fits.why_not([torch.ones(1, dtype=d).as_subclass(Far) for d in dtypes], plain)
+
+    single, half, double = torch.float32, torch.bfloat16, torch.float64
+    assert why_not(single, single) == "on cuda"
+    monkeypatch.setattr(fits, "cuda_kernels", True)
+    assert why_not(single, single) is None
+    assert why_not(half, half, half) is None
+    assert why_not(double) == "on cuda with torch.float64"
+    assert why_not(single, half) == ""
+    assert why_not(single, plain=False) == "on cuda with packed sequences or a projection"
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert why_not(single) == "on cuda under torch.compile"
+
+
+def test_autocast_for_cuda(monkeypatch):
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: kind == "cuda")
+    assert fits.mode() is None
+    monkeypatch.setattr(fits, "cuda_kernels", True)
+    assert fits.mode() == "under autocast"
