@@ -19,7 +19,7 @@ def test_importing_the_package_does_not_import_the_module():
     assert subprocess.run(command, capture_output=True, text=True).stdout.split() == ["[]"]
 
 
-def test_why_not(monkeypatch):
+def test_why_not(cuda):
     class Fake:
         count, capability = 1, (9, 0)
 
@@ -31,18 +31,17 @@ def test_why_not(monkeypatch):
         def device(self, index):
             return {"capability": self.capability}
 
-    fake = Fake()
-    monkeypatch.setattr(library, "_used", fake)
-    assert fusedrnn.cuda.why_not() is None
-    assert fusedrnn.cuda.is_available()
+    cuda.use(fake := Fake())
+    assert cuda.why_not() is None
+    assert cuda.is_available()
     for count, capability, reason in [
         (None, (9, 0), "cudaGetDeviceCount: no driver (cudaErrorInsufficientDriver)"),
         (0, (9, 0), "there is no CUDA device"),
         (1, (7, 5), "the device has compute capability 7.5, 8.0 or newer is needed"),
     ]:
         fake.count, fake.capability = count, capability
-        assert fusedrnn.cuda.why_not() == reason
-        assert not fusedrnn.cuda.is_available()
+        assert cuda.why_not() == reason
+        assert not cuda.is_available()
         assert reason in fusedrnn.info()["cuda"]
         with pytest.raises(RuntimeError) as caught:
             fusedrnn.GRU(2, 3, device="cuda")

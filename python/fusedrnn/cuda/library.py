@@ -15,6 +15,8 @@ MINIMUM = (8, 0)
 """The compute capability from which on the tensor instructions of the kernels exist."""
 
 _used: Any = None
+_ready: Any = None
+"""The module in use, once it was found to work."""
 
 
 def use(module: Any) -> None:
@@ -23,8 +25,8 @@ def use(module: Any) -> None:
     It is for a module of the same functions, such as the emulator that the tests run on. Arrays and
     layers made before belong to the module before.
     """
-    global _used
-    _used = module
+    global _used, _ready
+    _used, _ready = module, None
 
 
 def why_not() -> str | None:
@@ -63,9 +65,12 @@ def core() -> Any:
     RuntimeError
         There is none, or no device for it.
     """
-    if (reason := why_not()) is not None:
-        raise RuntimeError(f"CUDA is not available: {reason}")
-    return _used or _imported()
+    global _ready
+    if _ready is None:
+        if (reason := why_not()) is not None:
+            raise RuntimeError(f"CUDA is not available: {reason}")
+        _ready = _used or _imported()
+    return _ready
 
 
 def device_index(device: object) -> int | None:

@@ -87,7 +87,8 @@ class DeviceRecurrent(OnDevice, Recurrent[Any]):
         stream : optional
             A stream of PyTorch or CuPy, an object with `__cuda_stream__`, or a handle; by default
             the current stream of x's library if that is PyTorch or CuPy, else the default stream.
-            It must live as long as what was computed on it.
+            It must live as long as what was computed on it; and arrays of another stream, given to
+            a call, until their work here is done.
 
         Raises
         ------

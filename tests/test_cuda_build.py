@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""What the build decides about CUDA, and the words it has for it."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+needs_cmake = pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
+
+
+def configured(folder, *options, **environment):
+    """What CMake says of a build, and its exit status."""
+    pybind11 = pytest.importorskip("pybind11")
+    command = [
+        "cmake", "-S", ROOT, "-B", folder, "-DSKBUILD_PROJECT_VERSION=0",
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", f"-DPython_EXECUTABLE={sys.executable}",
+        *options,
+    ]  # fmt: skip
+    command[0] = shutil.which("cmake")
+    run = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    return re.sub(r"\s+", " ", run.stdout + run.stderr), run.returncode
+
+
+@needs_cmake
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", ["AUTO", "ON"])
+def test_nvcc_that_is_not_there(asked, tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDACXX", raising=False)
+    # OFF stands for a search that found nothing
+    said, status = configured(tmp_path, f"-DFUSEDRNN_CUDA={asked}", "-DFUSEDRNN_NVCC=OFF")
+    reason = "no nvcc in CUDACXX, CUDA_HOME, CUDA_PATH, PATH and /usr/local/cuda/bin"
+    if asked == "ON":
+        assert (f"FUSEDRNN_CUDA=ON: {reason}" in said, status) == (True, 1)
+    else:
+        assert (f"CUDA kernels: not built: {reason}" in said, status) == (True, 0)
+        assert f'FUSEDRNN_CUDA_BUILD="not built: {reason}"' in _commands(tmp_path)
+
+
+def _commands(folder):
+    """How the files are compiled."""
+    files = [*folder.rglob("flags.make"), *folder.rglob("build.ninja")]
+    return "".join(file.read_text() for file in files).replace("\\", "")
+
+
+@needs_cmake
+@pytest.mark.slow
+def test_nvcc_that_does_not_work(tmp_path):
+    said, status = configured(tmp_path, "-DFUSEDRNN_CUDA=ON", CUDACXX="/none/nvcc")
+    assert status == 1
+    assert "FUSEDRNN_CUDA=ON: /none/nvcc does not compile with" in said
+
+
+@needs_cmake
+@pytest.mark.slow
+def test_other_values(tmp_path):
+    said, status = configured(tmp_path / "off", "-DFUSEDRNN_CUDA=OFF")
+    assert ("CUDA kernels: not built: FUSEDRNN_CUDA=OFF" in said, status) == (True, 0)
+    said, status = configured(tmp_path / "maybe", "-DFUSEDRNN_CUDA=maybe")
+    assert ("FUSEDRNN_CUDA: expected AUTO, ON or OFF, got maybe" in said, status) == (True, 1)
