@@ -59,7 +59,11 @@ def test_what_arrays_refuse():
             ValueError,
             r"values: expected sizes >= 1, got shape \(0, 3\)",
         ),
-        ((np.zeros(3), "float32", "cpu"), ValueError, "device: expected cuda, got 'cpu'"),
+        (
+            (np.zeros(3), "float32", "cpu"),
+            ValueError,
+            "device: expected cuda or cuda:0, cuda:1, ..., got 'cpu'",
+        ),
         ((np.zeros(3), "float32", "gpu"), ValueError, "device: expected cpu, cuda or cuda:0"),
         ((np.zeros(3), "float32", "cuda:x"), ValueError, "device: expected cpu, cuda or cuda:0"),
         ((np.zeros(3), "float32", 0), TypeError, "device: expected str, got int"),
@@ -264,21 +268,39 @@ def test_the_current_stream_of_a_library(name, cuda, monkeypatch):
     assert y.array._buffer.stream.handle == stream.__cuda_stream__()[1]
 
 
-def test_passes_on_two_streams_wait_for_each_other(cuda):
+@pytest.mark.parametrize("first", [0, 1])
+def test_work_on_two_streams_is_in_order(first, cuda):
+    """Nothing dies in between: that would wait for all streams."""
     layer, twin = make("lstm"), make("lstm")
     x, state, dy, _ = inputs(layer)
     streams = cuda.Stream(), cuda.Stream()
-    for there, back in (streams, streams[::-1]) * 2:
-        y, state_n, tape = layer.forward(x, state, stream=there)
-        layer.backward(tape, dy, state_n, stream=back)
-        del y, tape
-    for _ in range(4):
-        _, state_n, tape = twin.forward(x, state)
-        twin.backward(tape, dy, state_n)
+    there, back = streams[first], streams[1 - first]
+    y, state_n, tape = layer.forward(x, state, stream=there)
+    again = layer.forward(x, state_n, stream=back)
+    alive = [layer.backward(tape, dy, state_n, stream=back)]
+    alive += [layer.backward(again[2], y, stream=there)]
+    expected_y, expected_n, expected_tape = twin.forward(x, state)
+    expected = twin.forward(x, expected_n)
+    twin.backward(expected_tape, dy, expected_n)
+    twin.backward(expected[2], expected_y)
+    np.testing.assert_array_equal(again[0].numpy(), expected[0].numpy())
     for name, a in twin.grads.items():
         np.testing.assert_array_equal(layer.grads[name].numpy(), a.numpy())
+    alive += [layer.backward(again[2], dy, stream=there)]
     layer.zero_grad()
     assert not any(a.numpy().any() for a in layer.grads.values())
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_other_libraries_wait_for_results(first, cuda):
+    layer = make("gru", sizes=(H, H))
+    x = normal("float32", T, N, H)
+    expected = layer(layer(x)[0])[0].numpy()
+    streams = cuda.Stream(), cuda.Stream()
+    for theirs in (Foreign, Interface):
+        y = layer(x, stream=streams[first])
+        z = layer(theirs(y[0]), stream=streams[1 - first])
+        np.testing.assert_array_equal(z[0].numpy(), expected)
 
 
 def test_what_streams_refuse():

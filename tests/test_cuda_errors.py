@@ -268,7 +268,12 @@ def test_plan():
         ),
         (("gru", 1, 1), {"directions": 3}, ValueError, "directions: expected 1 <= directions <= 2"),
         (("gru", 1, 1), {"dtype": "float64"}, TypeError, "dtype: expected float32 or bfloat16"),
-        (("gru", 1, 1), {"device": "cpu"}, ValueError, "device: expected cuda, got 'cpu'"),
+        (
+            ("gru", 1, 1),
+            {"device": "cpu"},
+            ValueError,
+            "device: expected cuda or cuda:0, cuda:1, ..., got 'cpu'",
+        ),
         (("gru", 1, 2**30), {}, ValueError, r"x, weights: expected T\*N, N\*H, G\*H of at most"),
     ]:
         with pytest.raises(error, match=f"^{message}"):

@@ -130,3 +130,23 @@ def test_autocast_for_cuda(monkeypatch):
     assert fits.mode() is None
     monkeypatch.setattr(fits, "cuda_kernels", True)
     assert fits.mode() == "under autocast"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
+@pytest.mark.parametrize("dtype", fits.CUDA_DTYPES, ids=str)
+@pytest.mark.parametrize("kind", ["RNN", "relu", "LSTM", "GRU"])
+def test_on_a_device(kind, dtype, monkeypatch):
+    ours, theirs = pair(kind, dtype, num_layers=2, bidirectional=True)
+    xs, parts = inputs(ours, "batch", dtype), state(ours, "batch", dtype)
+    monkeypatch.setattr(fits, "cuda_kernels", fusedrnn.cuda.is_available())
+    monkeypatch.setattr(fits, "handed_over", None)  # all is run by ours
+    results = []
+    for module in (ours.cuda(), theirs.float().cuda()):
+        its = next(module.parameters()).dtype
+        leaves = [a.detach().to("cuda", its).requires_grad_() for a in (*xs, *parts)]
+        outputs = call(module, "batch", leaves[:1], leaves[1:])
+        grads = torch.autograd.grad(
+            loss_of([a.float() for a in outputs]), [*leaves, *module.parameters()]
+        )
+        results.append([a.float().cpu() for a in (*outputs, *grads)])
+    agree(*results, limit=3e-5 if dtype == torch.float32 else 3e-2)

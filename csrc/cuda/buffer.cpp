@@ -51,7 +51,8 @@ Dtype dtype_of(const std::string& name) {
   throw std::invalid_argument("dtype: expected float32, bfloat16, int32, int64 or uint8, got '" + name + "'");
 }
 
-std::unique_ptr<Stream> Stream::create() {
+std::unique_ptr<Stream> Stream::create(int device) {
+  const OnDevice current(device);
   auto stream = std::make_unique<Stream>(0, py::none());
   check(cudaStreamCreate(&stream->handle_), "cudaStreamCreate");
   stream->own_ = true;
@@ -185,7 +186,7 @@ std::unique_ptr<Buffer> rows(py::object object, long first, long count) {
 void bind_buffer(py::module_& m) {
   py::class_<Stream>(m, "Stream", py::module_local())
       .def(py::init<std::uintptr_t, py::object>(), py::arg("handle"), py::arg("owner"), "A stream that its owner keeps alive.")
-      .def_static("create", &Stream::create, "A new stream.")
+      .def_static("create", &Stream::create, py::arg("device"), "A new stream.")
       .def("synchronize", &Stream::synchronize)
       .def_property_readonly("handle", [](const Stream& s) { return reinterpret_cast<std::uintptr_t>(s.handle()); });
 

@@ -24,7 +24,7 @@ std::size_t size_of(Dtype dtype);
 class Stream {
  public:
   Stream(std::uintptr_t handle, py::object owner) : handle_(reinterpret_cast<cudaStream_t>(handle)), owner_(std::move(owner)) {}
-  static std::unique_ptr<Stream> create();
+  static std::unique_ptr<Stream> create(int device);
   ~Stream();
 
   cudaStream_t handle() const { return handle_; }

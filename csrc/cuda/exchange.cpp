@@ -2,6 +2,7 @@
 // Arrays of other libraries as Buffers and the other way, without a copy: DLPack and the CUDA array interface (version 3).
 #include "arrays.h"
 #include "buffer.h"
+#include "check.h"
 #include "dlpack.h"
 
 namespace fusedrnn::cuda {
@@ -91,9 +92,10 @@ std::unique_ptr<Buffer> view_interface(const py::object& object, const std::stri
     if (steps.size() != shape.size()) throw py::type_error(name + ": expected as many strides as sizes");
     check_contiguous(shape, steps, long(size_of(dtype)), name);
   }
-  if (const py::object theirs = get("stream"); !theirs.is_none()) wait(stream, stream_of(py::cast<std::intptr_t>(theirs)));
   void* data = reinterpret_cast<void*>(py::cast<std::uintptr_t>(py::tuple(interface["data"])[0]));
   const int device = device_of(data, name);
+  const OnDevice current(device);
+  if (const py::object theirs = get("stream"); !theirs.is_none()) wait(stream, stream_of(py::cast<std::intptr_t>(theirs)));
   return std::make_unique<Buffer>(data, std::move(shape), dtype, device, object, py::none());
 } catch (const py::cast_error&) {
   throw py::type_error(name + ": expected a valid __cuda_array_interface__, got another one from " + type_of(object));
@@ -128,6 +130,7 @@ py::object to_dlpack(py::object self, py::object stream, const py::object&, py::
   if (!device.is_none() && !own.equal(device)) throw py::buffer_error("dl_device: expected the array's own, got another one");
   if (!copy.is_none() && py::cast<bool>(copy)) throw py::buffer_error("copy: expected None or False, got True");
   const std::intptr_t number = stream.is_none() ? kDefaultStream : py::cast<std::intptr_t>(stream);
+  const OnDevice current(buffer.device);
   if (number != -1) {
     if (!buffer.stream.is_none()) wait(stream_of(number), handle_of(buffer.stream));
     if (stream_of(number) != handle_of(buffer.stream)) share(buffer);

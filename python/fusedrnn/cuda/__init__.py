@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from .. import _core, validate
 from .arrays import Array, dtype_name
-from .library import core, device_index, is_available, use, why_not
+from .library import core, cuda_index, is_available, use, why_not
 from .streams import Stream
 
 __all__ = ["Array", "Plan", "Stream", "is_available", "plan", "state", "use", "why_not"]
@@ -70,9 +70,7 @@ def plan(
     names = core().cells()
     sizes = 1, validate.size("N", N), 1, validate.size("H", H)
     validate.integer("directions", directions, 1, 2)
-    name, index = dtype_name(dtype, ("float32", "bfloat16")), device_index(device)
-    if index is None:
-        raise ValueError(f"device: expected cuda, got {device!r}")
+    name, index = dtype_name(dtype, ("float32", "bfloat16")), cuda_index(device)
     stage = validate.choice("stage", stage, ("inference", "training", "backward"))
     cell = validate.choice("cell", cell, names)
     return Plan(*core().plan(cell, name, *sizes, directions, index, stage))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..weights import Array as HostArray
-from .library import core, device_index
+from .library import core, cuda_index
 
 __all__ = ["Array", "host", "view"]
 
@@ -51,9 +51,7 @@ class Array:
             raise TypeError(f"values: expected values for dtype {name}, got dtype {a.dtype}")
         if a.size == 0:
             raise ValueError(f"values: expected sizes >= 1, got shape {a.shape}")
-        if (index := device_index(device)) is None:
-            raise ValueError("device: expected cuda, got 'cpu'")
-        self._buffer = core().Buffer(a.shape, name, index)
+        self._buffer = core().Buffer(a.shape, name, cuda_index(device))
         self._buffer.upload(bits(a, name))
 
     @classmethod

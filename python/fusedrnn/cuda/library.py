@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import _core, validate
 
-__all__ = ["core", "device_index", "is_available", "use", "why_not"]
+__all__ = ["core", "cuda_index", "device_index", "is_available", "use", "why_not"]
 
 MINIMUM = (8, 0)
 """The compute capability from which on the tensor instructions of the kernels exist."""
@@ -83,6 +83,13 @@ def device_index(device: object) -> int | None:
     if kind != "cuda" or (index or "0") != str(int(index) if index.isdecimal() else 0):
         raise ValueError(f"device: expected cpu, cuda or cuda:0, cuda:1, ..., got {device!r}")
     return int(index or 0)
+
+
+def cuda_index(device: object) -> int:
+    """Return i of "cuda:i", and 0 of "cuda"."""
+    if (index := device_index(device)) is None:
+        raise ValueError(f"device: expected cuda or cuda:0, cuda:1, ..., got {device!r}")
+    return index
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from .. import validate
 from ..parameters import Parameters
 from ..weights import Array as HostArray
 from .arrays import Array, bits, dtype_name, host, view
-from .library import core, device_index
+from .library import core, cuda_index
 from .streams import stream_of
 
 __all__ = ["OnDevice", "refuse"]
@@ -45,9 +45,7 @@ class OnDevice(Parameters):
                 raise ValueError(f'{name}: expected 0 with device="cuda", got {value}')
         if getattr(self, "layer_norm", False):
             raise ValueError('layer_norm: expected False with device="cuda", got True')
-        index = device_index(self.device)
-        if index is None:
-            raise ValueError(f"device: expected cuda, got {self.device!r}")
+        index = cuda_index(self.device)
         if index >= (count := core().device_count()):
             raise ValueError(f"device: expected one of {count}, got {self.device!r}")
         self.device_index = index

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import validate
-from .library import core
+from .library import core, cuda_index
 
 __all__ = ["Stream", "library_of", "stream_of"]
 
@@ -17,10 +17,19 @@ class Stream:
     """A new CUDA stream, for those who have none of PyTorch or CuPy; `stream=` of a call takes it.
 
     What is computed on it keeps it alive.
+
+    Parameters
+    ----------
+    device : "cuda" or "cuda:1", ...
+
+    Raises
+    ------
+    RuntimeError
+        CUDA is not available.
     """
 
-    def __init__(self) -> None:
-        self._core = core().Stream.create()
+    def __init__(self, device: str = "cuda") -> None:
+        self._core = core().Stream.create(cuda_index(device))
 
     def synchronize(self) -> None:
         """Wait until all that was enqueued is done.
