@@ -144,7 +144,8 @@ void forget_stacks() {
   stacks_bytes = 0;
 }
 
-void switch_fiber(Fiber& from, Fiber& to, [[maybe_unused]] bool last) {
+// Not in Quiet when a fiber ends, and no race of its own.
+__attribute__((no_sanitize("thread"))) void switch_fiber(Fiber& from, Fiber& to, [[maybe_unused]] bool last) {
 #if SIMT_ASAN
   __sanitizer_start_switch_fiber(last ? nullptr : &from.asan, to.stack, to.stack_bytes);
 #endif

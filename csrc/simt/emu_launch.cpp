@@ -22,13 +22,18 @@ uint3 unravel(std::size_t i, dim3 size) {
 
 std::size_t warps_of(std::size_t threads) { return (threads + 31) / 32; }
 
+Launch& begin() {
+  const Quiet quiet;
+  launch->begin.leave();
+  return *launch;
+}
+
 void thread_main() {
   entered();
-  launch->begin.leave();
-  launch->kernel.body();
-  launch->end.arrive();
+  begin().kernel.body();
   {
     const Quiet quiet;
+    launch->end.arrive();
     launch->current->state = State::done;
     launch->alive--;
     exit_barriers();
@@ -44,14 +49,14 @@ std::string run_together(const Kernel& kernel, std::span<const std::size_t> bloc
   indices.grid_size = kernel.grid;
   l.begin.arrive();
   l.begin.complete();
-  {
-    const Quiet quiet;
-    start();
-  }
+  start();
   l.end.complete();
-  for (Thread& thread : l.threads) destroy(thread);
-  if (l.error.empty()) l.error = shared_overrun();
-  else forget_stacks();
+  if (l.error.empty()) {
+    for (Thread& thread : l.threads) destroy(thread);
+    l.error = shared_overrun();
+  } else {
+    forget_stacks();  // and their fibers, which the sanitizers would find unfinished
+  }
   device().switches += l.switches;
   launch = nullptr;
   return std::move(l.error);
@@ -87,6 +92,7 @@ Launch::Launch(const Kernel& kernel, std::span<const std::size_t> block_numbers,
 }
 
 std::string run(const Kernel& kernel) {
+  const Quiet quiet;
   const Config& config = device().config;
   Random random(config.seed * 1'000'003 + device().launches++);
   Random* const chosen = config.seed ? &random : nullptr;

@@ -31,21 +31,19 @@ std::size_t Random::below(std::size_t n) {
 
 namespace {
 
-// Leaves `from` for the next thread that can go on, or for the host if there is none.
-void run_next(Fiber& from, bool last) {
+// The next thread that can go on, made the one that runs, or the host if there is none.
+Fiber& choose() {
   Launch& l = *launch;
   if (l.queue.empty()) {
     if (l.alive && l.error.empty()) l.error = deadlock();
-    switch_fiber(from, l.host, last);
-    return;
+    return l.host;
   }
-  Thread* const to = l.queue.pop(l.random ? l.random->below(l.queue.size()) : 0);
-  if (to == &from) return;
-  l.current = to;
+  Thread& next = *l.queue.pop(l.random ? l.random->below(l.queue.size()) : 0);
+  l.current = &next;
   l.switches++;
-  indices.thread = to->index;
-  indices.block = to->block->index;
-  switch_fiber(from, *to, last);
+  indices.thread = next.index;
+  indices.block = next.block->index;
+  return next;
 }
 
 }  // namespace
@@ -60,15 +58,22 @@ void wait() {
   constexpr std::ptrdiff_t kSpare = 2048;  // for what the emulator itself calls
   if (static_cast<char*>(__builtin_frame_address(0)) - thread.stack < kSpare)
     fail(name(thread) + " uses more than its " + std::to_string(kStackBytes) + " bytes of stack");
-  run_next(thread, false);
+  Fiber& next = choose();
+  if (&next != &thread) switch_fiber(thread, next, false);
 }
 
 void leave() {
-  run_next(*launch->current, true);
+  Fiber *from, *next;
+  {
+    const Quiet quiet;
+    from = launch->current;
+    next = &choose();
+  }
+  switch_fiber(*from, *next, true);
   __builtin_unreachable();
 }
 
-void start() { run_next(launch->host, false); }
+void start() { switch_fiber(launch->host, choose(), false); }
 
 void fail(const std::string& message) {
   if (launch->error.empty()) launch->error = message;
