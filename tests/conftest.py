@@ -6,6 +6,7 @@ import os
 import fusedrnn.cuda
 import numpy as np
 import pytest
+import simt_build
 from fusedrnn import _core
 
 # Relative max-norm by dtype: results, and gradients.
@@ -88,3 +89,18 @@ def emulated(cuda):
 
     yield configure
     configure()
+
+
+@pytest.fixture(scope="session")
+def simt_library(tmp_path_factory):
+    """The emulator of CUDA with the kernels of tests/simt, as a library."""
+    return simt_build.build(tmp_path_factory.mktemp("emulator"), "selftest.so")
+
+
+@pytest.fixture
+def emulator(simt_library):
+    """The emulator, with its device as new before the test and after it."""
+    emulator = simt_build.Emulator(simt_library)
+    emulator.configure()
+    yield emulator
+    emulator.configure()

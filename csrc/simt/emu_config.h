@@ -9,7 +9,7 @@ namespace simt::emu {
 
 // As made, the sizes of a compute capability 8.0, with few multiprocessors.
 struct Config {
-  std::uint64_t seed = 0;                       // 0: threads take turns; else the order that this number gives
+  std::uint64_t seed = 0;                       // 0: threads take turns; else the orders that this number gives
   int devices = 1;                              // or 0
   int multiprocessors = 8;
   int capability_major = 8, capability_minor = 0;

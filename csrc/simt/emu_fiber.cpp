@@ -110,7 +110,7 @@ void adopt(Fiber& fiber) {
 }
 
 void create(Fiber& fiber, std::size_t index, void (*entry)()) {
-  fiber.stack = stacks + index * kStackBytes;
+  fiber.stack = stacks + (index + 1) * kStackBytes;
   fiber.stack_bytes = kStackBytes;
   // Equal distances would put the used ends of all stacks into the same few sets of the caches.
   const std::size_t colour = index % 61 * 192;
@@ -127,7 +127,7 @@ void destroy([[maybe_unused]] Fiber& fiber) {
 }
 
 void reserve_stacks(std::size_t count) {
-  const std::size_t bytes = count * kStackBytes;
+  const std::size_t bytes = (count + 1) * kStackBytes;  // the first takes what overflows the one above it
   if (bytes <= stacks_bytes) return;
   forget_stacks();
   void* fresh = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -37,6 +37,9 @@ struct Copy {
 // What the last lane does for all that meet: deposits[lane] is what lane brought, for each bit of lanes.
 using WarpOp = void (*)(void* const* deposits, std::uint32_t lanes);
 
+// exchange: of values, and no more; barrier: what lanes wrote before, all see after; whole: needs all 32 lanes.
+enum class Meeting : std::uint8_t { exchange, barrier, whole };
+
 enum class State : std::uint8_t { ready, block, warp, grid, done };
 
 struct Thread : Fiber {
@@ -49,6 +52,7 @@ struct Thread : Fiber {
   const char* what = nullptr;
   Place where;
   std::uint32_t mask = 0;
+  Meeting meeting = Meeting::exchange;
   WarpOp op = nullptr;
   void* deposit = nullptr;
   // Copies not yet waited for; groups are their ends, counted in copies.
@@ -92,7 +96,11 @@ class Queue {
   explicit Queue(std::size_t most);
   bool empty() const { return count_ == 0; }
   void push(Thread* thread) { ring_[(head_ + count_++) & mask_] = thread; }
-  // The one after `skip` others, which is below the number of threads that wait.
+  void push_front(Thread* thread) {
+    ring_[--head_ & mask_] = thread;
+    count_++;
+  }
+  // The one after `skip` others, which is below size().
   Thread* pop(std::size_t skip);
   std::size_t size() const { return count_; }
 
@@ -103,11 +111,15 @@ class Queue {
 
 class Random {
  public:
-  explicit Random(std::uint64_t seed) : state_(seed) {}
+  explicit Random(std::uint64_t seed) : state_(seed) { runaway_ = below(2) == 0; }
   std::size_t below(std::size_t n);
+  // Which of n threads is next, the last being the newest. Half of the kernels let a few threads run as far ahead of the
+  // others as they can, most of the time.
+  std::size_t next_of(std::size_t n) { return runaway_ && below(16) ? n - 1 : below(n); }
 
  private:
   std::uint64_t state_;
+  bool runaway_;
 };
 
 // Blocks that are on the device together: all of a cooperative kernel, else a few.
@@ -131,11 +143,12 @@ struct Launch {
 extern Launch* launch;  // null outside kernels
 
 // Schedule, of the thread that runs:
-void ready(Thread& thread);  // it may go on
-void wait();                 // until another thread makes this one ready
-[[noreturn]] void leave();   // for ever
+void ready(Thread& thread);       // it may go on
+void ready_next(Thread& thread);  // before all others, when threads take turns
+void wait();                      // until another thread makes this one ready
+[[noreturn]] void leave();        // for ever
 [[noreturn]] void fail(const std::string& message);
-void start();                // from the host: runs threads until all have left or one failed
+void start();                     // from the host: runs threads until all have left or one failed
 
 // The exit of the running thread, as barriers and warp see it.
 void exit_barriers();

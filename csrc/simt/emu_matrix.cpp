@@ -8,17 +8,15 @@
 namespace simt::emu {
 namespace {
 
-struct Rows {
-  const void* mine;
-  int count;
-  const char* (*rows)[8];
-};
-
-void share_rows(void* const* deposits, std::uint32_t) {
+void share(void* const* deposits, std::uint32_t) {
+  const auto given = [&](int lane) { return static_cast<const char*>(static_cast<const Rows*>(deposits[lane])->mine); };
   for (int lane = 0; lane < 32; lane++) {
-    const Rows& to = *static_cast<const Rows*>(deposits[lane]);
-    for (int i = 0; i < 8 * to.count; i++)
-      to.rows[i / 8][i % 8] = static_cast<const char*>(static_cast<const Rows*>(deposits[i])->mine);
+    Rows& to = *static_cast<Rows*>(deposits[lane]);
+    for (int q = 0; q < to.count; q++) {
+      if (!to.trans) to.needed[q] = given(8 * q + lane / 4);
+      else
+        for (int i = 0; i < 2; i++) to.needed[2 * q + i] = given(8 * q + lane % 4 * 2 + i);
+    }
   }
 }
 
@@ -56,22 +54,23 @@ unsigned lane() {
   return launch->current->lane;
 }
 
-void matrix_rows(const void* mine, int count, const char* (*rows)[8], const char* what, Place where) {
+void share_rows(Rows& rows, Place where) {
   const Quiet quiet;
   const Thread& thread = *launch->current;
-  if (static_cast<int>(thread.lane) < 8 * count) {
-    if (reinterpret_cast<std::uintptr_t>(mine) % 16 != 0)
-      fail(std::string(what) + " at " + at(where) + " in " + name(thread) + ": the row is not aligned to 16 bytes");
-    if (!in_shared(mine, 16))
-      fail(std::string(what) + " at " + at(where) + " in " + name(thread) + ": the row is not in shared memory");
+  const char* const what = rows.trans ? "ldmatrix_trans" : "ldmatrix";
+  const auto refuse = [&](const char* rule) {
+    fail(std::string(what) + " at " + at(where) + " in " + name(thread) + ": " + rule);
+  };
+  if (static_cast<int>(thread.lane) < 8 * rows.count) {
+    if (reinterpret_cast<std::uintptr_t>(rows.mine) % 16 != 0) refuse("the row is not aligned to 16 bytes");
+    if (!in_shared(rows.mine, 16)) refuse("the row is not in shared memory");
   }
-  Rows deposit{mine, count, rows};
-  meet_full_warp(&deposit, share_rows, what, where);
+  meet_warp(~0u, &rows, share, Meeting::whole, what, where);
 }
 
 void mma(Mma& mine, Place where) {
   const Quiet quiet;
-  meet_full_warp(&mine, multiply, "mma_bf16", where);
+  meet_warp(~0u, &mine, multiply, Meeting::whole, "mma_bf16", where);
 }
 
 }  // namespace simt::emu

@@ -5,11 +5,7 @@
 
 namespace simt::emu {
 
-// Waits for all lanes of mask that have not exited; the last to come does op for all. ordered: what lanes wrote before, all
-// see after (a shuffle does not promise that).
-void meet_warp(std::uint32_t mask, void* deposit, WarpOp op, bool ordered, const char* what, Place where);
-
-// As above, for instructions that need all 32 lanes.
-void meet_full_warp(void* deposit, WarpOp op, const char* what, Place where);
+// Waits for all lanes of mask that have not exited; the last to come does op for all.
+void meet_warp(std::uint32_t mask, void* deposit, WarpOp op, Meeting meeting, const char* what, Place where);
 
 }  // namespace simt::emu

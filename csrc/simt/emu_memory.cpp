@@ -21,7 +21,7 @@ struct Allocation {
   std::vector<char> snapshot;
 };
 
-std::map<char*, Allocation> allocations;
+std::map<char*, Allocation>& allocations = *new std::map<char*, Allocation>;
 std::size_t in_use = 0;
 int open_count = 0;
 
@@ -40,6 +40,13 @@ auto find(const void* p) {
   if (after == allocations.begin()) return allocations.end();
   const auto found = std::prev(after);
   return address < found->first + found->second.bytes ? found : allocations.end();
+}
+
+// Also just before its begin and just after its end, where pointers may well point.
+bool around_allocation(const char* address) {
+  for (const auto& [base, allocation] : allocations)
+    if (address >= base - page() && address < base + allocation.pages + page()) return true;
+  return false;
 }
 
 }  // namespace
@@ -88,7 +95,7 @@ bool in_host(std::uint64_t word) {
   if (word < kLowest) return false;
   const auto* const address = reinterpret_cast<char*>(word);
   unsigned char resident;
-  return !in_device(address, 1) && mincore(const_cast<char*>(address) - word % page(), 1, &resident) == 0;
+  return !around_allocation(address) && mincore(const_cast<char*>(address) - word % page(), 1, &resident) == 0;
 }
 
 Open::Open() {

@@ -11,7 +11,7 @@
 namespace simt::emu {
 
 Device& device() {
-  static Device one;
+  static Device& one = *new Device;  // for ever: memory may be freed while the process ends
   return one;
 }
 
@@ -70,11 +70,12 @@ cudaError_t cudaGetDeviceCount(int* count) {
 cudaError_t cudaGetDevice(int* device) {
   const Call call;
   *device = 0;
-  return call(cudaSuccess);
+  return call(simt::emu::device().config.devices ? cudaSuccess : cudaErrorNoDevice);
 }
 
 cudaError_t cudaSetDevice(int device) {
   const Call call;
+  if (simt::emu::device().config.devices == 0) return call(cudaErrorNoDevice);
   return call(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
@@ -120,7 +121,6 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
 cudaError_t cudaFree(void* p) {
   const Call call;
   finish_all();
-  if (call.refused()) return call(cudaSuccess);
   return call(!p || release(p) ? cudaSuccess : cudaErrorInvalidValue);
 }
 
@@ -179,7 +179,7 @@ cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t 
   return call(cudaSuccess);
 }
 
-// Not a synchronising call, on a GPU neither.
+// Returns before it is done, as on a GPU.
 cudaError_t cudaMemset(void* p, int value, std::size_t bytes) { return cudaMemsetAsync(p, value, bytes); }
 
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {

@@ -16,6 +16,7 @@ Indices indices{};
 Queue::Queue(std::size_t most) : ring_(std::bit_ceil(most)), mask_(ring_.size() - 1) {}
 
 Thread* Queue::pop(std::size_t skip) {
+  if (skip + 1 == count_) return ring_[(head_ + --count_) & mask_];
   std::swap(ring_[(head_ + skip) & mask_], ring_[head_ & mask_]);
   count_--;
   return ring_[head_++ & mask_];
@@ -38,7 +39,7 @@ Fiber& choose() {
     if (l.alive && l.error.empty()) l.error = deadlock();
     return l.host;
   }
-  Thread& next = *l.queue.pop(l.random ? l.random->below(l.queue.size()) : 0);
+  Thread& next = *l.queue.pop(l.random ? l.random->next_of(l.queue.size()) : 0);
   l.current = &next;
   l.switches++;
   indices.thread = next.index;
@@ -51,6 +52,12 @@ Fiber& choose() {
 void ready(Thread& thread) {
   thread.state = State::ready;
   launch->queue.push(&thread);
+}
+
+void ready_next(Thread& thread) {
+  thread.state = State::ready;
+  if (launch->random) launch->queue.push(&thread);
+  else launch->queue.push_front(&thread);
 }
 
 void wait() {

@@ -9,12 +9,14 @@
 namespace simt::emu {
 namespace {
 
-CUstream_st default_stream{true, {}};
-std::vector<std::unique_ptr<CUstream_st>> streams;  // those that were created
-std::vector<std::unique_ptr<CUevent_st>> events;
+// For ever, as device().
+template <class T> using Owned = std::vector<std::unique_ptr<T>>;
+CUstream_st& default_stream = *new CUstream_st{true, {}};
+Owned<CUstream_st>& streams = *new Owned<CUstream_st>;  // those that were created
+Owned<CUevent_st>& events = *new Owned<CUevent_st>;
 std::uint64_t last_ticket = 0;
 
-template <class T> auto find(std::vector<std::unique_ptr<T>>& all, const T* one) {
+template <class T> auto find(Owned<T>& all, const T* one) {
   return std::find_if(all.begin(), all.end(), [&](const auto& other) { return other.get() == one; });
 }
 

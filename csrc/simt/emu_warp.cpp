@@ -27,10 +27,15 @@ void release(Warp& warp, std::uint32_t mask) {
            name(thread) + " in " + thread.what + " at " + at(thread.where));
     deposits[thread.lane] = thread.deposit;
   }
+  if (first.meeting == Meeting::whole && lanes != ~0u)
+    fail(name(first) + " is in " + first.what + " at " + at(first.where) + ", which needs all 32 lanes of its warp, and has " +
+         hex(lanes));
   if (first.op) first.op(deposits, lanes);
   warp.order.complete();
   warp.arrived &= ~lanes;
-  for (std::uint32_t rest = lanes; rest; rest &= rest - 1) ready(*warp.lanes[std::countr_zero(rest)]);
+  // A warp that goes on while its stacks are in the cache takes half the time.
+  for (int lane = 31; lane >= 0; lane--)
+    if (lanes >> lane & 1) ready_next(*warp.lanes[lane]);
 }
 
 struct Exchange {
@@ -58,7 +63,7 @@ void ballot_all(void* const* deposits, std::uint32_t lanes) {
 
 }  // namespace
 
-void meet_warp(std::uint32_t mask, void* deposit, WarpOp op, bool ordered, const char* what, Place where) {
+void meet_warp(std::uint32_t mask, void* deposit, WarpOp op, Meeting meeting, const char* what, Place where) {
   Thread& thread = *launch->current;
   Warp& warp = *thread.warp;
   if (!(mask >> thread.lane & 1))
@@ -68,21 +73,14 @@ void meet_warp(std::uint32_t mask, void* deposit, WarpOp op, bool ordered, const
   thread.what = what;
   thread.where = where;
   thread.mask = mask;
+  thread.meeting = meeting;
   thread.op = op;
   thread.deposit = deposit;
   warp.arrived |= 1u << thread.lane;
-  if (ordered) warp.order.arrive();
+  if (meeting == Meeting::barrier) warp.order.arrive();
   if (complete(warp, mask)) release(warp, mask);
   wait();
-  if (ordered) warp.order.leave();
-}
-
-void meet_full_warp(void* deposit, WarpOp op, const char* what, Place where) {
-  const Thread& thread = *launch->current;
-  if (thread.warp->alive != ~0u)
-    fail(name(thread) + " is in " + what + " at " + at(where) + ", which needs all 32 lanes of its warp, and has " +
-         hex(thread.warp->alive));
-  meet_warp(~0u, deposit, op, false, what, where);
+  if (meeting == Meeting::barrier) warp.order.leave();
 }
 
 // Others may have waited for nobody but this thread.
@@ -96,7 +94,7 @@ void exit_warp() {
 
 void sync_warp(std::uint32_t mask, Place where) {
   const Quiet quiet;
-  meet_warp(mask, nullptr, nullptr, true, "__syncwarp", where);
+  meet_warp(mask, nullptr, nullptr, Meeting::barrier, "__syncwarp", where);
 }
 
 Lane lane(int width) {
@@ -108,14 +106,14 @@ Lane lane(int width) {
 std::uint64_t exchange(std::uint32_t mask, std::uint64_t value, int source, const char* what, Place where) {
   const Quiet quiet;
   Exchange mine{value, 0, source};
-  meet_warp(mask, &mine, exchange_all, false, what, where);
+  meet_warp(mask, &mine, exchange_all, Meeting::exchange, what, where);
   return mine.result;
 }
 
 std::uint32_t ballot(std::uint32_t mask, bool vote, const char* what, Place where) {
   const Quiet quiet;
   Exchange mine{vote, 0, 0};
-  meet_warp(mask, &mine, ballot_all, false, what, where);
+  meet_warp(mask, &mine, ballot_all, Meeting::exchange, what, where);
   return static_cast<std::uint32_t>(mine.result);
 }
 

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: MIT
+"""The emulator: barriers, the order of threads, warps; what it says of wrong kernels."""
+
+import re
+
+import numpy as np
+import pytest
+import simt_build
+from simt_build import SEEDS, ints, nothing
+
+pytestmark = pytest.mark.skipif(not simt_build.COMPILER, reason="no C++ compiler")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+class TestBarriers:
+    @pytest.mark.parametrize("seed", SEEDS)
+    @pytest.mark.parametrize("name", ["reverse_block", "two_rounds"])
+    def test_block(self, emulator, seed, name):
+        emulator.configure(seed)
+        x = ints(6 * 100)
+        out = emulator.run(name, x, nothing(x.size), grid=6, block=100)
+        expected = x.reshape(6, 100)[:, ::-1].ravel() + (name == "two_rounds")
+        assert np.array_equal(out, expected)
+
+    @pytest.mark.parametrize("seed", SEEDS)
+    def test_grid(self, emulator, seed):
+        emulator.configure(seed)
+        x = ints(8 * 64)
+        out = emulator.run("reverse_grid", x, nothing(x.size), 8, 64, cooperative=True)
+        assert np.array_equal(out, x[::-1])
+
+    @pytest.mark.parametrize("seed", SEEDS)
+    def test_warp(self, emulator, seed):
+        emulator.configure(seed)
+        x = ints(128)
+        out = emulator.run("reverse_warp", x, nothing(128), 2, 64)
+        assert np.array_equal(out, x.reshape(4, 32)[:, ::-1].ravel())
+        out = emulator.run("half_warps", x, nothing(32))
+        assert np.array_equal(out, x[np.arange(32) ^ 15] + np.repeat([0, 2], 16))
+
+    @pytest.mark.parametrize("seed", SEEDS)
+    @pytest.mark.parametrize(
+        "name", ["reverse_block_without_barrier", "reverse_warp_without_barrier"]
+    )
+    def test_missing_barrier_shows(self, emulator, seed, name):
+        emulator.configure(seed)
+        x = ints(32)
+        assert (emulator.run(name, x, nothing(32)) == -1).any()  # 0xff in every byte
+
+    @pytest.mark.parametrize("seed", SEEDS[1:])
+    def test_block_barrier_is_none_for_the_grid(self, emulator, seed):
+        emulator.configure(seed)
+        x = ints(8 * 64)
+        out = emulator.run(
+            "reverse_grid_by_block_barrier", x, nothing(x.size), 8, 64, cooperative=True
+        )
+        assert not np.array_equal(out, x[::-1])
+
+    def test_many_threads(self, emulator):
+        emulator.configure(multiprocessors=132)
+        x = ints(132 * 256)
+        out = emulator.run("reverse_grid", x, nothing(x.size), 132, 256, cooperative=True)
+        assert np.array_equal(out, x[::-1])
+
+    def test_indices(self, emulator):
+        grid, block = (3, 2, 2), (4, 3, 2)
+        out = emulator.run("indices", ints(1), nothing(12 * 24 * 6), grid, block)
+        b, t = (
+            np.stack(np.meshgrid(*map(np.arange, s[::-1]), indexing="ij"), -1)
+            for s in (grid, block)
+        )
+        b, t = b.reshape(12, 1, 3)[..., ::-1], t.reshape(1, 24, 3)[..., ::-1]
+        expected = np.concatenate(np.broadcast_arrays(b, t), -1)
+        assert np.array_equal(out.reshape(12, 24, 6), expected)
+
+
+class TestOrder:
+    def order(self, emulator, seed, n=256):
+        emulator.configure(seed)
+        return emulator.run("order", ints(1), nothing(n + 1), n // 32)[1:]
+
+    def test_seed_0_takes_turns(self, emulator):
+        assert np.array_equal(self.order(emulator, 0, 32), range(32))
+
+    def test_a_seed_gives_one_order(self, emulator):
+        orders = [self.order(emulator, seed) for seed in (1, 2, 1)]
+        assert np.array_equal(np.sort(orders[0]), range(256))
+        assert np.array_equal(orders[0], orders[2])
+        assert not np.array_equal(orders[0], orders[1])
+
+    def test_the_next_launch_has_another(self, emulator):
+        first = self.order(emulator, 1)
+        second = emulator.run("order", ints(1), nothing(257), 8)[1:]
+        assert not np.array_equal(first, second)
+
+    def test_switches(self, emulator):
+        self.order(emulator, 0, 32)
+        before = emulator.switches()
+        emulator.run("order", ints(1), nothing(33), 1)
+        assert (
+            emulator.switches() - before == 63
+        )  # one turn before the barrier and one after; the last to come goes on...
+
+
+class TestWarps:
+    @pytest.mark.parametrize("dtype", [np.float32, np.int32, np.float64])
+    def test_shuffles(self, emulator, rng, dtype):
+        x = (rng.standard_normal(32) * 1000).astype(dtype)
+        name = {"f4": "float", "i4": "int", "f8": "double"}[np.dtype(dtype).str[1:]]
+        out = emulator.run(f"shuffles_{name}", x, nothing(8 * 32, dtype)).reshape(8, 32)
+        i = np.arange(32)
+        first = i // 8 * 8
+        sources = [
+            np.full(32, 5),
+            first + (i + 3) % 8,
+            np.where(i < 3, i, i - 3),
+            np.where(i - 3 < first, i, i - 3),
+            np.where(i + 5 > 31, i, i + 5),
+            np.where(i + 5 >= i // 16 * 16 + 16, i, i + 5),
+            i ^ 9,
+            np.where((i ^ 9) >= first + 8, i, i ^ 9),  # an earlier segment may be read
+        ]
+        assert np.array_equal(out, x[np.array(sources)])
+
+    @pytest.mark.parametrize("seed", SEEDS)
+    def test_votes(self, emulator, rng, seed):
+        emulator.configure(seed)
+        x = rng.integers(0, 2, 32).astype(np.int32)
+        out = emulator.run("votes", x, nothing(4 * 32, np.uint32)).reshape(32, 4)
+        assert (out[:, 0] == (x.astype(np.uint64) << np.arange(32, dtype=np.uint64)).sum()).all()
+        assert (out[:, 1:3] == [0, 1]).all()
+        assert (out[:24, 3] == 0xFFFFFF).all()
+        x[7], x[9] = 101, -1
+        out = emulator.run("votes", x, nothing(4 * 32, np.uint32)).reshape(32, 4)
+        assert (out[:, 1:3] == [1, 0]).all()
+
+    def test_sum(self, emulator, rng):
+        x = rng.integers(-1000, 1000, 32).astype(np.float32)
+        assert (emulator.run("warp_sum", x, nothing(32, np.float32)) == x.sum()).all()
+
+    def test_lanes_that_are_not_there(self, emulator):
+        out = emulator.run(
+            "read_missing_lane", np.ones(40, np.float32), nothing(40, np.float32), 1, 40
+        )
+        assert (out[:32] == 1).all()
+        assert np.isnan(out[32:]).all()
+        out = emulator.run("exited_lanes", np.ones(32, np.int32), nothing(32))
+        assert np.array_equal(out, np.where(np.arange(32) < 24, 0xFFFFFF, 0))
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.int32])
+    def test_atomic_add(self, emulator, dtype):
+        x = np.arange(6 * 100, dtype=dtype)
+        name = "add_all_float" if dtype == np.float32 else "add_all_int"
+        assert emulator.run(name, x, nothing(1, dtype), 6, 100) == x.sum()
+
+    @pytest.mark.parametrize("seed", SEEDS)
+    def test_last_block(self, emulator, seed):
+        emulator.configure(seed)
+        assert emulator.run("last_block_sums", ints(9), nothing(11), 9)[1] == ints(9).sum()
+
+    def test_arithmetic(self, emulator, rng):
+        x = rng.standard_normal(32).astype(np.float32) * 2
+        out = emulator.run("arithmetic", x, nothing(128, np.float32)).reshape(32, 4)
+        expected = np.stack([np.exp(x), np.tanh(x), x * x + 1, x.clip(-1, 1)], -1)
+        np.testing.assert_allclose(out, expected, rtol=1e-6)
+
+
+# Kernel, how it is launched, and what is said of it, where L is the file and line of the call,
+# and T(i) or T(i, j) thread i of block 0 or j.
+WRONG = [
+    ("divergent_block", {}, "divergent __syncthreads: T(8) is at L, others (8) at L"),
+    (
+        "divergent_grid",
+        {"grid": 2, "cooperative": True},
+        "divergent grid_sync: T(0, 1) is at L, others (32) at L",
+    ),
+    (
+        "deadlock",
+        {"grid": 2, "block": 64, "cooperative": True},
+        "deadlock: 16 threads in __syncthreads at L, 112 threads in grid_sync at L",
+    ),
+    ("reverse_grid", {}, "grid_sync at L in a launch that is not cooperative"),
+    ("exit_before_barrier", {}, "T(8) is in __syncthreads at L after 8 threads have exited"),
+    ("exit_during_barrier", {}, "T(8) exits while 8 threads wait in __syncthreads at L"),
+    ("deep_stack", {}, "T(0) uses more than its 65536 bytes of stack"),
+    (
+        "full_mask_in_branch",
+        {},
+        "deadlock: 24 threads in __syncthreads at L, 8 threads in __shfl_sync at L with mask "
+        "0xffffffff",
+    ),
+    (
+        "mask_without_self",
+        {},
+        "T(16) is in __shfl_sync at L with mask 0x0000ffff, which leaves out its own lane 16",
+    ),
+    (
+        "different_calls",
+        {},
+        "lanes of a warp meet in different calls: T(0) in __shfl_sync at L, T(8) in "
+        "__ballot_sync at L",
+    ),
+    (
+        "carve",
+        {"shared_bytes": 48},
+        "Shared::take at L makes it 64 bytes of shared memory; the launch asked for 48",
+    ),
+    (
+        "carve_differently",
+        {"shared_bytes": 64},
+        "Shared::take at L takes 32 bytes in T(1); another thread's take of this ordinal was 16",
+    ),
+    ("too_much_fixed", {}, "the arrays of SIMT_SHARED take 49168 bytes, more than 49152"),
+    (
+        "overrun_carved",
+        {"shared_bytes": 256},
+        "shared memory of block 0 was written past the end of take 0, of 128 bytes",
+    ),
+    (
+        "overrun_fixed",
+        {},
+        "shared memory of block 0 was written past the end of an array of SIMT_SHARED, of "
+        "124 bytes",
+    ),
+    (
+        "overrun_global",
+        {"grid": 8},
+        "an allocation of 1024 bytes of device memory was written past its end",
+    ),
+    (
+        "copy_misaligned_dst",
+        {"shared_bytes": 32},
+        "cp_async16 at L in T(0): the destination is not aligned to 16 bytes",
+    ),
+    (
+        "copy_misaligned_src",
+        {"shared_bytes": 32},
+        "cp_async16 at L in T(0): the source is not aligned to 16 bytes",
+    ),
+    (
+        "copy_to_global",
+        {"shared_bytes": 32},
+        "cp_async16 at L in T(0): the destination is not in shared memory",
+    ),
+    (
+        "copy_from_shared",
+        {"shared_bytes": 32},
+        "cp_async16 at L in T(0): the source is not in global memory",
+    ),
+    (
+        "copies_source_changes",
+        {"shared_bytes": 1536},
+        "cp_wait at L in T(0): the source of a copy has changed since it was asked for",
+    ),
+    (
+        "misaligned_row",
+        {"shared_bytes": 32},
+        "ldmatrix at L in T(0): the row is not aligned to 16 bytes",
+    ),
+    ("row_in_global", {}, "ldmatrix at L in T(0): the row is not in shared memory"),
+    (
+        "mma",
+        {"block": 16},
+        "T(0) is in mma_bf16 at L, which needs all 32 lanes of its warp, and has 0x0000ffff",
+    ),
+    (
+        "mma_left",
+        {},
+        "T(0) is in mma_bf16 at L, which needs all 32 lanes of its warp, and has 0x0000ffff",
+    ),
+]
+CALLS = ("__syncthreads", "grid_sync", "__shfl", "__ballot", "take", "cp_", "ldmatrix", "mma_")
+
+
+@pytest.mark.parametrize(("name", "how", "text"), WRONG, ids=[case[0] for case in WRONG])
+def test_diagnosis(emulator, name, how, text):
+    with pytest.raises(RuntimeError) as error:
+        emulator.run(name, ints(256), nothing(256), **how)
+    said = re.sub(r"thread \((\d+),0,0\) of block \(0,0,0\)", r"T(\1)", str(error.value))
+    said = re.sub(r"thread \((\d+),0,0\) of block \((\d+),0,0\)", r"T(\1, \2)", said)
+    assert re.sub(r"\w+\.cu:\d+", "L", said) == text
+    for file, line in re.findall(r"at (\w+\.cu):(\d+)", said):
+        lines = (simt_build.ROOT / "tests/simt" / file).read_text().splitlines()
+        assert any(call in lines[int(line) - 1] for call in CALLS)
+    # What a failed kernel leaves behind does not reach the next.
+    emulator.configure()
+    out = emulator.run("reverse_block", ints(64), nothing(64), 2)
+    assert np.array_equal(out, ints(64).reshape(2, 32)[:, ::-1].ravel())
