@@ -101,9 +101,7 @@ class TestOrder:
         self.order(emulator, 0, 32)
         before = emulator.switches()
         emulator.run("order", ints(1), nothing(33), 1)
-        assert (
-            emulator.switches() - before == 63
-        )  # one turn before the barrier and one after; the last to come goes on...
+        assert emulator.switches() - before == 64  # a turn before the barrier, and one after it
 
 
 class TestWarps:
@@ -190,8 +188,8 @@ WRONG = [
     (
         "full_mask_in_branch",
         {},
-        "deadlock: 24 threads in __syncthreads at L, 8 threads in __shfl_sync at L with mask "
-        "0xffffffff",
+        "deadlock: 8 threads in __shfl_sync at L with mask 0xffffffff, "
+        "24 threads in __syncthreads at L",
     ),
     (
         "mask_without_self",

@@ -62,7 +62,7 @@ const char* check_names() {
 int main(int, char** argv) {
   const auto number = [&](int i) { return static_cast<unsigned>(std::atoi(argv[i])); };
   const unsigned grid[] = {number(2), 1, 1}, block[] = {number(3), 1, 1};
-  std::vector<char> in(1 << 16), out(1 << 16);
+  std::vector<char> in(1 << 16), out((1 << 16) - 8);
   const int error = run_case(argv[1], grid, block, number(4), number(5) != 0, in.data(), in.size(), out.data(), out.size());
   std::printf("%s\n", simt::emu::last_error().c_str());
   return error ? 1 : 0;

@@ -70,7 +70,7 @@ std::string sticky_error() {
   EXPECT(start(p, nullptr) == cudaSuccess);
   EXPECT(cudaPeekAtLastError() == cudaSuccess);
   EXPECT(cudaDeviceSynchronize() == cudaErrorLaunchFailure);
-  EXPECT(simt::emu::last_error().starts_with("deadlock: 1 threads in __syncthreads at runtime.cu:"));
+  EXPECT(simt::emu::last_error().starts_with("deadlock: 1 threads in __syncthreads at host_launches.cu:"));
   EXPECT(cudaGetLastError() == cudaErrorLaunchFailure);
   EXPECT(cudaGetLastError() == cudaErrorLaunchFailure);
   EXPECT(start(p, nullptr) == cudaErrorLaunchFailure);
