@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <new>
+#include <vector>
 
 // simt_switch(void** save, void* to): pushes the registers that a function must preserve, stores the stack pointer in *save,
 // takes `to` for it and pops. The C library's swapcontext does a system call each time, and takes ten times as long.
@@ -77,6 +78,10 @@ simt_switch:
 namespace simt::emu {
 namespace {
 
+#if SIMT_TSAN
+std::vector<void*> idle;  // fibers of the thread sanitizer, for which it takes and clears memory each time it makes one
+#endif
+
 char* stacks = nullptr;
 std::size_t stacks_bytes = 0;
 
@@ -116,13 +121,18 @@ void create(Fiber& fiber, std::size_t index, void (*entry)()) {
   const std::size_t colour = index % 61 * 192;
   fiber.sp = first_frame(fiber.stack + kStackBytes - 64 - colour, entry);
 #if SIMT_TSAN
-  fiber.tsan = __tsan_create_fiber(0);
+  if (idle.empty()) {
+    fiber.tsan = __tsan_create_fiber(0);
+  } else {
+    fiber.tsan = idle.back();
+    idle.pop_back();
+  }
 #endif
 }
 
 void destroy([[maybe_unused]] Fiber& fiber) {
 #if SIMT_TSAN
-  __tsan_destroy_fiber(fiber.tsan);
+  idle.push_back(fiber.tsan);
 #endif
 }
 
