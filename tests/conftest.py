@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import simt_build
 from fusedrnn import _core
+from replay_build import build, have_compiler
 
 # Relative max-norm by dtype: results, and gradients.
 TOLERANCES = {
@@ -24,7 +25,10 @@ def tol():
 
 @pytest.fixture(scope="session")
 def assert_close():
-    """assert_close(actual, expected, "y" or "grad"): by the dtype of actual, or another."""
+    """assert_close(actual, expected, "y" or "grad"): by the tolerance of the dtype of actual.
+
+    dtype: another one, of bfloat16's values for instance, which NumPy has as float32.
+    """
 
     def check(actual, expected, kind, dtype=None):
         expected = np.asarray(expected)
@@ -104,3 +108,12 @@ def emulator(simt_library):
     emulator.configure()
     yield emulator
     emulator.configure()
+
+
+@pytest.fixture(scope="session")
+def build_replay(pytestconfig):
+    """build_replay(*flags, few=False): replay_build.build, kept from run to run."""
+    if not have_compiler():
+        pytest.skip("no C++ compiler")
+    folder = pytestconfig.cache.mkdir("cuda_replay")
+    return lambda *flags, **options: build(folder, *flags, **options)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""Runs layers by `replay` on an emulated device, and compares."""
+
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from fusedrnn.weights import Array
+from replay_cases import Case, Device, Layer, from_bfloat16, to_bfloat16
+
+PASSES = ("inference", "training", "backward")
+
+
+class Plan(NamedTuple):
+    persistent: int
+    unit_blocks: int
+    row_blocks: int
+    shared_bytes: int
+
+
+class Result(NamedTuple):
+    """What one run computed."""
+
+    plans: dict[str, Plan]
+    inference: dict[str, Array]  # y and state_n
+    training: dict[str, Array]  # all by name
+
+
+def problem(layer: Layer, device: Device) -> bytes:
+    """One problem of the file that `replay` reads: struct Header, and what Problem reads."""
+    c = layer.case
+    bfloat16 = c.type == "bfloat16"
+    sizes = (bfloat16, c.T, c.N, c.I, c.H, c.D, c.reverse, device.multiprocessors)
+    large = (device.seed, device.shared_optin, device.shared_per_sm)
+    parts = [struct.pack("<32s8i3Q", c.cell.encode(), *sizes, *large)]
+    for array in layer.inputs():
+        if array is None:
+            parts.append(struct.pack("<q", -1))
+            continue
+        data = to_bfloat16(array) if bfloat16 and array.dtype == np.float32 else array
+        parts += [struct.pack("<q", data.nbytes), data.tobytes()]
+    width = 2 if bfloat16 else 4
+    for shape in (shape for group in layer.outputs() for shape in group.values()):
+        parts.append(struct.pack("<q", -1 if shape is None else int(np.prod(shape)) * width))
+    return b"".join(parts)
+
+
+def parse(layer: Layer, results: memoryview) -> tuple[Result, int]:
+    """The first result of those, and how many bytes it takes."""
+    bfloat16, at = layer.case.type == "bfloat16", 48
+    plans = {p: Plan(*struct.unpack_from("<4i", results, 16 * i)) for i, p in enumerate(PASSES)}
+    forward, backward = layer.outputs()
+    runs = []
+    for group in (forward, forward, backward):
+        arrays = {}
+        for name, shape in group.items():
+            if shape is None:
+                continue
+            a = np.frombuffer(
+                results, np.uint16 if bfloat16 else np.float32, int(np.prod(shape)), at
+            )
+            at += a.nbytes
+            arrays[name] = (from_bfloat16(a) if bfloat16 else a).reshape(shape)
+        runs.append(arrays)
+    return Result(plans, runs[0], runs[1] | runs[2]), at
+
+
+def run(
+    replay: Path, problems: list[tuple[Case, Device]], folder: Path, **options
+) -> Iterator[Result]:
+    """Run all problems in one process; RuntimeError with what it said if it fails."""
+    layers = [Layer(case) for case, _ in problems]
+    paths = folder / "problems", folder / "results"
+    devices = [device for _, device in problems]
+    paths[0].write_bytes(b"".join(map(problem, layers, devices)))
+    done = subprocess.run(
+        [replay, *paths], capture_output=True, text=True, errors="replace", **options
+    )
+    if done.returncode:
+        raise RuntimeError(f"exit status {done.returncode}: {done.stderr[:4000]}")
+    results = memoryview(paths[1].read_bytes())
+    for layer in layers:
+        result, end = parse(layer, results)
+        results = results[end:]
+        yield result
+    assert not results
+
+
+def assert_right(case: Case, result: Result, assert_close) -> None:
+    for name, array in result.inference.items():
+        assert array.tobytes() == result.training[name].tobytes(), (case, name)
+    expected = Layer(case).expected()
+    for name, array in result.training.items():
+        kind = "y" if name in result.inference else "grad"
+        assert_close(array, expected[name], kind, case.type)
+
+
+def assert_equal(result: Result, other: Result, what: object) -> None:
+    for name, array in result.training.items():
+        assert array.tobytes() == other.training[name].tobytes(), (what, name)
