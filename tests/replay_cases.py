@@ -97,6 +97,9 @@ class Layer:
         self.lengths = None if case.lengths is None else np.resize(case.lengths, N).astype(np.int32)
         self.weights = [self.make_weights(normal) for _ in range(D)]
         self.x, self.dy = normal(T, N, I), normal(T, N, D * H)
+        if self.lengths is not None:  # padding is NaN, for nothing may read it
+            past = np.arange(T)[:, np.newaxis] >= self.lengths
+            self.x[past], self.dy[past] = np.nan, np.nan
         self.state, self.dstate = (
             [normal(D, N, H) if case.state else None for _ in range(self.entry.states)]
             for _ in range(2)

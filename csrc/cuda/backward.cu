@@ -75,7 +75,7 @@ template <class Real> struct Backward {
 
   void dx() {
     const int rows = l.T * l.N;
-    ProductParams<Real, Real> p{rows, l.I, l.H, l.D * cell.info.gates, 1, grads_row(), l.I, l.I, {}, {}, {}, {}};
+    ProductParams<Real, Real> p{rows, l.I, l.H, l.D * cell.info.gates, 1, grads_row(), l.I, l.I, {}, {}, {}, {}, {}};
     for (int d = 0, term = 0; d < l.D; d++)
       for (int g = 0; g < cell.info.gates; g++, term++) {
         p.a[term] = grads(d, cell.x_position[g]);
@@ -86,7 +86,8 @@ template <class Real> struct Backward {
   }
 
   void dweight_ih() {
-    ProductParams<Real, Real> p{l.H, l.I, l.T * l.N, 1, l.D * cell.info.gates, grads_row(), l.I, l.I, {}, {}, {}, {}};
+    ProductParams<Real, Real> p{l.H, l.I, l.T * l.N, 1,  l.D * cell.info.gates, grads_row(), l.I, l.I,
+                                {},  {},  {},        {}, {l.lengths, l.N}};
     for (int d = 0, z = 0; d < l.D; d++)
       for (int g = 0; g < cell.info.gates; g++, z++) {
         p.a[z] = grads(d, cell.x_position[g]);
@@ -97,7 +98,7 @@ template <class Real> struct Backward {
   }
 
   void dweight_hh() {
-    ProductParams<Real, Real> p{l.H, l.H, l.T * l.N, 1, l.D * cell.info.gates, grads_row(), row, l.H, {}, {}, {}, {}};
+    ProductParams<Real, Real> p{l.H, l.H, l.T * l.N, 1, l.D * cell.info.gates, grads_row(), row, l.H, {}, {}, {}, {}, {}};
     for (int d = 0, z = 0; d < l.D; d++)
       for (int g = 0; g < cell.info.gates; g++, z++) {
         p.a[z] = grads(d, cell.h_position[g]);

@@ -21,7 +21,7 @@ template <class Real> struct ForwardMemory {
 
 template <class Real> void input_part(const Layer& l, const CellKernels<Real>& cell, const ForwardMemory<Real>& memory) {
   const int columns = cell.info.gates * l.H;
-  ProductParams<Real, float> p{l.T * l.N, columns, l.I, 1, l.D, l.I, l.I, columns, {}, {}, {}, {}};
+  ProductParams<Real, float> p{l.T * l.N, columns, l.I, 1, l.D, l.I, l.I, columns, {}, {}, {}, {}, {}};
   for (int d = 0; d < l.D; d++) {
     p.a[d] = static_cast<const Real*>(l.x);
     p.b[d] = static_cast<const Real*>(l.weights[d].weight_ih);

@@ -10,6 +10,15 @@ namespace fusedrnn::cuda {
 constexpr int kMaxTerms = kMaxDirections * kMaxGates;
 constexpr int kSide = 64, kProductDepth = 32;
 
+// Rows of K that are padding count as zeros, whatever b holds there: row t * N + n of a sequence that has ended. None without
+// lengths.
+struct Padding {
+  const std::int32_t* lengths;
+  int N;
+
+  __device__ bool has(int row) const { return lengths && row / N >= lengths[row % N]; }
+};
+
 // Output z is the sum of terms z * terms ... z * terms + terms - 1. An operand lies with K along its rows, or across them:
 // a (M, K) or (K, M), b (N, K) or (K, N), with rows a_row and b_row apart.
 template <class Real, class Out> struct ProductParams {
@@ -18,6 +27,7 @@ template <class Real, class Out> struct ProductParams {
   const Real *a[kMaxTerms], *b[kMaxTerms];
   Out* c[kMaxTerms];
   const Real* bias[kMaxTerms];  // (N,) or null
+  Padding padding;
 };
 
 template <class Real> constexpr int kProductRow = kProductDepth + (sizeof(Real) == 2 ? 8 : 1);  // against bank conflicts
@@ -25,10 +35,11 @@ template <class Real> constexpr int kProductRow = kProductDepth + (sizeof(Real) 
 // kSide rows (of M or N) by kProductDepth of K, zeros beyond the edges, always with K along the rows of `to`; whole block.
 // Neighbouring threads read neighbouring memory in both layouts.
 template <bool kAcross, class Real>
-__device__ void stage_operand(Real* to, const Real* from, long from_row, int r0, int rows, int k0, int K) {
+__device__ void stage_operand(Real* to, const Real* from, long from_row, int r0, int rows, int k0, int K,
+                              const Padding& padding) {
   for (int i = threadIdx.x; i < kSide * kProductDepth; i += kThreads) {
     const int r = kAcross ? i % kSide : i / kProductDepth, k = kAcross ? i / kSide : i % kProductDepth;
-    const bool inside = r0 + r < rows && k0 + k < K;
+    const bool inside = r0 + r < rows && k0 + k < K && !padding.has(k0 + k);
     const long at = kAcross ? (k0 + k) * from_row + r0 + r : (r0 + r) * from_row + k0 + k;
     to[r * kProductRow<Real> + k] = inside ? from[at] : from_float<Real>(0.f);
   }
@@ -86,8 +97,8 @@ __global__ void __launch_bounds__(kThreads, 2) product_kernel(const __grid_const
   BlockProduct<Real> product;
   for (int term = z * p.terms; term < (z + 1) * p.terms; term++)
     for (int k0 = 0; k0 < p.K; k0 += kProductDepth) {
-      stage_operand<kAcrossA>(a, p.a[term], p.a_row, m0, p.M, k0, p.K);
-      stage_operand<kAcrossB>(b, p.b[term], p.b_row, n0, p.N, k0, p.K);
+      stage_operand<kAcrossA>(a, p.a[term], p.a_row, m0, p.M, k0, p.K, {});
+      stage_operand<kAcrossB>(b, p.b[term], p.b_row, n0, p.N, k0, p.K, p.padding);
       __syncthreads();
       product.add(a, b);
       __syncthreads();
