@@ -287,7 +287,7 @@ def test_work_on_two_streams_is_in_order(first, cuda):
     for name, a in twin.grads.items():
         np.testing.assert_array_equal(layer.grads[name].numpy(), a.numpy())
     alive += [layer.backward(again[2], dy, stream=there)]
-    layer.zero_grad()
+    layer.zero_grad()  # on the default stream, which other streams are not ordered with
     assert not any(a.numpy().any() for a in layer.grads.values())
 
 
@@ -300,6 +300,18 @@ def test_other_libraries_wait_for_results(first, cuda):
     for theirs in (Foreign, Interface):
         y = layer(x, stream=streams[first])
         z = layer(theirs(y[0]), stream=streams[1 - first])
+        np.testing.assert_array_equal(z[0].numpy(), expected)
+
+
+def test_memory_lives_as_long_as_other_streams_read_it(cuda):
+    layer = make("gru", sizes=(H, H))
+    x = normal("float32", T, N, H)
+    expected = layer(layer(x)[0])[0].numpy()
+    streams = cuda.Stream(), cuda.Stream()
+    for theirs in (lambda a: a, Foreign, Interface):
+        y = layer(x, stream=streams[0])
+        z = layer(theirs(y[0]), stream=streams[1])
+        del y
         np.testing.assert_array_equal(z[0].numpy(), expected)
 
 

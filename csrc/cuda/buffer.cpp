@@ -54,7 +54,7 @@ Dtype dtype_of(const std::string& name) {
 std::unique_ptr<Stream> Stream::create(int device) {
   const OnDevice current(device);
   auto stream = std::make_unique<Stream>(0, py::none());
-  check(cudaStreamCreate(&stream->handle_), "cudaStreamCreate");
+  check(cudaStreamCreateWithFlags(&stream->handle_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   stream->own_ = true;
   return stream;
 }

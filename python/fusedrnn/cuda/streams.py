@@ -14,7 +14,7 @@ __all__ = ["Stream", "library_of", "stream_of"]
 
 
 class Stream:
-    """A new CUDA stream, for those who have none of PyTorch or CuPy; `stream=` of a call takes it.
+    """A new CUDA stream for `stream=` of a call, for those who have none of PyTorch or CuPy.
 
     What is computed on it keeps it alive.
 
