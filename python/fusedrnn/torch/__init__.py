@@ -10,8 +10,10 @@ once; so do CUDA tensors unless `use_cuda_kernels(True)` asks for ours. Second d
 right, and take PyTorch's own operators. Masks of dropout are those PyTorch draws. Threads are
 `torch.get_num_threads()`, and no more than `fusedrnn.num_threads()`.
 
-Importing this sets `torch._dynamo.config.allow_rnn`, without which `torch.compile` breaks its graph
-at every subclass of `torch.nn.RNN`, `LSTM` and `GRU`.
+`torch.compile` has these modules in its graph, where it breaks that at `torch.nn`'s own; so it does
+at ours, for calls that `torch.nn` runs (but with fullgraph=True it traces those of bfloat16 and
+autocast). A compiled module has no second derivatives. A program of `torch.export` needs this
+import before `torch.export.load`.
 """
 
 from .accelerate import Report, accelerate, restore

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import fits
+from . import dynamo, fits
 from .autograd import run
 from .bridge import Layer
 
@@ -33,6 +33,8 @@ class FusedCell(torch.nn.RNNCellBase):
         reason = fits.mode() or fits.why_not((input, *state, *weights))
         cell = self.cell
         if cell is None or reason is not None or not self._fits(input, state):
+            if dynamo.leaves_graph(self, reason, input):
+                return dynamo.outside(self, input, hx)
             with fits.handed_over(reason or ""):
                 return super().forward(input, hx)
         before = [part.reshape(1, -1, self.hidden_size) for part in state]

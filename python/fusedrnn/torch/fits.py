@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+import torch._dynamo
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -52,12 +53,12 @@ def mode() -> str | None:
     """Return what PyTorch is doing that keeps the kernels out, None if nothing does."""
     if torch.is_autocast_enabled("cpu") or (cuda_kernels and torch.is_autocast_enabled("cuda")):
         return "under autocast"
+    if torch._C._are_functorch_transforms_active():
+        return FUNC
     if torch.compiler.is_compiling():
         return None
     if torch._C._get_tracing_state() is not None:
         return "under torch.jit.trace"
-    if torch._C._are_functorch_transforms_active():
-        return FUNC
     if forward_ad._current_level >= 0:
         return "under forward-mode differentiation"
     return None
@@ -101,12 +102,18 @@ def _why_not_there(tensors: Sequence[Any], plain: bool, compiling: bool) -> str 
 @contextlib.contextmanager
 def handed_over(reason: str) -> Iterator[None]:
     """Say, once for each reason in a process, that `torch.nn` runs in our place; let it run."""
+    say(reason)
+    with without_onednn() if reason == FUNC else contextlib.nullcontext():
+        yield
+
+
+@torch._dynamo.assume_constant_result  # while Dynamo traces: a warning cannot be traced
+def say(reason: str) -> None:
+    """Warn, once for each reason in a process."""
     if reason and reason not in said:
         said.add(reason)
         message = f"fusedrnn.torch: torch.nn's own kernels run the recurrent layers {reason}"
-        warnings.warn(message, stacklevel=6)
-    with without_onednn() if reason == FUNC else contextlib.nullcontext():
-        yield
+        warnings.warn(message, stacklevel=7)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
-from . import fits
+from . import dynamo, fits
 from .autograd import run
 from .bridge import Layer
 
@@ -34,6 +34,8 @@ class Fused(torch.nn.RNNBase):
         plain = not packed and not self.proj_size
         reason = fits.mode() or fits.why_not((x, *state, *weights), plain)
         if reason is not None or not self._fits(x, input if packed else None, state):
+            if dynamo.leaves_graph(self, reason, x):
+                return dynamo.outside(self, input, hx)
             with fits.handed_over(reason or ""):
                 return super().forward(input, hx)
         y, state_n = (self._packed if packed else self._padded)(input, state, weights)
@@ -122,6 +124,9 @@ class LSTM(Fused, torch.nn.LSTM):
 
 class GRU(Fused, torch.nn.GRU):
     """`torch.nn.GRU`, running on the kernels."""
+
+
+dynamo.allow(Fused)
 
 
 def rows_of(packed: PackedSequence) -> int:

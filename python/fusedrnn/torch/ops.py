@@ -12,14 +12,11 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
-import torch._dynamo.config
 from torch import Tensor
 
 from .. import _core
 from . import bridge
 from .bridge import Kept, Layer
-
-torch._dynamo.config.allow_rnn = True  # else Dynamo refuses whatever is an nn.RNN, LSTM or GRU
 
 tapes: WeakValueDictionary[int, _core.Tape] = WeakValueDictionary()
 """By the address of their first byte."""
@@ -93,17 +90,20 @@ def _(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    *ctx.layer, x, _, state, weights, _ = inputs
+    *ctx.layer, x, batch_sizes, state, weights, _ = inputs
     y, state_n, handles = output
     ctx.parts, ctx.N, ctx.count = len(state), state_n[0].shape[1], len(weights)
-    ctx.save_for_backward(x, y, *weights, *handles)
+    again = [] if handles else [batch_sizes, *state]
+    ctx.save_for_backward(x, y, *weights, *handles, *again)
+    ctx.kept = len(handles)
 
 
 def _backward(ctx: Any, dy: Tensor | None, dstate: list[Tensor | None], _: Any) -> Any:
     x, y, *tensors = ctx.saved_tensors
     weights, handles = tensors[: ctx.count], tensors[ctx.count :]
-    if not handles:
-        raise RuntimeError("fusedrnn::layer: expected keep=True for a call to be differentiated")
+    if not ctx.kept:  # traced without gradients, as by torch.export: the tapes are made now
+        batch_sizes, *state = handles
+        handles = run_layer(*ctx.layer, x, batch_sizes, state, weights, True)[2]
     dx, dstate_0, dweights = run_layer_backward(
         *ctx.layer, handles, x, y, weights, dy, dstate, ctx.N, ctx.needs_input_grad[4], True
     )
@@ -111,4 +111,9 @@ def _backward(ctx: Any, dy: Tensor | None, dstate: list[Tensor | None], _: Any) 
     return None, None, None, None, dx, None, dstate_0[: ctx.parts], dweights, None
 
 
+def _refuse(ctx: Any, *grads: Any) -> Any:
+    raise RuntimeError("create_graph=True: expected a module that is not compiled, as this one is")
+
+
 run_layer.register_autograd(_backward, setup_context=_keep)
+run_layer_backward.register_autograd(_refuse)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""What `torch.compile` must know: which recurrent modules it may trace, and which calls it may not.
+
+Dynamo breaks its graph at every instance of `torch.nn.RNN`, `LSTM` and `GRU`, unless its option
+`allow_rnn` is set. Set for a whole process, it would also trace the modules of `torch.nn` itself:
+unrolled step by step, and with N = 0 a division by zero ends the process. So it is set while
+Dynamo looks at a module of ours, and no longer.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+import torch._dynamo.config
+from torch import Tensor
+from torch._dynamo.symbolic_convert import InstructionTranslator
+from torch._dynamo.variables.builder import VariableBuilder
+
+from .fits import FUNC
+
+
+def allow(kind: type) -> None:
+    """Let Dynamo trace modules of this class."""
+    wrap_module = VariableBuilder.wrap_module
+
+    @functools.wraps(wrap_module)
+    def wrap(self: Any, value: Any) -> Any:
+        if not isinstance(value, kind):
+            return wrap_module(self, value)
+        with torch._dynamo.config.patch(allow_rnn=True):
+            return wrap_module(self, value)
+
+    VariableBuilder.wrap_module = wrap
+
+
+def leaves_graph(module: torch.nn.Module, reason: str | None, x: Any) -> bool:
+    """Whether Dynamo, tracing a call that `torch.nn` shall run, must break its graph there.
+
+    It should: what it would make of `torch.nn`'s forward is slower than that. It does not if it was
+    told to make one graph, but for what fails inside of graphs: also the gradients of an LSTM.
+    """
+    if not torch.compiler.is_dynamo_compiling() or not isinstance(x, Tensor):
+        return False
+    fails = reason == FUNC or (isinstance(module, torch.nn.LSTM) and torch.is_grad_enabled())
+    return 0 in x.shape or (bool(reason) and (fails or not makes_one_graph()))
+
+
+@torch.compiler.disable(reason="torch.nn's own kernels run this call")
+def outside(module: torch.nn.Module, input: Any, hx: Any) -> Any:
+    """Run a module's forward as if nothing were compiled."""
+    return module.forward(input, hx)
+
+
+@torch._dynamo.assume_constant_result
+def makes_one_graph() -> bool:
+    """Whether a break is an error now, as with fullgraph=True: asked while Dynamo traces."""
+    return bool(InstructionTranslator.current_tx().one_graph)
