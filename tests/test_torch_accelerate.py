@@ -22,6 +22,7 @@ from torch_cases import (  # noqa: E402
     agree,
     distributed_problem,
     gradients_of_rank,
+    loss_of,
 )
 
 
@@ -81,6 +82,71 @@ def test_what_is_left_and_why():
     assert str(report).splitlines()[0] == "own: left, Own is a subclass of GRU"
     with pytest.raises(TypeError, match=r"model: expected a torch\.nn\.Module, got int"):
         fusedrnn.torch.accelerate(3)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRUCell"])
+def test_parametrized_before_and_after(kind):
+    """PyTorch gives such a module a class of its own, which copies share."""
+    x = torch.randn(5, 3, I) if kind == "LSTM" else torch.randn(3, I)
+    orthogonal = torch.nn.utils.parametrizations.orthogonal
+    name = "weight_hh_l0" if kind == "LSTM" else "weight_hh"
+    theirs = getattr(torch.nn, kind)(I, 4, dtype=torch.float64)
+    orthogonal(theirs, name)
+    ours = copy.deepcopy(theirs)
+    assert fusedrnn.torch.accelerate(ours).replaced == [""]
+    assert isinstance(ours, getattr(fusedrnn.torch, kind))
+    assert not isinstance(theirs, getattr(fusedrnn.torch, kind))
+    leaves = torch.utils._pytree.tree_leaves
+    results = []
+    for module in (ours, theirs):
+        outputs = leaves(module(x.double()))
+        results.append([*outputs, *torch.autograd.grad(loss_of(outputs), module.parameters())])
+    agree(*results)
+    assert fusedrnn.torch.accelerate(ours).replaced == []
+    assert fusedrnn.torch.restore(ours) == [""]
+    assert not isinstance(ours, getattr(fusedrnn.torch, kind))
+    outputs = leaves(ours(x.double()))
+    agree(outputs, results[1][: len(outputs)])
+    fusedrnn.torch.accelerate(ours)
+    torch.nn.utils.parametrize.remove_parametrizations(ours, name)
+    assert type(ours) is getattr(fusedrnn.torch, kind)
+
+
+def test_a_forward_of_the_module_itself_is_left():
+    model = torch.nn.Sequential(torch.nn.GRU(I, H))
+    model[0].forward = torch.nn.GRU(I, H).forward
+    report = fusedrnn.torch.accelerate(model)
+    assert (report.replaced, report.left) == ([], {"0": "its forward is not its class's"})
+    assert type(model[0]) is torch.nn.GRU
+
+
+@pytest.mark.parametrize("weights_only", [False, True])
+def test_whole_models_in_files(weights_only, tmp_path):
+    """As pytorch/examples does it, naming PyTorch's classes alone."""
+    model = torch.nn.Sequential(torch.nn.GRU(I, H), torch.nn.LSTMCell(I, H))
+    fusedrnn.torch.accelerate(model)
+    torch.save(model, tmp_path / "model.pt")
+    theirs = [torch.nn.Sequential, torch.nn.GRU, torch.nn.LSTMCell]
+    with torch.serialization.safe_globals(theirs):
+        again = torch.load(tmp_path / "model.pt", weights_only=weights_only)
+    assert [type(m) for m in again] == [fusedrnn.torch.GRU, fusedrnn.torch.LSTMCell]
+    x = torch.randn(5, 3, I)
+    agree(again[0](x), model[0](x), 0)
+    copied = copy.deepcopy(model)
+    assert fusedrnn.torch.restore(copied) == ["0", "1"]
+    torch.save(copied, tmp_path / "theirs.pt")
+    assert b"fusedrnn" not in (tmp_path / "theirs.pt").read_bytes()
+    assert b"fusedrnn.torch\nGRU" in (tmp_path / "model.pt").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", ["RNN", "LSTMCell"])
+def test_scripting_wants_restore(kind):
+    model = torch.nn.Sequential(getattr(fusedrnn.torch, kind)(I, H))
+    with pytest.raises(TypeError, match=rf"{kind}: torch.jit.script .* fusedrnn.torch.restore"):
+        torch.jit.script(model)
+    fusedrnn.torch.restore(model)
+    torch.jit.script(model)
 
 
 def test_threads_are_those_of_torch(threads, monkeypatch):

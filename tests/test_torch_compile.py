@@ -112,7 +112,7 @@ def test_autocast_and_bfloat16_inside(kind, fullgraph):
 def test_an_lstm_that_torch_nn_trains_cannot_be_in_one_graph():
     """PyTorch fails to differentiate oneDNN's LSTM in a graph."""
     module = fusedrnn.torch.LSTM(I, H).bfloat16()
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="torch.nn's own kernels run this call"):
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"own kernels run this call"):
         compiled(module, fullgraph=True)(torch.randn(T, N, I, dtype=torch.bfloat16))
 
 

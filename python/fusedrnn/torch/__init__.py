@@ -16,7 +16,9 @@ autocast). A compiled module has no second derivatives. A program of `torch.expo
 import before `torch.export.load`.
 """
 
-from .accelerate import Report, accelerate, restore
+import torch
+
+from .accelerate import OURS, Report, accelerate, restore
 from .cells import GRUCell, LSTMCell, RNNCell
 from .fits import use_cuda_kernels
 from .modules import GRU, LSTM, RNN
@@ -33,3 +35,7 @@ __all__ = [
     "restore",
     "use_cuda_kernels",
 ]
+
+for _kind in OURS.values():  # what files of whole models name, and may be loaded
+    _kind.__module__ = __name__
+torch.serialization.add_safe_globals(list(OURS.values()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch.nn.modules.rnn import RNNBase, RNNCellBase
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from . import cells, fits, modules
 
@@ -41,7 +42,9 @@ def accelerate(model: torch.nn.Module) -> Report:
 
     The modules stay the same objects, with the same parameters, hooks and buffers: an optimiser
     made before goes on. `RNN`, `LSTM`, `GRU` and their cells on CPU in float32 or float64 are
-    replaced; subclasses, whose own forward might be lost, and all others are left.
+    replaced, parametrized or not; subclasses, whose own forward might be lost, and all others are
+    left. `torch.save(model)` names the class of each module: call `restore` before, if the file
+    shall be read where there is no fusedrnn; a `state_dict` is the same either way.
 
     Parameters
     ----------
@@ -67,7 +70,7 @@ def accelerate(model: torch.nn.Module) -> Report:
     """
     report = Report()
     for name, module in checked(model).named_modules():
-        kind = type(module)
+        kind = type_before_parametrizations(module)
         if kind in THEIRS or not isinstance(module, (RNNBase, RNNCellBase)):
             if "Script" in kind.__name__ and getattr(module, "original_name", "") in NAMES:
                 report.left[name] = "it is compiled by torch.jit"
@@ -77,8 +80,10 @@ def accelerate(model: torch.nn.Module) -> Report:
             list(module.parameters()), plain=not getattr(module, "proj_size", 0)
         ):
             report.left[name] = f"it runs {reason}"
+        elif "forward" in vars(module):
+            report.left[name] = "its forward is not its class's"
         else:
-            module.__class__ = OURS[kind]
+            change_class(module, OURS[kind])
             report.replaced.append(name)
     return report
 
@@ -105,13 +110,24 @@ def restore(model: torch.nn.Module) -> list[str]:
     """
     names = []
     for name, module in checked(model).named_modules():
-        if type(module) in THEIRS:
-            module.__class__ = THEIRS[type(module)]
+        kind = type_before_parametrizations(module)
+        if kind in THEIRS:
+            change_class(module, THEIRS[kind])
             names.append(name)
     return names
 
 
 NAMES = {kind.__name__ for kind in OURS}
+
+
+def change_class(module: torch.nn.Module, kind: type) -> None:
+    """Make a module one of this class; a parametrized one has a class of its own, which follows."""
+    own = type(module)
+    if is_parametrized(module):
+        lacks = "__dict__", "__weakref__"
+        names = {name: value for name, value in vars(own).items() if name not in lacks}
+        kind = type(own.__name__, (kind,), names)
+    module.__class__ = kind
 
 
 def checked(model: object) -> torch.nn.Module:

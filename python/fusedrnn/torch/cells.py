@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import dynamo, fits
+from . import compilers, fits
 from .autograd import run
 from .bridge import Layer
 
 NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
 
 
-class FusedCell(torch.nn.RNNCellBase):
+class FusedCell(compilers.Unscripted, torch.nn.RNNCellBase):
     """What the three share."""
 
     states = 1
@@ -33,8 +33,8 @@ class FusedCell(torch.nn.RNNCellBase):
         reason = fits.mode() or fits.why_not((input, *state, *weights))
         cell = self.cell
         if cell is None or reason is not None or not self._fits(input, state):
-            if dynamo.leaves_graph(self, reason, input):
-                return dynamo.outside(self, input, hx)
+            if compilers.leaves_graph(self, reason, input):
+                return compilers.outside(self, input, hx)
             with fits.handed_over(reason or ""):
                 return super().forward(input, hx)
         before = [part.reshape(1, -1, self.hidden_size) for part in state]

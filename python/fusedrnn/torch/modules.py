@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
-from . import dynamo, fits
+from . import compilers, fits
 from .autograd import run
 from .bridge import Layer
 
 MODES = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu", "LSTM": "lstm", "GRU": "gru"}
 
 
-class Fused(torch.nn.RNNBase):
+class Fused(compilers.Unscripted, torch.nn.RNNBase):
     """What the three share."""
 
     def forward(self, input: Any, hx: Any = None) -> Any:
@@ -34,8 +34,8 @@ class Fused(torch.nn.RNNBase):
         plain = not packed and not self.proj_size
         reason = fits.mode() or fits.why_not((x, *state, *weights), plain)
         if reason is not None or not self._fits(x, input if packed else None, state):
-            if dynamo.leaves_graph(self, reason, x):
-                return dynamo.outside(self, input, hx)
+            if compilers.leaves_graph(self, reason, x):
+                return compilers.outside(self, input, hx)
             with fits.handed_over(reason or ""):
                 return super().forward(input, hx)
         y, state_n = (self._packed if packed else self._padded)(input, state, weights)
@@ -126,7 +126,7 @@ class GRU(Fused, torch.nn.GRU):
     """`torch.nn.GRU`, running on the kernels."""
 
 
-dynamo.allow(Fused)
+compilers.allow(Fused)
 
 
 def rows_of(packed: PackedSequence) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What `torch.compile` must know: which recurrent modules it may trace, and which calls it may not.
+"""What `torch.compile` must know, which modules it may trace and which calls not; and `torch.jit`.
 
 Dynamo breaks its graph at every instance of `torch.nn.RNN`, `LSTM` and `GRU`, unless its option
 `allow_rnn` is set. Set for a whole process, it would also trace the modules of `torch.nn` itself:
@@ -21,9 +21,23 @@ from torch._dynamo.variables.builder import VariableBuilder
 from .fits import FUNC
 
 
+class Unscripted:
+    """A module that `torch.jit.script` shall refuse in words of its own."""
+
+    def __prepare_scriptable__(self) -> None:
+        """Raise TypeError: called by `torch.jit.script`, of every module in a model."""
+        kind = f"{type(self).__module__}.{type(self).__name__}"
+        raise TypeError(
+            f"{kind}: torch.jit.script cannot compile it, fusedrnn.torch.restore(model) first"
+        )
+
+
 def allow(kind: type) -> None:
     """Let Dynamo trace modules of this class."""
-    wrap_module = VariableBuilder.wrap_module
+    wrap_module = getattr(VariableBuilder, "wrap_module", None)
+    if wrap_module is None:  # a release that has it elsewhere
+        torch._dynamo.config.allow_rnn = True
+        return
 
     @functools.wraps(wrap_module)
     def wrap(self: Any, value: Any) -> Any:
