@@ -4,9 +4,8 @@
     evaluator = onnx.reference.ReferenceEvaluator(model, new_ops=fusedrnn.onnx.reference_ops())
 
 What our cells do not have, as clip and activations other than the defaults (and relu of RNN), is
-refused by name. A conversion is probed by onnx's own reference implementation on a small random
-input; that has neither relu nor input_forget, which are probed by `reference_ops`, as is all with
-an onnx before 1.23, whose own had one direction.
+refused by name. A conversion is compared on a small random input with ONNX's equations in plain
+NumPy, which share nothing with the conversion.
 """
 
 from .operators import reference_ops

@@ -14,10 +14,11 @@ from .. import validate
 from ..convert import Layer, check_parity, flat, layer_of, probe_input
 from ..errors import load_extra
 from ..layers import KINDS
-from ..weights import CELLS, Array
+from ..weights import Array
 from . import nodes as recurrent
+from . import plain
+from .constants import check_call, constant
 from .nodes import INPUTS
-from .operators import evaluator
 
 __all__ = ["from_onnx"]
 
@@ -34,7 +35,8 @@ def from_onnx(
 ) -> Layer:
     """Return the layer, of as many layers as there are nodes, that recurrent nodes of a model are.
 
-    initial_h, initial_c and sequence_lens are the `state` and `lengths` of a call.
+    initial_h, initial_c and sequence_lens are the `state` and `lengths` of a call; constants, but
+    for zeros, are refused.
 
     Parameters
     ----------
@@ -71,17 +73,18 @@ def from_onnx(
     if not isinstance(model, onnx.ModelProto):
         raise TypeError(f"model: expected ModelProto or a path, got {validate.describe(model)}")
     producers = {name: node for node in model.graph.node for name in node.output if name}
-    stack, arrays = [], dict[str, Array]()
+    stack, arrays, forms = [], dict[str, Array](), set[tuple[str, ...]]()
     for k, node in enumerate(_stack(model.graph, nodes, producers)):
         attributes = {a.name: _value(onnx, a) for a in node.attribute}
-        inputs = {
-            name: _constant(onnx, model, label, producers, name)
+        check_call(onnx, model, node, producers)
+        inputs = [
+            constant(onnx, model, label, producers, name) if label and name in "WRBP" else None
             for name, label in zip(INPUTS, node.input, strict=False)
-            if label and name in ("W", "R", "B", "P")
-        }
+        ]
         stack.append((node.op_type, attributes, inputs))
-        arrays |= _named(k, *stack[-1])
-    forms = {recurrent.cells(op, attributes, "P" in a) for op, attributes, a in stack}
+        named = {name: a for name, a in zip(INPUTS, inputs, strict=False) if a is not None}
+        arrays |= _named(k, node.op_type, attributes, named)
+        forms.add(recurrent.cells(node.op_type, attributes, "P" in named))
     if len(forms) > 1 or len(set(*forms)) > 1:
         got = "; ".join(", ".join(form) for form in sorted(forms))
         raise ValueError(f"nodes: expected one cell in all layers and directions, got {got}")
@@ -92,7 +95,7 @@ def from_onnx(
                 arrays.setdefault(name.replace("weight_hh", bias), zeros)
     options = KINDS[next(iter(forms))[0]][1] | ({} if dtype is None else {"dtype": dtype})
     layer = layer_of(arrays, batch_first=batch_first, **options)
-    _probe_nodes(onnx, layer, stack)
+    _probe_nodes(layer, stack)
     return layer
 
 
@@ -126,21 +129,6 @@ def _value(onnx: Any, attribute: Any) -> Any:
     return value
 
 
-def _constant(onnx: Any, model: Any, label: str, producers: dict[str, Any], name: str) -> Array:
-    """Return the value of an input that depends on constants alone."""
-    for tensor in model.graph.initializer:
-        if tensor.name == label:
-            return onnx.numpy_helper.to_array(tensor)  # type: ignore[no-any-return]
-    if label not in producers:
-        raise ValueError(f"{name}: expected a constant, got one that depends on {label}")
-    node = producers[label]
-    inputs = {k: _constant(onnx, model, k, producers, name) for k in node.input if k}
-    graph = onnx.GraphProto(node=[node], output=[onnx.ValueInfoProto(name=label)])
-    opsets = {one.domain: one.version for one in model.opset_import}
-    alone = load_extra("onnx.reference").ReferenceEvaluator(graph, opsets=opsets)
-    return alone.run([label], inputs)[0]  # type: ignore[no-any-return]
-
-
 def _named(k: int, op: str, attributes: dict[str, Any], a: dict[str, Array]) -> Iterator[Any]:
     """Yield the arrays of layer k by our names."""
     if (direction := recurrent.directions(attributes)) == (True,):
@@ -155,21 +143,15 @@ def _named(k: int, op: str, attributes: dict[str, Any], a: dict[str, Array]) -> 
                 yield f"{name}_l{k}" + "_reverse" * d, array
 
 
-def _probe_nodes(onnx: Any, layer: Layer, stack: list[Any]) -> None:
+def _probe_nodes(layer: Layer, stack: list[Any]) -> None:
     """Run nodes of a layer's stack one after the other on the probe, and the layer."""
     x = probe_input(layer)
     y, state = layer(x)
     X, Y = (x.swapaxes(0, 1), y.swapaxes(0, 1)) if layer.batch_first else (x, y)
     ends = []
-    for op, attributes, arrays in stack:
-        kept = ("activations", "direction", "hidden_size", "input_forget", "linear_before_reset")
-        own = {name: value for name, value in attributes.items() if name in kept}
-        labels = [name if name in ("X", *arrays) else "" for name in INPUTS]
-        labels = labels[: 1 + max(k for k, label in enumerate(labels) if label)]
-        outputs = ["Y", "Y_h", "Y_c"][: 1 + CELLS[layer.cell].states]
-        node = onnx.helper.make_node(op, labels, outputs, **own)
-        feeds = {name: a.astype(layer.dtype) for name, a in arrays.items()}
-        X, *end = evaluator(onnx, node, own).run(None, {"X": X} | feeds)
+    for op, attributes, inputs in stack:
+        weights = [None if a is None else a.astype(layer.dtype) for a in inputs[1:]]
+        X, *end = plain.run(op, [X, *weights], attributes | {"layout": 0})
         X = X.swapaxes(1, 2).reshape(*X.shape[:1], X.shape[2], -1)
         ends.append(end)
     expected = [X, *(np.concatenate(part) for part in zip(*ends, strict=True))]
