@@ -59,7 +59,7 @@ def test_files_say_which_cell_they_hold(name, form, I, H, tmp_path_factory):
     layer, _ = make(name, (I, H), form, 1)
     path = tmp_path_factory.mktemp("files") / "layer.safetensors"
     save_safetensors(layer, path, "encoder.rnn.")
-    assert_same(load_safetensors(path, "encoder.rnn.", batch_first=form["batch_first"]), layer)
+    assert_same(load_safetensors(path, "encoder.rnn."), layer)
 
 
 @settings(deadline=None, max_examples=10)
@@ -113,6 +113,56 @@ def test_half_precision_needs_a_dtype():
     layer = from_state_dict(halves, dtype=np.float32)
     for name, a in halves.items():
         np.testing.assert_array_equal(layer.params[name], a.astype(np.float32))
+
+
+def test_bfloat16_needs_a_dtype(tmp_path):
+    """NumPy lacks it; the file is read without any library that has it."""
+    torch, files = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
+    halves = {name: a.bfloat16() for name, a in torch.nn.LSTM(I, H).state_dict().items()}
+    path = tmp_path / "layer.safetensors"
+    files.save_file({f"a.{name}": a for name, a in halves.items()}, path)
+    for dtype in DTYPES:
+        for layer in (
+            from_state_dict(halves, dtype=dtype),
+            load_safetensors(path, "a.", dtype=dtype),
+        ):
+            assert layer.dtype == dtype
+            for name, a in halves.items():
+                np.testing.assert_array_equal(layer.params[name], a.float().numpy())
+    for read in (lambda: from_state_dict(halves), lambda: load_safetensors(path, "a.")):
+        with pytest.raises(TypeError, match=r"^dtype: expected float32 or float64, .* in bfloat16"):
+            read()
+    layer = fusedrnn.LSTM(I, H)
+    layer.load_state_dict(halves)
+    np.testing.assert_array_equal(layer.params["bias_hh_l0"], halves["bias_hh_l0"].float().numpy())
+    extended = pytest.importorskip("ml_dtypes").bfloat16
+    arrays = {name: a.float().numpy().astype(extended) for name, a in halves.items()}
+    assert_same(from_state_dict(arrays, dtype=np.float32), layer)
+
+
+def test_files_say_how_the_layer_was_made(tmp_path):
+    pytest.importorskip("safetensors")
+    path = tmp_path / "layer.safetensors"
+    form = {"batch_first": True, "dropout": 0.25, "recurrent_dropout": 0.5}
+    layer = fusedrnn.LSTM(I, H, 2, **form, zoneout_c=0.125)
+    save_safetensors(layer, path)
+    assert_same(load_safetensors(path), layer)
+    assert load_safetensors(path, dropout=0.75, batch_first=False).dropout == 0.75
+    save = pytest.importorskip("safetensors.numpy").save_file
+    for text in ("[]", '{"seed": 3}', "{"):
+        save(layer.params, path, {"options": text})
+        with pytest.raises(ValueError, match=r"layer.safetensors: expected options of batch_first"):
+            load_safetensors(path)
+    save(layer.params, path, {"options": '{"dropout": "much"}'})
+    with pytest.raises(TypeError, match=r"^dropout: "):
+        load_safetensors(path)
+
+
+def test_an_rnn_taken_as_tanh_is_said():
+    relu = fusedrnn.RNN(I, H, nonlinearity="relu", seed=0)
+    with pytest.warns(UserWarning, match=r"^nonlinearity: expected 'tanh' or 'relu', .* as tanh"):
+        assert from_state_dict(relu.state_dict()).nonlinearity == "tanh"
+    assert_same(from_state_dict(relu.state_dict(), nonlinearity="relu"), relu)
 
 
 def test_what_is_refused():

@@ -94,7 +94,7 @@ def test_layers_of_a_model():
         [
             keras.Input((None, I)),
             keras.layers.Bidirectional(keras.layers.GRU(H, return_sequences=True)),
-            keras.layers.LSTM(H, dropout=0.2),
+            keras.layers.LSTM(H),
         ]
     )
     x = np.random.default_rng(0).standard_normal((N, T, I)).astype(np.float32)
@@ -102,6 +102,13 @@ def test_layers_of_a_model():
     for layer in model.layers:
         y, state = from_keras(layer)(y)
     np.testing.assert_allclose(state[0][0], numbers(model(x)), atol=1e-6)
+
+
+def test_dropout_of_the_input_is_not_carried_over():
+    for bidirectional in (False, True):
+        with pytest.warns(UserWarning, match=r"^dropout: expected 0, .*: 0.2 of x is not carried"):
+            ours = from_keras(make("lstm", bidirectional, return_sequences=True, dropout=0.2))
+        assert ours.dropout == 0
 
 
 def test_one_direction_may_have_no_bias():
@@ -135,6 +142,9 @@ def test_what_ours_do_not_have_is_refused_by_name():
             ValueError,
             "merge_mode: expected concat, got sum",
         ),
+        (make("lstm", dtype="bfloat16"), ValueError, "dtype: .* or float64, got bfloat16"),
+        (make("gru", dtype="mixed_bfloat16"), ValueError, "dtype: .* got mixed_bfloat16"),
+        (make("gru", True, dtype="mixed_float16"), ValueError, "dtype: .* got mixed_float16"),
         (other, ValueError, "backward_layer: expected lstm, got gru"),
         (keras.layers.LSTM(H), ValueError, "layer: expected a built layer"),
         (keras.layers.Dense(H), TypeError, "layer: expected a Keras SimpleRNN, .*, got Dense"),

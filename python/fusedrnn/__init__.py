@@ -18,7 +18,8 @@ from . import _core, functional, validate
 from ._core import __version__
 from .cells import GRUCell, LSTMCell, RNNCell
 from .chunks import chunks
-from .convert import from_state_dict, load_safetensors, save_safetensors, to_state_dict
+from .convert import from_state_dict, to_state_dict
+from .files import load_safetensors, save_safetensors
 from .frozen import Frozen
 from .head import Linear, softmax_cross_entropy
 from .layers import GRU, LSTM, RNN

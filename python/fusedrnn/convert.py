@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Weights from and to PyTorch: a `state_dict`, or a safetensors file of one.
+"""Weights from and to a `state_dict` of PyTorch.
 
-And what `keras` and `onnx` share with it: a layer made from its weights alone, and the probe, a
-small random input that must give the same on both sides before a conversion returns.
+And what `files`, `keras` and `onnx` share with it: a layer made from its weights alone, and the
+probe, a small random input that must give the same on both sides before a conversion returns.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from os import PathLike
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from .errors import InputError, load_extra
-from .layers import GRU, KINDS, LSTM, RNN
-from .parameters import as_array
+from .errors import load_extra
+from .layers import GRU, LSTM, RNN
+from .parameters import as_array, is_bfloat16
 from .weights import Array
 
-__all__ = ["from_state_dict", "load_safetensors", "save_safetensors", "to_state_dict"]
+__all__ = ["from_state_dict", "to_state_dict"]
 
 Layer: TypeAlias = RNN | LSTM | GRU
 
@@ -47,13 +46,14 @@ def from_state_dict(mapping: Mapping[str, Any], prefix: str = "", **options: Any
     **options
         What names and shapes do not tell, as the layer's constructor takes it:
         nonlinearity="relu", reset_after=False, coupled=True, batch_first=True, dropout=0.1, ...
-        dtype is by default that of weight_hh_l0.
+        dtype is by default that of weight_hh_l0. A warning says if an RNN without `nonlinearity` is
+        taken for one with tanh.
 
     Raises
     ------
     TypeError
-        Not a mapping; a value that is not an array of real floats; float16 without `dtype`; an
-        option that this layer does not have.
+        Not a mapping; a value that is not an array of real floats; float16 or bfloat16 without
+        `dtype`; an option that this layer does not have.
     ValueError
         No layer at this prefix; a name missing or unknown; a wrong shape.
     RuntimeError
@@ -69,8 +69,16 @@ def from_state_dict(mapping: Mapping[str, Any], prefix: str = "", **options: Any
     """
     if not isinstance(mapping, Mapping):
         raise TypeError(f"mapping: expected a mapping by name, got {type(mapping).__name__}")
-    arrays = {name: as_array(name, mapping[prefix + name]) for name in _own(mapping, prefix)}
+    given = {name: mapping[prefix + name] for name in own_names(mapping, prefix)}
+    if any(map(is_bfloat16, given.values())):
+        expect_dtype(options)
+    arrays = {name: as_array(name, value) for name, value in given.items()}
     layer = layer_of(arrays, **options)
+    if isinstance(layer, RNN) and "nonlinearity" not in options:
+        message = (
+            "nonlinearity: expected 'tanh' or 'relu', which weights do not tell: taken as tanh"
+        )
+        warnings.warn(message, stacklevel=2)
     x = probe_input(layer)
     if sys.modules.get("torch") and _torch_lacks(layer) is None:
         expected, by = _run_torch(layer, arrays, x), "PyTorch"
@@ -102,48 +110,6 @@ def to_state_dict(layer: Layer, prefix: str = "") -> dict[str, Any]:
     torch, x = load_extra("torch", "torch"), probe_input(layer)
     check_parity("PyTorch", _run_torch(layer, layer.params, x), flat(*layer(x)))
     return {prefix + name: torch.tensor(a) for name, a in layer.params.items()}
-
-
-def load_safetensors(path: str | PathLike[str], prefix: str = "", **options: Any) -> Layer:
-    """Return the layer that a safetensors file holds, as `from_state_dict` does.
-
-    Only the layer's own arrays are read. A file of `save_safetensors` says which cell it is.
-
-    Raises
-    ------
-    InputError
-        Not a safetensors file, or safetensors is not installed.
-    """
-    safe_open = load_extra("safetensors").safe_open
-    try:
-        with safe_open(path, framework="numpy") as file:
-            cell = (file.metadata() or {}).get(f"{prefix}cell", "")
-            own = {name: file.get_tensor(prefix + name) for name in _own(file.keys(), prefix)}
-    except (OSError, ValueError):
-        raise
-    except Exception as error:  # of a library of two languages, which documents no exceptions
-        raise InputError(f"{path}: not safetensors that NumPy can read: {error}") from error
-    told = KINDS[cell][1] if cell in KINDS else {}
-    return from_state_dict(own, **(told | options))
-
-
-def save_safetensors(layer: Layer, path: str | PathLike[str], prefix: str = "") -> None:
-    """Write the parameters to a file that `safetensors.torch.load_file` and we read.
-
-    Raises
-    ------
-    RuntimeError
-        Read back, they are not the same.
-    InputError
-        safetensors is not installed.
-    """
-    arrays = {prefix + name: a for name, a in layer.state_dict().items()}
-    metadata = {"format": "pt", f"{prefix}cell": layer.cell}
-    load_extra("safetensors.numpy").save_file(arrays, path, metadata)
-    loaded = load_safetensors(path, prefix)
-    for name, a in layer.params.items():
-        if not np.array_equal(a, loaded.params[name], equal_nan=True):
-            raise RuntimeError(f"{path}: {name} differs from what was written")
 
 
 def layer_of(arrays: Mapping[str, Array], **options: Any) -> Layer:
@@ -210,7 +176,7 @@ def reorder(a: Array, have: Sequence[str], want: Sequence[str]) -> Array:
     return np.concatenate([blocks[letter] for letter in want])
 
 
-def _own(names: Iterable[str], prefix: str) -> list[str]:
+def own_names(names: Iterable[str], prefix: str) -> list[str]:
     """Return the names of the layer at a prefix, without it."""
     if not isinstance(prefix, str):
         raise TypeError(f"prefix: expected str, got {type(prefix).__name__}")
@@ -221,6 +187,12 @@ def _own(names: Iterable[str], prefix: str) -> list[str]:
     found = [repr(name.removesuffix(FIRST)) for name in names if name.endswith(FIRST)]
     got = f"{prefix!r}, and layers at {', '.join(found) or 'no prefix'}"
     raise ValueError(f"prefix: expected one before {FIRST}, got {got}")
+
+
+def expect_dtype(options: Mapping[str, Any]) -> None:
+    """Refuse bfloat16 without a dtype to read it as."""
+    if options.get("dtype") is None:
+        raise TypeError("dtype: expected float32 or float64, got none for weights in bfloat16")
 
 
 def _matrix(name: str, a: Array) -> tuple[int, int]:

@@ -3,12 +3,13 @@
 
 Keras keeps kernels transposed, the gates of a GRU as z r n, and one bias, or the GRU with
 reset_after=True both. What acts only in training, but recurrent_dropout, is not carried over:
-Keras' `dropout`, which is of the layer's input, regularisers, constraints. Which backend Keras uses
-is yours to say: `KERAS_BACKEND`, before Keras is imported.
+Keras' `dropout`, which is of the layer's input (a warning says so), regularisers, constraints.
+Which backend Keras uses is yours to say: `KERAS_BACKEND`, before Keras is imported.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,6 +68,11 @@ def from_keras(layer: Any) -> Layer:
         directions = [layer.forward_layer, layer.backward_layer]
     cells = [_cell(one, backward=k == 1) for k, one in enumerate(directions)]
     _expect("backward_layer", cells[-1], cells[0])
+    if dropout := directions[0].dropout:
+        message = (
+            f"dropout: expected 0, as ours is between layers: {dropout} of x is not carried over"
+        )
+        warnings.warn(message, stacklevel=2)
     arrays = {
         f"{name}_l0{suffix}": a
         for one, suffix in zip(directions, ("", "_reverse"), strict=False)
@@ -143,6 +149,8 @@ def _cell(layer: Any, backward: bool) -> str:
     if kind not in ("SimpleRNN", "LSTM", "GRU") or not hasattr(layer, "cell"):
         wanted = "a Keras SimpleRNN, LSTM or GRU, or Bidirectional of one"
         raise TypeError(f"layer: expected {wanted}, got {kind}")
+    if (policy := layer.dtype_policy.name) not in ("float32", "float64"):
+        raise ValueError(f"dtype: expected float32 or float64, got {policy}")
     _expect("stateful", layer.stateful, False)
     _expect("go_backwards", layer.go_backwards, backward)
     activation = _name(layer.activation)

@@ -225,7 +225,7 @@ def gru_name(reset_after: bool, layer_norm: bool) -> str:
 
 
 KINDS: dict[str, tuple[Callable[..., Recurrent[Any]], dict[str, Any]]] = {
-    "rnn_tanh": (RNN, {}),
+    "rnn_tanh": (RNN, {"nonlinearity": "tanh"}),
     "rnn_relu": (RNN, {"nonlinearity": "relu"}),
     "lstm": (LSTM, {}),
     "lstm_peephole": (LSTM, {"peephole": True}),

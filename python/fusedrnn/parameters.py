@@ -84,11 +84,18 @@ def initial(name: str, shape: tuple[int, ...], bound: float, rng: np.random.Gene
 
 
 def as_array(name: str, value: Any) -> Array:
-    """Return a value as an array, without a copy where it is one already."""
+    """Return a value as an array, without a copy where it is one already; bfloat16 as float32."""
     try:
+        if is_bfloat16(value):  # a tensor; or an array of a dtype that is not NumPy's
+            return np.asarray(value.float() if hasattr(value, "float") else value, np.float32)
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}") from error
+
+
+def is_bfloat16(value: Any) -> bool:
+    """Whether a value's dtype is the one that NumPy lacks."""
+    return str(getattr(value, "dtype", "")) in ("bfloat16", "torch.bfloat16")
 
 
 class Parameters:
