@@ -124,3 +124,16 @@ def test_lengths_that_a_model_holds_are_refused():
         from_onnx(model)
     from_onnx(with_state("initializer", np.full(3, T, np.int32), "sequence_lens")[1])
     from_onnx(to_onnx(fusedrnn.GRU(I, H, num_layers=2), state=True, lengths=True))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_of_half_precision_need_a_dtype(dtype):
+    dtype = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else np.float16
+    model = to_onnx(fusedrnn.LSTM(I, H, coupled=True, seed=0))
+    for tensor in model.graph.initializer:
+        a = onnx.numpy_helper.to_array(tensor)
+        if a.dtype == np.float32:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(a.astype(dtype), tensor.name))
+    with pytest.raises(TypeError, match=r"^dtype: expected float32 or float64, got .*float16"):
+        from_onnx(model)
+    assert from_onnx(model, dtype=np.float64).dtype == np.float64

@@ -94,23 +94,22 @@ def test_autocast_and_bfloat16_inside(kind, fullgraph):
     """With fullgraph=True in the graph, else beside it: once said, and as without compilation."""
     module = getattr(fusedrnn.torch, kind)(I, H)
     x = torch.randn(N, I) if kind in CELLS else torch.randn(T, N, I)
-    trains = (kind, fullgraph) != ("LSTM", True)
-    with torch.set_grad_enabled(trains), torch.autocast("cpu", torch.bfloat16):
+    x.requires_grad_((kind, fullgraph) == ("LSTM", True))
+    with torch.autocast("cpu", torch.bfloat16):
         wanted = norm(module(x))
         fits.said.clear()
         with pytest.warns(UserWarning, match=r"torch.nn's own kernels .* under autocast"):
             got = norm(compiled(module, fullgraph=fullgraph)(x))
-        agree([got], [wanted], 0.05)
-        if trains:
-            got.backward()
-            assert all(p.grad.isfinite().all() for p in module.parameters())
-    module, x = module.bfloat16(), x.bfloat16()
+    agree([got], [wanted], 0.05)
+    got.backward()
+    assert all(p.grad.isfinite().all() for p in module.parameters())
+    module, x = module.bfloat16(), x.detach().bfloat16()
     with torch.no_grad():
         agree([norm(compiled(module, fullgraph=fullgraph)(x))], [norm(module(x))], 0.05)
 
 
-def test_an_lstm_that_torch_nn_trains_cannot_be_in_one_graph():
-    """PyTorch fails to differentiate oneDNN's LSTM in a graph."""
+def test_an_lstm_that_torch_nn_trains_cannot_be_in_one_graph_at_the_bottom():
+    """PyTorch takes oneDNN's for x without gradient, and fails to differentiate it in a graph."""
     module = fusedrnn.torch.LSTM(I, H).bfloat16()
     with pytest.raises(torch._dynamo.exc.Unsupported, match=r"own kernels run this call"):
         compiled(module, fullgraph=True)(torch.randn(T, N, I, dtype=torch.bfloat16))
@@ -136,3 +135,20 @@ def test_second_derivatives_of_a_compiled_module_are_refused():
     (dx,) = torch.autograd.grad(y.sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match=r"^create_graph=True: expected a module that is not co"):
         dx.sum().backward()
+
+
+@pytest.mark.parametrize("kind", LAYERS + CELLS)
+def test_outputs_changed_in_place_inside(kind):
+    module = getattr(fusedrnn.torch, kind)(I, H)
+    x = torch.randn(N, I) if kind in CELLS else torch.randn(T, N, I)
+    leaves = torch.utils._pytree.tree_leaves
+
+    def run(x):
+        y = leaves(module(x))[0]
+        y.mul_(2.0)
+        return y
+
+    weights = list(module.parameters())
+    ours = torch.autograd.grad(norm(compiled(run, fullgraph=True)(x)), weights)
+    wanted = torch.autograd.grad(norm(leaves(module(x))[0] * 2.0), weights)
+    agree(ours, wanted, 1e-6)

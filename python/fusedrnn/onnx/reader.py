@@ -132,7 +132,8 @@ def _value(onnx: Any, attribute: Any) -> Any:
 def _named(k: int, op: str, attributes: dict[str, Any], a: dict[str, Array]) -> Iterator[Any]:
     """Yield the arrays of layer k by our names."""
     if (direction := recurrent.directions(attributes)) == (True,):
-        raise ValueError("direction: expected forward or bidirectional, got reverse")
+        wanted = "forward (with x and y from the last step to the first) or bidirectional"
+        raise ValueError(f"direction: expected {wanted}, got reverse")
     for d, cell in enumerate(recurrent.cells(op, attributes, "P" in a)):
         if len(a["W"]) != len(direction):
             raise ValueError(f"W: expected {len(direction)} directions, got {len(a['W'])}")

@@ -26,7 +26,7 @@ def run(
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     if torch.compiler.is_compiling():
         y, state_n, _ = ops.run_layer(*layer, x, batch_sizes, list(state), list(weights), keep)
-        return y, *state_n
+        return y.clone() if keep else y, *state_n  # backward reads y, whatever becomes of this one
     if keep:
         result: Sequence[Tensor] = LayerFunction.apply(layer, batch_sizes, len(state), *tensors)
         return result

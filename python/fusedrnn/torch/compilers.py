@@ -53,11 +53,13 @@ def leaves_graph(module: torch.nn.Module, reason: str | None, x: Any) -> bool:
     """Whether Dynamo, tracing a call that `torch.nn` shall run, must break its graph there.
 
     It should: what it would make of `torch.nn`'s forward is slower than that. It does not if it was
-    told to make one graph, but for what fails inside of graphs: also the gradients of an LSTM.
+    told to make one graph, but for what fails inside of graphs: there oneDNN's LSTM, which PyTorch
+    takes for an x without gradient, has none either.
     """
     if not torch.compiler.is_dynamo_compiling() or not isinstance(x, Tensor):
         return False
-    fails = reason == FUNC or (isinstance(module, torch.nn.LSTM) and torch.is_grad_enabled())
+    trains = torch.is_grad_enabled() and not x.requires_grad
+    fails = reason == FUNC or (trains and isinstance(module, torch.nn.LSTM))
     return 0 in x.shape or (bool(reason) and (fails or not makes_one_graph()))
 
 
