@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// NumPy arrays in, checked pointers out. Nothing is cast or copied: an array that does not fit is refused. The Python side
-// has checked already, with better words; these checks keep a direct call on _core from harm.
+// NumPy arrays, or tensors, in, checked pointers out. Nothing is cast or copied: an array that does not fit is refused. The
+// Python side has checked already, with better words; these checks keep a direct call on _core from harm.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -10,15 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "tensors.h"
+
 namespace fusedrnn {
-
-namespace py = pybind11;
-
-template <class Range> std::string shape_text(const Range& shape) {
-  std::string text = "(";
-  for (const auto n : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(n);
-  return text + (std::size(shape) == 1 ? ",)" : ")");
-}
 
 template <class T> const char* type_name() {
   if constexpr (std::is_same_v<T, float>) return "float32";
@@ -55,6 +49,11 @@ inline void check_layout(const py::array& array, const std::string& name, bool w
 // Const T for inputs, T for outputs.
 template <class T> T* pointer(py::handle object, const std::string& name, std::initializer_list<long> shape) {
   using Value = std::remove_const_t<T>;
+  if (is_tensor(object)) {
+    const dlpack::Tensor tensor = tensor_of<Value>(object, name, shape.begin(), shape.end());
+    if (!is_contiguous(tensor)) throw std::invalid_argument(name + ": expected a contiguous tensor, got a strided one");
+    return static_cast<T*>(tensor.data);
+  }
   const py::array array = array_of<Value>(object, name);
   check_shape(array, name, shape);
   check_layout(array, name, !std::is_const_v<T>);
@@ -72,15 +71,47 @@ template <class T> struct Rows {
   long row;  // values from one row to the next
 };
 template <class T> Rows<T> row_pointer(py::handle object, const std::string& name, std::initializer_list<long> shape) {
-  const py::array array = array_of<std::remove_const_t<T>>(object, name);
-  check_shape(array, name, shape);
-  check_layout(array, name, !std::is_const_v<T>);
-  const long item = sizeof(T), steps = array.shape(0), batch = array.shape(1), width = array.shape(2);
-  const long row = batch > 1 ? array.strides(1) : steps > 1 ? array.strides(0) : width * item;
-  const bool even = batch == 1 || steps == 1 || array.strides(0) == batch * row;
-  if ((width > 1 && array.strides(2) != item) || row % item || row < width * item || !even)
+  using Value = std::remove_const_t<T>;
+  const long *const sizes = shape.begin(), width = sizes[2];
+  long item = 1, strides[3] = {sizes[1] * width, width, 1};
+  void* data;
+  if (is_tensor(object)) {
+    const dlpack::Tensor tensor = tensor_of<Value>(object, name, shape.begin(), shape.end());
+    std::copy(tensor.strides, tensor.strides + tensor.ndim, strides + 3 - tensor.ndim);
+    data = tensor.data;
+  } else {
+    const py::array array = array_of<Value>(object, name);
+    check_shape(array, name, shape);
+    check_layout(array, name, !std::is_const_v<T>);
+    item = sizeof(T);
+    std::copy(array.strides(), array.strides() + 3, strides);
+    data = const_cast<void*>(array.data());
+  }
+  const long row = sizes[1] > 1 ? strides[1] : sizes[0] > 1 ? strides[0] : width * item;
+  const bool even = sizes[1] == 1 || sizes[0] == 1 || strides[0] == sizes[1] * row;
+  if ((width > 1 && strides[2] != item) || row % item || row < width * item || !even)
     throw std::invalid_argument(name + ": expected contiguous rows evenly apart");
-  return {static_cast<T*>(const_cast<void*>(array.data())), row / item};
+  return {static_cast<T*>(data), row / item};
+}
+
+// The sizes of an array or a tensor, whatever it holds; they live as long as it does.
+struct Shape {
+  int ndim;
+  const long* sizes;
+};
+inline Shape shape_of(py::handle object, const std::string& wanted) {
+  static_assert(sizeof(long) == sizeof(std::int64_t) && sizeof(long) == sizeof(py::ssize_t));
+  if (is_tensor(object)) {
+    const dlpack::Tensor tensor = read_tensor(object);
+    return {tensor.ndim, reinterpret_cast<const long*>(tensor.shape)};
+  }
+  if (!py::isinstance<py::array>(object)) throw py::type_error(wanted);
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  return {int(array.ndim()), reinterpret_cast<const long*>(array.shape())};
+}
+
+template <class T> bool holds(py::handle object) {
+  return is_tensor(object) ? is_of<T>(read_tensor(object)) : py::isinstance<py::array_t<T>>(object);
 }
 
 // The memory of one call. What it writes must overlap neither what it reads nor what else it writes: kernels run in an

@@ -52,6 +52,14 @@ inline void read_noise(OwnForm& form, py::handle noise, long T, long N) {
   if (T != 1 && !form.noise_steps.empty()) throw std::invalid_argument("noise.steps: expected None beyond one step");
 }
 
+// Whether these are first rows: from 0 in steps of 1 or more that never grow
+inline bool are_first_rows(const std::vector<long>& rows) {
+  bool right = rows.size() > 1 && rows[0] == 0;
+  for (std::size_t t = 1; right && t < rows.size(); t++)
+    right = rows[t] > rows[t - 1] && (t == 1 || rows[t] - rows[t - 1] <= rows[t - 1] - rows[t - 2]);
+  return right;
+}
+
 // first_row: int64 (T + 1,) or None; resets: bool, of the shape (T, N) with which the other arrays begin, or None
 inline OwnForm read_form(py::handle first_row, py::handle resets, py::handle noise, long T, long N) {
   OwnForm form;
@@ -59,10 +67,8 @@ inline OwnForm read_form(py::handle first_row, py::handle resets, py::handle noi
     const long n = array_of<std::int64_t>(first_row, "first_row").size();
     const auto* rows = pointer<const std::int64_t>(first_row, "first_row", {n});
     form.first_row.assign(rows, rows + n);
-    bool right = n > 1 && T == 1 && rows[0] == 0 && rows[n - 1] == N;
-    for (long t = 1; right && t < n; t++)
-      right = rows[t] > rows[t - 1] && (t == 1 || rows[t] - rows[t - 1] <= rows[t - 1] - rows[t - 2]);
-    if (!right) throw std::invalid_argument("first_row: expected 0 to R in steps of 1 or more that never grow");
+    if (!are_first_rows(form.first_row) || T != 1 || rows[n - 1] != N)
+      throw std::invalid_argument("first_row: expected 0 to R in steps of 1 or more that never grow");
   }
   if (!resets.is_none()) {
     const auto* flags = reinterpret_cast<const std::uint8_t*>(pointer<const bool>(resets, "resets", {T, N}));

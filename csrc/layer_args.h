@@ -37,10 +37,9 @@ inline py::tuple items(py::handle object, const char* name, std::size_t count) {
 // T and N are left at 0.
 template <class Real> Sizes read_widths(const py::tuple& weights, const CellKernels<Real>& cell) {
   const auto columns = [&](int i) {
-    if (!py::isinstance<py::array>(weights[i])) throw py::type_error("weights: expected arrays");
-    const auto matrix = py::reinterpret_borrow<py::array>(weights[i]);
-    if (matrix.ndim() != 2) throw std::invalid_argument("weights: expected matrices");
-    return long(matrix.shape(1));
+    const Shape matrix = shape_of(weights[i], "weights: expected arrays");
+    if (matrix.ndim != 2) throw std::invalid_argument("weights: expected matrices");
+    return matrix.sizes[1];
   };
   const bool projected = !weights[kWeightHr].is_none();
   if (projected && cell.states == 1) throw py::type_error("weight_hr: expected None for a cell of one state");
@@ -52,14 +51,14 @@ template <class Real> Sizes read_widths(const py::tuple& weights, const CellKern
   return {0, 0, I, H, P};
 }
 
-// T and N from x, (T, N, I) or tokens (T, N)
+// T and N from x, (T, N, I) or tokens (T, N); a tensor of one step may be (N, I), or (I,)
 inline void read_lengths(py::handle x, Sizes& z, bool& tokens) {
-  if (!py::isinstance<py::array>(x)) throw py::type_error("x: expected numpy.ndarray");
-  const auto input = py::reinterpret_borrow<py::array>(x);
-  tokens = py::isinstance<py::array_t<std::int64_t>>(x);
-  if (input.ndim() != (tokens ? 2 : 3))
+  const Shape input = shape_of(x, "x: expected numpy.ndarray");
+  tokens = holds<std::int64_t>(x);
+  const bool step = is_tensor(x) && !tokens && (input.ndim == 2 || input.ndim == 1);
+  if (input.ndim != (tokens ? 2 : 3) && !step)
     throw std::invalid_argument(tokens ? "x: expected tokens (T, N)" : "x: expected shape (T, N, I)");
-  z.T = input.shape(0), z.N = input.shape(1);
+  z.T = step ? 1 : input.sizes[0], z.N = step && input.ndim == 1 ? 1 : input.sizes[step ? 0 : 1];
   if (z.T < 1 || z.N < 1)
     throw std::invalid_argument("x: expected T, N of at least 1, got " + shape_text(std::vector<long>{z.T, z.N}));
 }
@@ -92,10 +91,12 @@ Weights<T> read_weights(const py::tuple& arrays, const Sizes& z, const CellKerne
 // Of state i
 inline long width_of(const Sizes& z, int i) { return i ? z.H : z.P; }
 
+// One that is read may be None, for zeros.
 template <class T> void read_states(py::handle tuple, const char* name, const Sizes& z, int states, T** out) {
   if (tuple.is_none()) return;
   const py::tuple arrays = items(tuple, name, states);
-  for (int i = 0; i < states; i++) out[i] = pointer<T>(arrays[i], name, {z.N, width_of(z, i)});
+  for (int i = 0; i < states; i++)
+    if (!std::is_const_v<T> || !arrays[i].is_none()) out[i] = pointer<T>(arrays[i], name, {z.N, width_of(z, i)});
 }
 
 // Indices in 0..I-1
@@ -108,7 +109,8 @@ inline const std::int64_t* read_tokens(py::handle x, std::initializer_list<long>
   return tokens;
 }
 
-// All that forward reads and writes but the weights. a.size has I, H and P, and gets T and N.
+// All that forward reads and writes but the weights. a.size has I, H and P, and gets T and N. y may be None for one step,
+// whose y is h_n.
 template <class Real>
 OwnForm read_forward(ForwardArgs<Real>& a, int states, py::handle x, py::handle state, py::handle y, py::handle state_n,
                      py::handle first_row, py::handle resets, py::handle noise) {
@@ -122,11 +124,12 @@ OwnForm read_forward(ForwardArgs<Real>& a, int states, py::handle x, py::handle 
   if (tokens) a.tokens = read_tokens(x, {T, N}, z.I);
   else a.x = pointer<const Real>(x, "x", {T, N, z.I});
   read_states(state, "state", z, states, a.state_0);
-  const Rows<Real> rows = row_pointer<Real>(y, "y", {T, N, z.P});
-  a.y = rows.data;
-  a.y_row = rows.row;
   if (state_n.is_none()) throw py::type_error("state_n: expected a tuple");
   read_states(state_n, "state_n", z, states, a.state_n);
+  if (y.is_none() && z.T != 1) throw std::invalid_argument("y: expected an array beyond one step, got None");
+  const Rows<Real> rows = y.is_none() ? Rows<Real>{a.state_n[0], z.P} : row_pointer<Real>(y, "y", {T, N, z.P});
+  a.y = rows.data;
+  a.y_row = rows.row;
   return form;
 }
 
@@ -155,7 +158,7 @@ template <class Args> long span(const Args& a, long row) { return (rows_of(a) - 
 template <class Real> void check_memory(const ForwardArgs<Real>& a, const CellKernels<Real>& cell) {
   Regions regions;
   add_inputs(regions, a, cell);
-  regions.writes(a.y, span(a, a.y_row), "y");
+  if (a.y != a.state_n[0] || a.size.T != 1) regions.writes(a.y, span(a, a.y_row), "y");
   for (int i = 0; i < kMaxStates; i++) {
     regions.reads(a.state_0[i], a.size.N * width_of(a.size, i));
     regions.writes(a.state_n[i], a.size.N * width_of(a.size, i), "state_n");

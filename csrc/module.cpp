@@ -7,6 +7,7 @@
 #include "cpu/dispatch.h"
 #include "cpu/plan.h"
 #include "cpu/team.h"
+#include "tensors.h"
 
 #if defined(__clang__)
 #define FUSEDRNN_COMPILER "Clang " __clang_version__
@@ -26,6 +27,8 @@ PYBIND11_MODULE(_core, m) {
   bind_packed(m);
   bind_dropout(m);
   bind_head(m);
+  m.def("accept_tensors", &accept_tensors, pybind11::arg("type"),
+        "Tensors of this type may come in place of arrays, where the type has DLPack's exchange table.");
   m.def(
       "isas",
       [] {

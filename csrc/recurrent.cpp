@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 // _core.forward and _core.backward: one layer, one direction. Checks, finds the kernel, lets go of the GIL.
+#include <climits>
+#include <cstring>
+
 #include "bindings.h"
 #include "layer_args.h"
 
@@ -9,8 +12,9 @@ namespace {
 // What forward keeps for backward; opaque to Python. It remembers its kernels: its layout is that of their vectors.
 struct Tape {
   Buffer buffer;
-  std::size_t bytes = 0;  // of the buffer that are used
-  const Isa* isa = nullptr;  // null: nothing on it
+  const void* values = nullptr;  // in the buffer, or in memory of the caller's
+  std::size_t bytes = 0;         // of the values
+  const Isa* isa = nullptr;      // null: nothing on it
   int cell = 0;
   bool is_double = false, reverse = false, tokens = false;
   Sizes size{};
@@ -61,9 +65,66 @@ const Tape& filled_tape(py::handle object) {
   return tape;
 }
 
+// A tape in memory of the caller's, uint8 (bytes,): this, first_row (count,) and the values. It may be copied.
+struct Record {
+  std::int64_t isa, cell, is_double, reverse;
+  Sizes size;
+  std::int64_t count;
+};
+std::size_t record_bytes(std::size_t count) { return (sizeof(Record) + 8 * count + 127) / 128 * 128; }
+
+bool is_memory(py::handle object) { return holds<std::uint8_t>(object); }
+template <class T> T* memory_of(py::handle object, std::size_t& bytes) {
+  const Shape shape = shape_of(object, "tape: expected memory");
+  bytes = shape.ndim == 1 ? shape.sizes[0] : 0;
+  T* const memory = pointer<T>(object, "tape", {long(bytes)});
+  if (reinterpret_cast<std::uintptr_t>(memory) % sizeof(double)) throw std::invalid_argument("tape: expected aligned memory");
+  return memory;
+}
+
+// Where the values go.
+void* write_record(py::handle memory, const Tape& tape) {
+  std::size_t bytes;
+  auto* to = memory_of<std::uint8_t>(memory, bytes);
+  const std::vector<long>& rows = tape.form.first_row;
+  const std::size_t before = record_bytes(rows.size());
+  if (bytes < before + tape.bytes)
+    throw std::invalid_argument("tape: expected " + std::to_string(before + tape.bytes) + " bytes, got " +
+                                std::to_string(bytes));
+  const std::vector<const Isa*> isas = available_isas();
+  const long isa = std::find(isas.begin(), isas.end(), tape.isa) - isas.begin();
+  const Record record{isa, tape.cell, tape.is_double, tape.reverse, tape.size, std::int64_t(rows.size())};
+  std::memcpy(to, &record, sizeof record);
+  std::copy(rows.begin(), rows.end(), reinterpret_cast<long*>(to + sizeof record));
+  return to + before;
+}
+
+Tape read_record(py::handle memory) {
+  std::size_t bytes;
+  const auto* from = memory_of<const std::uint8_t>(memory, bytes);
+  const std::vector<const Isa*> isas = available_isas();
+  Record r{};
+  if (bytes >= sizeof r) std::memcpy(&r, from, sizeof r);
+  const Sizes& z = r.size;
+  const long most = std::min({z.T, z.N, z.I, z.H, z.P}) < 1 ? LONG_MAX : std::max({z.T, z.N, z.I, z.H, z.P});
+  Tape tape;
+  if (most <= INT_MAX && r.isa >= 0 && r.isa < long(isas.size()) && r.cell >= 0 && r.cell < isas[r.isa]->float32.cell_count &&
+      r.count >= 0 && r.count <= INT_MAX && record_bytes(r.count) <= bytes) {
+    const auto* rows = reinterpret_cast<const long*>(from + sizeof r);
+    const std::size_t before = record_bytes(r.count);
+    const bool is_double = r.is_double != 0, reverse = r.reverse != 0;
+    tape = {{}, from + before, bytes - before, isas[r.isa], int(r.cell), is_double, reverse, false, z, {}};
+    tape.form.first_row.assign(rows, rows + r.count);
+    if (r.count && !are_first_rows(tape.form.first_row)) tape.isa = nullptr;
+  }
+  if (!tape.isa) throw std::invalid_argument("tape: expected memory that forward has filled");
+  return tape;
+}
+
 template <class Real>
 void forward(const std::string& name, py::handle x, const py::tuple& weights, py::handle state, bool reverse, py::handle y,
-             py::handle state_n, Tape* tape, py::handle first_row, py::handle resets, py::handle noise) {
+             py::handle state_n, py::handle tape, py::handle first_row, py::handle resets, py::handle noise) {
+  Tape* const own = tape.is_none() || is_memory(tape) ? nullptr : &empty_tape(tape);
   const Isa& isa = current_isa();
   const int index = find_cell(isa, name);
   const CellKernels<Real>& cell = isa.kernels<Real>().cells[index];
@@ -73,19 +134,27 @@ void forward(const std::string& name, py::handle x, const py::tuple& weights, py
   a.reverse = reverse;
   OwnForm form = read_forward(a, cell.states, x, state, y, state_n, first_row, resets, noise);
   check_memory(a, cell);
+  Tape kept;
+  if (!tape.is_none()) {
+    const std::size_t size = bytes<Real>(cell.tape_size(a.size, rows_of(a), a.form.noise.dropout > 0));
+    const bool is_double = sizeof(Real) == sizeof(double), tokens = a.tokens != nullptr;
+    kept = {{}, nullptr, size, &isa, index, is_double, reverse, tokens, a.size, std::move(form)};
+    a.form = kept.form.view();
+    if (!own) {
+      if (tokens || !resets.is_none() || !noise.is_none())
+        throw std::invalid_argument("tape: expected a Tape for tokens, resets or noise");
+      a.tape = static_cast<Real*>(write_record(tape, kept));
+    }
+  }
 
   const py::gil_scoped_release release;
-  Buffer kept;
-  std::size_t size = 0;
-  if (tape) {
-    size = bytes<Real>(cell.tape_size(a.size, rows_of(a), a.form.noise.dropout > 0));
-    kept = Buffer(size);
-    a.tape = static_cast<Real*>(kept.data());
+  if (own) {
+    kept.buffer = Buffer(kept.bytes);
+    kept.values = kept.buffer.data();
+    a.tape = static_cast<Real*>(kept.buffer.data());
   }
   run_forward(a, isa, cell);
-  if (!tape) return;
-  *tape = Tape{std::move(kept),     size,   &isa,           index, sizeof(Real) == sizeof(double), reverse,
-               a.tokens != nullptr, a.size, std::move(form)};
+  if (own) *own = std::move(kept);
 }
 
 template <class Real>
@@ -113,7 +182,8 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   a.dx = optional_pointer<Real>(dx, "dx", {T, N, z.I});
   a.dx_add = dx_add;
   a.add = add;
-  const Rows<const Real> rows = row_pointer<const Real>(y, "y", {T, N, z.P});
+  if (y.is_none() && z.T != 1) throw std::invalid_argument("y: expected an array beyond one step, got None");
+  const Rows<const Real> rows = y.is_none() ? Rows<const Real>{} : row_pointer<const Real>(y, "y", {T, N, z.P});
   a.y = rows.data;
   a.y_row = rows.row;
   if (!dy.is_none()) {
@@ -122,12 +192,18 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
     a.dy_row = drows.row;
   }
   read_states(dstate_n, "dstate_n", z, cell.states, a.dstate_n);
-  if (dstate_0.is_none()) throw py::type_error("dstate_0: expected a tuple");
   read_states(dstate_0, "dstate_0", z, cell.states, a.dstate_0);
-  a.tape = static_cast<const Real*>(tape.buffer.data());
+  a.tape = static_cast<const Real*>(tape.values);
+  if (bytes<Real>(cell.tape_size(z, rows_of(a), a.form.noise.dropout > 0)) > tape.bytes)
+    throw std::invalid_argument("tape: expected more bytes, got " + std::to_string(tape.bytes));
   check_memory(a, cell);
 
   const py::gil_scoped_release release;
+  Buffer unwanted;
+  if (dstate_0.is_none()) {
+    unwanted = Buffer(bytes<Real>(cell.states * z.N * z.H));
+    for (int i = 0; i < cell.states; i++) a.dstate_0[i] = static_cast<Real*>(unwanted.data()) + i * z.N * z.H;
+  }
   a.plan = plan_of(a, cell, kernels.width, true);
   const Buffer workspace(bytes<Real>(cell.backward_size(a)));
   a.workspace = static_cast<Real*>(workspace.data());
@@ -156,7 +232,7 @@ template <class Real> Tape one_step(const Tape& tape, py::handle y) {
   a.size = tape.size;
   a.form = tape.form.view();
   a.reverse = tape.reverse;
-  a.tape = static_cast<const Real*>(tape.buffer.data());
+  a.tape = static_cast<const Real*>(tape.values);
   const long R = rows_of(a), T = a.form.first_row ? 1 : a.size.T;
   const Rows<const Real> rows = row_pointer<const Real>(y, "y", {T, R / T, a.size.P});
   a.y = rows.data;
@@ -166,8 +242,9 @@ template <class Real> Tape one_step(const Tape& tape, py::handle y) {
   const Sizes size{1, R, a.size.I, a.size.H, a.size.P};
   const std::size_t used = bytes<Real>(cell.tape_size(size, R, a.form.noise.dropout > 0));
   Buffer kept(used);
-  cell.one_step(a, static_cast<Real*>(kept.data()));
-  return {std::move(kept), used, tape.isa, tape.cell, tape.is_double, false, tape.tokens, size, one_step_form(tape, R)};
+  void* const values = kept.data();
+  cell.one_step(a, static_cast<Real*>(values));
+  return {std::move(kept), values, used, tape.isa, tape.cell, tape.is_double, false, tape.tokens, size, one_step_form(tape, R)};
 }
 
 template <class Real> std::size_t tape_size(const std::string& name, const Sizes& z, long rows, bool drops) {
@@ -175,20 +252,24 @@ template <class Real> std::size_t tape_size(const std::string& name, const Sizes
   return bytes<Real>(isa.kernels<Real>().cells[find_cell(isa, name)].tape_size(z, rows, drops));
 }
 
-bool is_double(const py::tuple& weights) { return py::isinstance<py::array_t<double>>(weights[0]); }
+// Memory from the pool of tapes, to which it returns with the array
+py::array_t<std::uint8_t> buffer(long bytes) {
+  if (bytes < 1) throw std::invalid_argument("bytes: expected at least 1, got " + std::to_string(bytes));
+  auto* const owner = new Buffer(bytes);
+  const py::capsule capsule(owner, [](void* pointer) { delete static_cast<Buffer*>(pointer); });
+  return py::array_t<std::uint8_t>(bytes, static_cast<std::uint8_t*>(owner->data()), capsule);
+}
+
+bool is_double(const py::tuple& weights) { return holds<double>(weights[0]); }
 
 }  // namespace
 
 void bind_recurrent(py::module_& m) {
   py::class_<Tape>(m, "Tape", "What forward keeps for backward.")
       .def(py::init<>())
-      .def_property_readonly("nbytes", [](py::object tape) { return read_tape(tape).bytes; })
-      .def(
-          "first_byte",
-          [](py::object tape) {
-            return py::array_t<std::uint8_t>(1, static_cast<std::uint8_t*>(filled_tape(tape).buffer.data()), tape);
-          },
-          "The first byte of its memory, an array that keeps it alive.");
+      .def_property_readonly("nbytes", [](py::object tape) { return read_tape(tape).bytes; });
+
+  m.def("buffer", &buffer, py::arg("bytes"), "Memory for a tape, uint8 (bytes,): not initialised, and reused when it dies.");
 
   m.def(
       "forward",
@@ -197,7 +278,7 @@ void bind_recurrent(py::module_& m) {
         const ThreadLimit limit(threads);
         const py::tuple w = items(weights, "weights", kWeights);
         const auto run = is_double(w) ? forward<double> : forward<float>;
-        run(cell, x, w, state, reverse, y, state_n, tape.is_none() ? nullptr : &empty_tape(tape), first_row, resets, noise);
+        run(cell, x, w, state, reverse, y, state_n, tape, first_row, resets, noise);
       },
       py::arg("cell"), py::arg("x"), py::arg("weights"), py::arg("state"), py::arg("reverse"), py::arg("y"), py::arg("state_n"),
       py::arg("tape"), py::arg("first_row") = py::none(), py::arg("resets") = py::none(), py::arg("noise") = py::none(),
@@ -208,7 +289,9 @@ void bind_recurrent(py::module_& m) {
       [](py::object tape_object, py::object x, py::object y, py::object weights, py::object dy, py::object dstate_n,
          py::object dx, bool dx_add, py::object dweights, bool add, py::object dstate_0, int threads) {
         const ThreadLimit limit(threads);
-        const Tape& tape = filled_tape(tape_object);
+        Tape recorded;
+        if (is_memory(tape_object)) recorded = read_record(tape_object);
+        const Tape& tape = recorded.isa ? recorded : filled_tape(tape_object);
         const auto run = tape.is_double ? backward<double> : backward<float>;
         run(tape, x, y, items(weights, "weights", kWeights), dy, dstate_n, dx, dx_add, dweights, add, dstate_0);
       },

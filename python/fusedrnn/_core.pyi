@@ -1,10 +1,12 @@
 """The compiled module, csrc/module.cpp: it checks every argument again and drops the GIL.
 
 Float arrays of one call share one dtype, float32 or float64, and are C-contiguous, but for y and
-dy, whose rows may lie apart. x is (T, N, I), or int64 (T, N) for tokens.
+dy, whose rows may lie apart. x is (T, N, I), or int64 (T, N) for tokens. After `accept_tensors`
+tensors may come in place of arrays in `forward` and `backward`; their leading axes of size 1 do not
+count, and x of one step may be (N, I) or (I,).
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from .weights import Array, State
 
@@ -26,35 +28,37 @@ class Tape:
     def __init__(self) -> None: ...
     @property
     def nbytes(self) -> int: ...
-    def first_byte(self) -> Array:
-        """Return the first byte of its memory, an array that keeps it alive."""
 
+def buffer(bytes: int) -> Array:
+    """Return memory for a tape, uint8 (bytes,), not initialised: from a pool, and back to it."""
+
+def accept_tensors(type: type) -> None: ...
 def forward(
     cell: str,
-    x: Array,
-    weights: Arrays,
-    state: State | None,
+    x: Any,
+    weights: Any,
+    state: Any | None,
     reverse: bool,
-    y: Array,
-    state_n: State,
-    tape: Tape | None,
+    y: Any | None,
+    state_n: Any,
+    tape: Tape | Any | None,
     first_row: Array | None = None,
     resets: Array | None = None,
     noise: Noise | None = None,
     threads: int = 0,
 ) -> None: ...
 def backward(
-    tape: Tape,
-    x: Array,
-    y: Array,
-    weights: Arrays,
-    dy: Array | None,
-    dstate_n: State | None,
-    dx: Array | None,
+    tape: Tape | Any,
+    x: Any,
+    y: Any | None,
+    weights: Any,
+    dy: Any | None,
+    dstate_n: Any | None,
+    dx: Any | None,
     dx_add: bool,
-    dweights: Arrays | None,
+    dweights: Any | None,
     add: bool,
-    dstate_0: State,
+    dstate_0: Any | None,
     threads: int = 0,
 ) -> None: ...
 def one_step(tape: Tape, y: Array) -> Tape: ...

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import _VF, Tensor
 
-from . import bridge, device, ops
-from .bridge import Kept, Layer
-from .fits import without_onednn
+from . import bridge, ops
+from .bridge import Layer
 
 
 def run(
@@ -21,17 +20,16 @@ def run(
     state: Sequence[Tensor],
     weights: Sequence[Tensor],
 ) -> Sequence[Tensor]:
-    """Return y and the parts of state_n of one layer, differentiable where that is wanted."""
+    """Return y (but of a step) and the parts of state_n, differentiable where that is wanted."""
     tensors = (x, *state, *weights)
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     if torch.compiler.is_compiling():
-        y, state_n, _ = ops.run_layer(*layer, x, batch_sizes, list(state), list(weights), keep)
-        return y.clone() if keep else y, *state_n  # backward reads y, whatever becomes of this one
+        outputs, _ = ops.run_layer(*layer, x, batch_sizes, list(state), list(weights), keep)
+        return outputs  # type: ignore[no-any-return]
     if keep:
         result: Sequence[Tensor] = LayerFunction.apply(layer, batch_sizes, len(state), *tensors)
         return result
-    y, state_n, _ = _room(x.is_cuda).forward(layer, x, batch_sizes, state, weights, keep=False)
-    return y, *state_n
+    return bridge.forward(layer, x, batch_sizes, state, weights, keep=False)[0]
 
 
 def _room(on_device: bool) -> Any:
@@ -40,14 +38,18 @@ def _room(on_device: bool) -> Any:
 
 
 class Call(NamedTuple):
-    """One call of a layer, beside the tensors that autograd keeps."""
+    """One call of a layer, beside the tensors that autograd keeps.
+
+    These are the tapes, y (but of a step), x, the parts of the state that were given, the weights.
+    """
 
     layer: Layer
     batch_sizes: Tensor | None
     N: int
     parts: int
     """Of the state that was given: 0 if none was."""
-    kept: Kept | device.Kept
+    first: int
+    """The place of x among them."""
 
 
 class LayerFunction(torch.autograd.Function):
@@ -63,23 +65,27 @@ class LayerFunction(torch.autograd.Function):
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         """Run the kernels; tensors are so many parts of the state, and the weights."""
-        y, state_n, kept = _room(x.is_cuda).forward(
+        outputs, kept = bridge.forward(
             layer, x, batch_sizes, tensors[:parts], tensors[parts:], keep=True
         )
-        ctx.call = Call(layer, batch_sizes, state_n[0].shape[1], parts, kept)
+        if not layer.step:
+            kept.append(outputs[0])
+        N = layer.sequences(x, outputs[1:])
+        ctx.call = Call(layer, batch_sizes, N, parts, len(kept))
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, y, *tensors)  # and so a change in between is found
-        return y, *state_n
+        ctx.save_for_backward(*kept, x, *tensors)  # and so a change in between is found
+        return tuple(outputs)
 
     @staticmethod
     def backward(ctx: Any, *douts: Tensor | None) -> Any:
         """Return the gradients of the inputs, None where they are not wanted."""
-        wanted = ctx.needs_input_grad[3:]
-        if torch.is_grad_enabled():  # create_graph=True
-            grads = LayerBackward.apply(ctx.call, wanted, len(douts), *douts, *ctx.saved_tensors)
+        call, wanted, saved = ctx.call, ctx.needs_input_grad[3:], ctx.saved_tensors
+        if any(map(is_batched, douts)):  # is_grads_batched=True
+            grads = batched_gradients(call, wanted, douts, saved[call.first :])
+        elif torch.is_grad_enabled():  # create_graph=True
+            grads = LayerBackward.apply(call, wanted, len(douts), *douts, *saved)
         else:
-            ctx.saved_tensors  # noqa: B018  # finds changes since forward
-            grads = gradients(ctx.call, wanted, douts)
+            grads = gradients(call, wanted, douts, saved)
         return None, None, None, *grads
 
 
@@ -93,16 +99,16 @@ class LayerBackward(torch.autograd.Function):
         """Run the kernels; tensors are so many gradients of outputs, and what forward kept."""
         ctx.call, ctx.count = call, count
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors)
-        return tuple(gradients(call, wanted, tensors[:count]))
+        ctx.save_for_backward(*tensors[:count], *tensors[count + call.first :])
+        return tuple(gradients(call, wanted, tensors[:count], tensors[count:]))
 
     @staticmethod
     def backward(ctx: Any, *ddins: Tensor | None) -> Any:
         """Differentiate PyTorch's own operators twice: slower, and right."""
-        given, (x, _, *rest) = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        given, rest = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         with torch.enable_grad():
             # Nodes of their own, so that what leads from one input to another stays outside
-            inputs = [alias(tensor) for tensor in (x, *rest)]
+            inputs = [alias(tensor) for tensor in rest]
             outputs = reference(ctx.call, *inputs)
             douts = [
                 torch.zeros_like(output, requires_grad=True) if dout is None else alias(dout)
@@ -118,33 +124,69 @@ class LayerBackward(torch.autograd.Function):
                 allow_unused=True,
             )
         ddouts = [None if dout is None else grad for dout, grad in zip(given, grads, strict=False)]
-        return None, None, None, *ddouts, grads[ctx.count], None, *grads[ctx.count + 1 :]
+        unkept = [None] * ctx.call.first
+        return None, None, None, *ddouts, *unkept, *grads[ctx.count :]
 
 
 def gradients(
-    call: Call, wanted: Sequence[bool], douts: Sequence[Tensor | None]
+    call: Call, wanted: Sequence[bool], douts: Sequence[Tensor | None], saved: Sequence[Any]
 ) -> list[Tensor | None]:
     """Return the gradients of x, of the parts of the state and of the weights, where wanted."""
-    parts, weights = call.parts, wanted[1 + call.parts :]
-    dx, dstate, dweights = _room(isinstance(call.kept, device.Kept)).backward(
-        call.layer, call.kept, douts[0], douts[1:], call.N, wanted[0], any(weights)
+    layer, _, N, parts, first = call
+    D, last = layer.directions, first + 1 + parts
+    wants = wanted[0], any(wanted[1 : 1 + parts]), any(wanted[1 + parts :])
+    y = saved[D] if first > D else None
+    dx, dstate, dweights = bridge.backward(
+        layer, saved[:D], saved[first], y, saved[last:], douts, N, wants
     )
-    grads = [*(dx or [None]), *dstate[:parts], *(dweights or [None] * len(weights))]
+    grads = [*(dx or [None]), *(dstate or [None] * parts)[:parts]]
+    grads += dweights or [None] * (len(saved) - last)
     return [grad if want else None for grad, want in zip(grads, wanted, strict=True)]
 
 
-def reference(call: Call, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+def batched_gradients(
+    call: Call, wanted: Sequence[bool], douts: Sequence[Tensor | None], tensors: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """Do as `gradients`, by PyTorch's operators: they know of the further axis of douts."""
+    further = torch.is_grad_enabled()
+    with torch.enable_grad():
+        inputs = [alias(tensor) for tensor in tensors]
+        outputs = reference(call, *inputs)
+        given = [
+            torch.zeros_like(output) if dout is None else dout
+            for dout, output in zip(douts, outputs, strict=True)
+        ]
+        chosen = [tensor for tensor, want in zip(inputs, wanted, strict=True) if want]
+        grads = iter(torch.autograd.grad(outputs, chosen, given, create_graph=further))
+    return [next(grads) if want else None for want in wanted]
+
+
+def is_batched(tensor: Tensor | None) -> bool:
+    """Whether a vmap has one more axis for the tensor than it shows."""
+    if tensor is None:
+        return False
+    of = torch._C._functorch
+    return bool(of.is_legacy_batchedtensor(tensor) or of.is_batchedtensor(tensor))
+
+
+def reference(call: Call, x: Tensor, *tensors: Tensor) -> Sequence[Tensor]:
     """Return what `LayerFunction` does, by operators that can be differentiated twice."""
     layer, batch_sizes, N, parts, _ = call
     state, weights = list(tensors[:parts]), list(tensors[parts:])
-    state = state or [x.new_zeros(shape) for shape in layer.state_shapes(weights, N)]
+    if layer.step:
+        rows, x = x.shape[:-1], x.reshape(1, -1, x.shape[-1])
+        state, N = [part.reshape(1, -1, part.shape[-1]) for part in state], x.shape[1]
+        layer = layer._replace(form="time_first")
+    state = state or [x.new_zeros(shape) for shape in layer.state_shapes(x, N, weights)]
     how = layer.bias, 1, 0.0, False, layer.directions == 2
     run, hx = getattr(_VF, layer.cell), state if layer.cell == "lstm" else state[0]
-    with without_onednn():
-        if batch_sizes is None:
-            return tuple(run(x, hx, weights, *how, False))
-        y, *state_n = run(x[0], batch_sizes, hx, weights, *how)
-    return y[None], *state_n
+    if batch_sizes is None:
+        y, *state_n = run(x, hx, weights, *how, False)
+    else:
+        y, *state_n = run(x, batch_sizes, hx, weights, *how)
+    if call.layer.step:
+        return [part.reshape(*rows, part.shape[-1]) for part in state_n]
+    return [y.transpose(0, 1) if layer.form == "batch_first" else y, *state_n]
 
 
 def alias(tensor: Tensor) -> Tensor:

@@ -2,11 +2,14 @@
 """From tensors to the kernels and back, without a copy: one layer, in one direction or in both.
 
 Sizes: T time steps, N sequences, I inputs, D directions, H hidden units; P, the width of h, is H
-but for a projected LSTM. A packed batch comes as (1, R, ...): the R rows of all its steps.
+but for a projected LSTM. A packed batch comes as (R, ...): the R rows of all its steps. One step of
+a cell comes without an axis of time, as (N, I) or (I,), and has no y beside h_n.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +18,9 @@ import torch
 from torch import Tensor
 
 from .. import _core
-from ..weights import CELLS, Array, Weights
+from ..weights import CELLS
+
+_core.accept_tensors(Tensor)  # they go to the kernels as they are
 
 
 class Layer(NamedTuple):
@@ -25,21 +30,63 @@ class Layer(NamedTuple):
     directions: int
     bias: bool
     projected: bool
+    form: str = "time_first"
+    """Of y: (T, N, D*P), or of a packed batch (R, D*P); with "batch_first" (N, T, D*P); none of
+    one "step" of a cell."""
 
-    def state_shapes(self, weights: Sequence[Any], N: int) -> list[tuple[int, int, int]]:
+    @property
+    def step(self) -> bool:
+        """Whether it is one step, whose only output is state_n."""
+        return self.form == "step"
+
+    def sequences(self, x: Tensor, state: Sequence[Tensor]) -> int:
+        """Return N, which a packed batch says by its state; of a step 0."""
+        return 0 if self.step else (state[0] if state else x).shape[1]
+
+    def state_shapes(self, x: Tensor, N: int, weights: Sequence[Tensor]) -> list[tuple[int, ...]]:
         """Return the shape of each part of the state: (D, N, P) of h, (D, N, H) of c."""
-        weight_hh, cell = weights[1], CELLS[self.cell]
-        widths = weight_hh.shape[1], weight_hh.shape[0] // cell.gates
-        return [(self.directions, N, width) for width in widths[: cell.states]]
+        gates_h, P = weights[1].shape
+        cell = CELLS[self.cell]
+        rows = x.shape[:-1] if self.step else (self.directions, N)
+        return [(*rows, width) for width in (P, gates_h // cell.gates)[: cell.states]]
+
+    def new_y(self, x: Tensor, P: int) -> Tensor:
+        """Return memory for y, in which time comes first whatever the form."""
+        width = self.directions * P
+        if self.form != "batch_first":
+            return x.new_empty(*x.shape[:-1], width)
+        T, N = x.shape[:2]
+        return x.new_empty_strided((N, T, width), (width, N * width, 1))
+
+    def halves(self, y: Tensor) -> Sequence[Tensor]:
+        """Return y, or its gradient, of each direction, with time first."""
+        y = y.transpose(0, 1) if self.form == "batch_first" else y
+        return [plain(y)] if self.directions == 1 else plain(y).chunk(2, -1)
+
+    def tape_nbytes(
+        self, x: Tensor, batch_sizes: Tensor | None, shapes: Sequence[tuple[int, ...]]
+    ) -> int:
+        """Return how much memory the tape of a direction takes, or a little more."""
+        N, P = (1, *shapes[0])[-2:]
+        rows: int = math.prod(x.shape[:-1])
+        H = shapes[-1][-1]
+        per_row, per_n = rates(self.cell, x.dtype == torch.float64, H, P, _core.isa())
+        steps = 0 if batch_sizes is None else batch_sizes.shape[0]
+        return per_row * rows + per_n * N + 8 * steps + BESIDE
 
 
-class Kept(NamedTuple):
-    """What backward needs: the memory of forward's tensors, and the tape of each direction."""
+BESIDE = 2048
+"""Bytes of a tape beside its rows: what it is, and room to align its parts."""
 
-    x: Array
-    y: Array
-    weights: list[Weights]
-    tapes: Sequence[_core.Tape]
+
+@functools.cache
+def rates(cell: str, is_double: bool, H: int, P: int, isa: str) -> tuple[int, int]:
+    """Return the bytes a tape has for each row of all steps, and for each sequence."""
+
+    def at(N: int, rows: int) -> int:
+        return _core.tape_nbytes(cell, is_double, N, H, P, rows)
+
+    return (at(32, 64) - at(32, 32)) // 32, (at(64, 32) - at(32, 32)) // 32
 
 
 def forward(
@@ -49,105 +96,115 @@ def forward(
     state: Sequence[Tensor],
     weights: Sequence[Tensor],
     keep: bool,
-) -> tuple[Tensor, list[Tensor], Kept]:
-    """Run a layer over a sequence.
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Run a layer over a sequence, or a cell.
 
     Parameters
     ----------
-    x : Tensor (T, N, I)
+    x : Tensor (T, N, I), or packed (R, I), or of a step (N, I) or (I,)
     batch_sizes : Tensor int64 (T,), or None
-        Of a packed batch, which must come with a state.
+        Of a packed batch, which must come with its state.
     state : h (D, N, P), with c (D, N, H) for LSTM; or empty for zeros
+        Of a step without D, and without N if x is.
     weights : those of each direction, in the order of `torch.nn`
     keep : bool
         Whether to record tapes.
 
     Returns
     -------
-    y : Tensor (T, N, D*P)
-    state_n : as state
-    kept : Kept
+    outputs : y, in the layer's form, and state_n, as state; of a step only state_n
+    tapes : Tensor uint8 for each direction, or none
     """
-    x_array, each = array(x), grouped(layer, weights)
-    before = [array(part) for part in state] or None
-    shapes = layer.state_shapes(weights, (state[0] if state else x).shape[1])
-    first_row, D, P = None, layer.directions, shapes[0][2]
+    shapes, D = layer.state_shapes(x, layer.sequences(x, state), weights), layer.directions
+    ys: Sequence[Any] = [None] * D
+    first_row, outputs = None, [x.new_empty(shape) for shape in shapes]
+    before, after = parts_of(map(plain, state), D), parts_of(outputs, D)
     if batch_sizes is not None:
         first_row = np.concatenate((np.zeros(1, np.int64), np.cumsum(batch_sizes.numpy())))
-    y = np.empty((*x_array.shape[:2], D * P), x_array.dtype)
-    state_n = [np.empty(shape, y.dtype) for shape in shapes]
-    tapes = [_core.Tape() for _ in range(D)] if keep else []
+    if not layer.step:
+        y = layer.new_y(x, shapes[0][-1])
+        ys, outputs = layer.halves(y), [y, *outputs]
+    nbytes = layer.tape_nbytes(x, batch_sizes, shapes) if keep else 0
+    tapes = [torch.from_numpy(_core.buffer(nbytes)) for _ in range(D if keep else 0)]
+    x, each = plain(x), grouped(layer, [plain(weight) for weight in weights])
     for d in range(D):
         _core.forward(
-            layer.cell, x_array, each[d], of(before, d), d == 1,
-            y[:, :, d * P : (d + 1) * P], of(state_n, d), tapes[d] if keep else None,
-            first_row, threads=torch.get_num_threads(),
+            layer.cell, x, each[d], before[d] if state else None, d == 1, ys[d], after[d],
+            tapes[d] if keep else None, first_row, None, None, torch.get_num_threads(),
         )  # fmt: skip
-    kept = Kept(x_array, y, each, tapes)
-    return torch.from_numpy(y), [torch.from_numpy(part) for part in state_n], kept
+    return outputs, tapes
 
 
 def backward(
     layer: Layer,
-    kept: Kept,
-    dy: Tensor | None,
-    dstate: Sequence[Tensor | None],
+    tapes: Sequence[Tensor],
+    x: Tensor,
+    y: Tensor | None,
+    weights: Sequence[Tensor],
+    douts: Sequence[Tensor | None],
     N: int,
-    wants_dx: bool,
-    wants_dweights: bool,
+    wants: Sequence[bool],
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """Backpropagate through time.
 
     Parameters
     ----------
-    dy, dstate : Tensor each, or None for zeros
-        Gradients of y and state_n.
+    y : Tensor as forward returned it, or None of a step
+    douts : Tensor each, or None for zeros
+        Gradients of what forward returned.
+    N : int
+        Sequences.
+    wants : three of bool
+        Which gradients are wanted.
 
     Returns
     -------
-    dx : Tensor (T, N, I), or none if not wanted
-    dstate_0 : as state
+    dx : as x, or none if not wanted
+    dstate_0 : as state, or none if not wanted
     dweights : as weights, or none if not wanted
     """
-    x, y, each, tapes = kept
-    D, shapes = layer.directions, layer.state_shapes(each[0], N)
-    P, dy_array, after = shapes[0][2], None if dy is None else array(dy), None
-    if any(part is not None for part in dstate):
-        after = [
-            np.zeros(shape, y.dtype) if part is None else array(part)
-            for part, shape in zip(dstate, shapes, strict=True)
-        ]
-    dx = np.empty_like(x) if wants_dx else None
-    dstate_0 = [np.empty(shape, y.dtype) for shape in shapes]
-    dweights = [one.empty_like() for one in each] if wants_dweights else []
+    D, x, weights = layer.directions, plain(x), [plain(weight) for weight in weights]
+    ys: Sequence[Any] = [None] * D
+    dys = ys
+    if y is not None:
+        dy, *douts = douts
+        ys, dys = layer.halves(y), dys if dy is None else layer.halves(dy)
+    after = parts_of((None if dout is None else plain(dout) for dout in douts), D)
+    dx = torch.empty_like(x) if wants[0] else None
+    shapes = layer.state_shapes(x, N, weights) if wants[1] else []
+    dstate = [x.new_empty(shape) for shape in shapes]
+    dweights = [torch.empty_like(weight) for weight in weights] if wants[2] else []
+    each, before, into = grouped(layer, weights), parts_of(dstate, D), grouped(layer, dweights)
     for d in range(D):
-        half = slice(d * P, (d + 1) * P)
         _core.backward(
-            tapes[d], x, y[:, :, half], each[d], None if dy_array is None else dy_array[:, :, half],
-            of(after, d), dx, d > 0, dweights[d] if dweights else None, False, of(dstate_0, d),
-            threads=torch.get_num_threads(),
+            tapes[d], x, ys[d], each[d], dys[d], after[d], dx, d > 0,
+            into[d] if dweights else None, False, before[d] if dstate else None,
+            torch.get_num_threads(),
         )  # fmt: skip
-    flat = [torch.from_numpy(a) for one in dweights for a in one if a is not None]
-    parts = [torch.from_numpy(part) for part in dstate_0]
-    return [] if dx is None else [torch.from_numpy(dx)], parts, flat
+    return [] if dx is None else [dx], dstate, dweights
 
 
-def array(tensor: Tensor) -> Array:
-    """Return the tensor's memory; a copy only if it is not contiguous."""
-    a: Array = tensor.data.contiguous().numpy()  # detach() costs 0.2 us more
-    return a
+def plain(tensor: Tensor) -> Tensor:
+    """Return the tensor as one that says what its memory says; a copy only if it must be."""
+    if tensor.is_contiguous() and not tensor.is_neg():
+        return tensor
+    return tensor.resolve_neg().contiguous()
 
 
-def grouped(layer: Layer, weights: Sequence[Tensor]) -> list[Weights]:
-    """Return the weights of each direction."""
+def grouped(layer: Layer, weights: Sequence[Tensor]) -> list[Any]:
+    """Return the weights of each direction as `weights.Weights` has them."""
     count, each = len(weights) // layer.directions, []
-    for first in range(0, len(weights), count):
-        ih, hh, *rest = [array(weight) for weight in weights[first : first + count]]
+    for first in range(0, len(weights), count or 1):
+        ih, hh, *rest = weights[first : first + count]
         b_ih, b_hh = rest[:2] if layer.bias else (None, None)
-        each.append(Weights(ih, hh, b_ih, b_hh, None, rest[-1] if layer.projected else None))
+        hr = rest[-1] if layer.projected else None
+        each.append((ih, hh, b_ih, b_hh, None, hr, None, None, None, None))
     return each
 
 
-def of(state: Sequence[Array] | None, d: int) -> Any:
-    """Return the parts (N, width) of direction d, None for none."""
-    return None if state is None else tuple([part[d] for part in state])
+def parts_of(state: Any, D: int) -> list[tuple[Any, ...]]:
+    """Return the parts of a state for each direction; those of one are as they are."""
+    if D == 1:
+        return [tuple(state)]
+    state = list(state)
+    return [tuple([None if part is None else part[d] for part in state]) for d in range(D)]

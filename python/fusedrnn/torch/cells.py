@@ -33,14 +33,8 @@ class FusedCell(compilers.Unscripted, torch.nn.RNNCellBase):
         reason = fits.mode() or fits.why_not((input, *state, *weights))
         cell = self.cell
         if cell is None or reason is not None or not self._fits(input, state):
-            if compilers.leaves_graph(self, reason, input):
-                return compilers.outside(self, input, hx)
-            with fits.handed_over(reason or ""):
-                return super().forward(input, hx)
-        before = [part.reshape(1, -1, self.hidden_size) for part in state]
-        layer = Layer(cell, 1, self.bias, False)
-        _, *after = run(layer, input.reshape(1, -1, self.input_size), None, before, weights)
-        after = [part.reshape(*input.shape[:-1], self.hidden_size) for part in after]
+            return fits.hand_over(self, super().forward, reason or "", input, input, hx)
+        after = run(Layer(cell, 1, self.bias, False, "step"), input, None, state, weights)
         return tuple(after) if self.states == 2 else after[0]
 
     def _fits(self, x: Tensor, state: Sequence[Tensor]) -> bool:

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-import torch._dynamo
+import torch.fx
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import Module
 
 from .. import cuda, validate
 
@@ -83,45 +85,45 @@ def why_not(tensors: Sequence[Any], plain: bool = True) -> str | None:
     return None if dtype in DTYPES else f"with {dtype}"
 
 
-def _why_not_there(tensors: Sequence[Any], plain: bool, compiling: bool) -> str | None:
-    """Return the same where not all tensors are on the host."""
-    kinds: set[Any] = {(getattr(a, "device", None), getattr(a, "dtype", None)) for a in tensors}
-    if len(kinds) > 1:
-        return ""
-    device, dtype = kinds.pop()
-    where = f"on {device.type}"
-    if not cuda_kernels or where != "on cuda":
-        return where
-    if not plain:
-        return f"{where} with packed sequences or a projection"
-    if compiling:
-        return f"{where} under torch.compile"
-    return None if dtype in CUDA_DTYPES else f"{where} with {dtype}"
-
-
-@contextlib.contextmanager
-def handed_over(reason: str) -> Iterator[None]:
-    """Say, once for each reason in a process, that `torch.nn` runs in our place; let it run."""
-    say(reason)
-    with without_onednn() if reason == FUNC else contextlib.nullcontext():
-        yield
-
-
-@torch._dynamo.assume_constant_result  # while Dynamo traces: a warning cannot be traced
-def say(reason: str) -> None:
-    """Warn, once for each reason in a process."""
+def hand_over(module: Module, run: Any, reason: str, x: Any, *arguments: Any) -> Any:
+    """Let `torch.nn` run in our place, and say so once for each reason in a process."""
+    if isinstance(x, torch.fx.Proxy):  # as a module of torch.nn, ours is a leaf of the graph
+        return x.tracer.create_proxy("call_module", x.tracer.path_of_module(module), arguments, {})
     if reason and reason not in said:
         said.add(reason)
         message = f"fusedrnn.torch: torch.nn's own kernels run the recurrent layers {reason}"
-        warnings.warn(message, stacklevel=7)
+        warnings.warn(message, stacklevel=5)
+    with without_onednn() if forward_mode() else contextlib.nullcontext():
+        return run(*arguments)
+
+
+def forward_mode() -> bool:
+    """Whether derivatives are taken forward, which oneDNN's LSTM cannot."""
+    levels = torch._C._functorch.get_interpreter_stack() or ()
+    jvp = torch._C._functorch.TransformType.Jvp
+    return forward_ad._current_level >= 0 or any(level.key() == jvp for level in levels)
+
+
+class _OneDNN:
+    """PyTorch's switch, one for all threads: off while one of them wants it off."""
+
+    lock = threading.Lock()
+    wanted_off = 0
+    before = True
 
 
 @contextlib.contextmanager
 def without_onednn() -> Iterator[None]:
-    """Let `torch.nn` run its own operators: oneDNN's LSTM has no second derivatives, nor vmap."""
-    before = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
+    """Let `torch.nn` run its own operators."""
+    with _OneDNN.lock:
+        if not _OneDNN.wanted_off:
+            _OneDNN.before = torch._C._get_mkldnn_enabled()
+            torch._C._set_mkldnn_enabled(False)
+        _OneDNN.wanted_off += 1
     try:
         yield
     finally:
-        torch._C._set_mkldnn_enabled(before)
+        with _OneDNN.lock:
+            _OneDNN.wanted_off -= 1
+            if not _OneDNN.wanted_off:
+                torch._C._set_mkldnn_enabled(_OneDNN.before)

@@ -34,10 +34,7 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
         plain = not packed and not self.proj_size
         reason = fits.mode() or fits.why_not((x, *state, *weights), plain)
         if reason is not None or not self._fits(x, input if packed else None, state):
-            if compilers.leaves_graph(self, reason, x):
-                return compilers.outside(self, input, hx)
-            with fits.handed_over(reason or ""):
-                return super().forward(input, hx)
+            return fits.hand_over(self, super().forward, reason or "", x, input, hx)
         y, state_n = (self._packed if packed else self._padded)(input, state, weights)
         return y, tuple(state_n) if self.mode == "LSTM" else state_n[0]
 
@@ -49,23 +46,22 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
             y, state_n = self._stack(x, None, state, weights)
             return y.squeeze(1), [part.squeeze(1) for part in state_n]
         if self.batch_first:
-            y, state_n = self._stack(x.transpose(0, 1), None, state, weights)
-            return y.transpose(0, 1), state_n
-        return self._stack(x, None, state, weights)
+            x = x.transpose(0, 1).contiguous()
+        return self._stack(x, None, state, weights, self.batch_first)
 
     def _packed(
         self, input: PackedSequence, state: Sequence[Tensor], weights: Sequence[Tensor]
     ) -> tuple[PackedSequence, list[Tensor]]:
         x, batch_sizes, order, back = input
         if not state:
-            shapes = self._layer.state_shapes(weights, rows_of(input))
+            shapes = self._layer.state_shapes(x, rows_of(input), weights)
             state = [x.new_zeros(self.num_layers * D, N, width) for D, N, width in shapes]
         elif order is not None:
             state = [part.index_select(1, order) for part in state]
-        y, state_n = self._stack(x.unsqueeze(0), batch_sizes, state, weights)
+        y, state_n = self._stack(x, batch_sizes, state, weights)
         if back is not None:
             state_n = [part.index_select(1, back) for part in state_n]
-        return PackedSequence(y.squeeze(0), batch_sizes, order, back), state_n
+        return PackedSequence(y, batch_sizes, order, back), state_n
 
     def _stack(
         self,
@@ -73,12 +69,14 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
         batch_sizes: Tensor | None,
         state: Sequence[Tensor],
         weights: Sequence[Tensor],
+        batch_first: bool = False,
     ) -> tuple[Tensor, list[Tensor]]:
         """Run the layers, with dropout between them."""
         layer, L = self._layer, self.num_layers
+        last_layer = layer._replace(form="batch_first") if batch_first else layer
         if L == 1:
-            x, *state_n = run(layer, x, batch_sizes, state, weights)
-            return x, state_n
+            x, *state_n = run(last_layer, x, batch_sizes, state, weights)
+            return self._owned(x), state_n
         D, count = layer.directions, len(weights) // L
         last: list[Sequence[Tensor]] = []
         for l in range(L):
@@ -86,9 +84,16 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
                 x = dropout(x, self.dropout)
             before = [part[l * D : (l + 1) * D] for part in state]
             own = weights[l * count : (l + 1) * count]
+            layer = last_layer if l == L - 1 else layer
             x, *state_n = run(layer, x, batch_sizes, before, own)
             last.append(state_n)
-        return x, [torch.cat(parts) for parts in zip(*last, strict=True)]
+        return self._owned(x), [torch.cat(parts) for parts in zip(*last, strict=True)]
+
+    def _owned(self, y: Tensor) -> Tensor:
+        """Return y as one that may be changed in place, where `torch.nn` allows it."""
+        if self.mode == "LSTM" or not y.requires_grad or torch.compiler.is_compiling():
+            return y
+        return y.clone()  # backward reads the other
 
     @property
     def _layer(self) -> Layer:

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+// Tensors of another library in place of NumPy arrays, read through the table of functions that DLPack 1.2 has for it
+// (github.com/dmlc/dlpack): their memory as it is, without an array around it.
+#pragma once
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+namespace fusedrnn {
+
+namespace py = pybind11;
+
+template <class Range> std::string shape_text(const Range& shape) {
+  std::string text = "(";
+  for (const auto n : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(n);
+  return text + (std::size(shape) == 1 ? ",)" : ")");
+}
+
+// As dlpack.h has them, up to what is used here
+namespace dlpack {
+
+struct Tensor {
+  void* data;
+  struct { std::int32_t type, id; } device;  // type 1: the host's memory
+  std::int32_t ndim;
+  struct {
+    std::uint8_t code, bits;
+    std::uint16_t lanes;
+  } dtype;  // code 0: int, 1: unsigned, 2: float
+  std::int64_t *shape, *strides;  // strides in elements
+  std::uint64_t byte_offset;
+};
+
+struct ExchangeTable {
+  struct { std::uint32_t major, minor; } version;
+  const void *previous, *allocate, *from_object, *to_object;
+  int (*tensor_from_object)(void* object, Tensor* out);  // owned by the object; -1: a Python error is set
+};
+
+}  // namespace dlpack
+
+// The type whose objects are tensors, and its table; null until accept_tensors().
+struct TensorType {
+  PyTypeObject* type = nullptr;
+  const dlpack::ExchangeTable* table = nullptr;
+};
+inline TensorType tensor_type;
+
+inline void accept_tensors(const py::type& type) {
+  const py::capsule capsule = type.attr("__dlpack_c_exchange_api__");
+  const auto* table = static_cast<const dlpack::ExchangeTable*>(capsule.get_pointer());
+  if (table->version.major != 1 || !table->tensor_from_object)
+    throw std::invalid_argument("type: expected the exchange table of DLPack 1");
+  tensor_type = {reinterpret_cast<PyTypeObject*>(type.inc_ref().ptr()), table};
+}
+
+inline bool is_tensor(py::handle object) { return tensor_type.type && PyObject_TypeCheck(object.ptr(), tensor_type.type); }
+
+// Its shape and strides live as long as the object, if no one changes it.
+inline dlpack::Tensor read_tensor(py::handle object) {
+  dlpack::Tensor tensor;
+  if (tensor_type.table->tensor_from_object(object.ptr(), &tensor)) throw py::error_already_set();
+  return tensor;
+}
+
+template <class T> constexpr std::uint8_t kDtypeCode = std::is_floating_point_v<T> ? 2 : std::is_signed_v<T> ? 0 : 1;
+template <class T> bool is_of(const dlpack::Tensor& tensor) {
+  return tensor.dtype.code == kDtypeCode<T> && tensor.dtype.bits == 8 * sizeof(T) && tensor.dtype.lanes == 1;
+}
+
+// A tensor of T in the host's memory, with the shape that is wanted; axes of size 1 before it do not count.
+template <class T> dlpack::Tensor tensor_of(py::handle object, const std::string& name, const long* first, const long* last) {
+  dlpack::Tensor tensor = read_tensor(object);
+  if (!is_of<T>(tensor) || tensor.device.type != 1)
+    throw py::type_error(name + ": expected a tensor of " + std::to_string(8 * sizeof(T)) + " bits on the CPU, got another");
+  const auto got = [&] { return shape_text(std::vector<long>(tensor.shape, tensor.shape + tensor.ndim)); };
+  while (last - first > tensor.ndim && *first == 1) first++;
+  for (; tensor.ndim > last - first && *tensor.shape == 1; tensor.ndim--) tensor.shape++, tensor.strides++;
+  if (!std::equal(first, last, tensor.shape, tensor.shape + tensor.ndim))
+    throw std::invalid_argument(name + ": expected shape " + shape_text(std::vector<long>(first, last)) + ", got " + got());
+  tensor.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
+  if (reinterpret_cast<std::uintptr_t>(tensor.data) % sizeof(T)) throw std::invalid_argument(name + ": expected aligned data");
+  return tensor;
+}
+
+inline bool is_contiguous(const dlpack::Tensor& tensor) {
+  std::int64_t expected = 1;
+  for (int i = tensor.ndim; i-- > 0; expected *= tensor.shape[i])
+    if (tensor.shape[i] != 1 && tensor.strides[i] != expected) return false;
+  return true;
+}
+
+}  // namespace fusedrnn

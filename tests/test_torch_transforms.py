@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""What PyTorch makes of functions: batched gradients, torch.func, torch.fx; oneDNN's switch."""
+
+import warnings
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import fusedrnn.torch  # noqa: E402
+from fusedrnn.torch.fits import without_onednn  # noqa: E402
+from torch_cases import KINDS, H, I, N, agree, call, inputs, loss_of, pair, state  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*torch.nn's own kernels", "ignore::DeprecationWarning", "ignore:.*performance drop"
+)
+
+
+@pytest.mark.parametrize("further", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_batched_gradients(kind, further):
+    ours, theirs = pair(kind)
+    xs, parts = inputs(ours, "batch"), state(ours, "batch")
+    results = []
+    for module in (ours, theirs):
+        wanted = [*xs, *parts, *module.parameters()]
+        outputs = call(module, "batch", xs, parts)
+        torch.manual_seed(6)
+        douts = [torch.randn(3, *output.shape, dtype=output.dtype) for output in outputs]
+        grads = torch.autograd.grad(
+            outputs, wanted, douts, is_grads_batched=True, create_graph=further
+        )
+        results.append(list(grads))
+        if further:
+            results[-1] += torch.autograd.grad(loss_of(grads), wanted, allow_unused=True)
+    agree(*results)
+
+
+@pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
+def test_a_vectorized_jacobian_of_a_cell(name):
+    cell = getattr(fusedrnn.torch, name)(I, H, dtype=torch.float64)
+    x = torch.randn(N, I, dtype=torch.float64)
+
+    def h(x):
+        outputs = cell(x)
+        return outputs[0] if isinstance(outputs, tuple) else outputs
+
+    of = torch.autograd.functional.jacobian
+    agree([of(h, x, vectorize=True)], [of(h, x)])
+
+
+def test_gradients_of_each_sequence_of_an_lstm():
+    """Of the three kinds the one with which `torch.nn` can."""
+    ours, _ = pair("LSTM", torch.float32)
+    x, parameters = torch.randn(7, N, I), dict(ours.named_parameters())
+
+    def loss(parameters, x):
+        return torch.func.functional_call(ours, parameters, (x,))[0].sum()
+
+    grads = torch.func.vmap(torch.func.grad(loss), (None, 1))(parameters, x)
+    for n in range(N):
+        wanted = torch.autograd.grad(loss(parameters, x[:, n]), parameters.values())
+        agree([grad[n] for grad in grads.values()], wanted, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["jacobian", "hessian"])
+def test_forward_mode_by_torch_func(name):
+    ours, theirs = pair("LSTM", torch.float32)
+    x, of = torch.randn(3, N, I), {"jacobian": torch.func.jacfwd, "hessian": torch.func.hessian}
+    backward = getattr(torch.autograd.functional, name)
+    a = of[name](lambda x: ours(x)[0].sum())(x)
+    agree([a], [backward(lambda x: theirs(x)[0].sum(), x)], 1e-5)
+
+
+def test_onednn_is_on_again_whoever_leaves_last():
+    one, other = without_onednn(), without_onednn()
+    before = torch._C._get_mkldnn_enabled()
+    with one:
+        other.__enter__()
+        assert not torch._C._get_mkldnn_enabled()
+    assert not torch._C._get_mkldnn_enabled()
+    other.__exit__(None, None, None)
+    assert torch._C._get_mkldnn_enabled() == before
+
+
+def test_traced_by_fx_as_a_leaf():
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.cell = fusedrnn.torch.GRU(I, H), fusedrnn.torch.LSTMCell(H, H)
+
+        def forward(self, x):
+            y, _ = self.rnn(x)
+            return self.cell(y[-1])[0]
+
+    model, x = Model(), torch.randn(3, N, I)
+    graph = torch.fx.symbolic_trace(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        agree([graph(x)], [model(x)], 0)
+    assert type(graph.rnn) is fusedrnn.torch.GRU
