@@ -44,19 +44,20 @@ struct ExchangeTable {
 
 }  // namespace dlpack
 
-// The type whose objects are tensors, and its table; null until accept_tensors().
+// The type whose objects are tensors, its table, and the one subclass that says no more; null until accept_tensors().
 struct TensorType {
-  PyTypeObject* type = nullptr;
+  PyTypeObject *type = nullptr, *parameter = nullptr;
   const dlpack::ExchangeTable* table = nullptr;
 };
 inline TensorType tensor_type;
 
-inline void accept_tensors(const py::type& type) {
+inline void accept_tensors(const py::type& type, const py::type& parameter) {
   const py::capsule capsule = type.attr("__dlpack_c_exchange_api__");
   const auto* table = static_cast<const dlpack::ExchangeTable*>(capsule.get_pointer());
   if (table->version.major != 1 || !table->tensor_from_object)
     throw std::invalid_argument("type: expected the exchange table of DLPack 1");
-  tensor_type = {reinterpret_cast<PyTypeObject*>(type.inc_ref().ptr()), table};
+  const auto owned = [](py::handle object) { return reinterpret_cast<PyTypeObject*>(object.inc_ref().ptr()); };
+  tensor_type = {owned(type), owned(parameter), table};
 }
 
 inline bool is_tensor(py::handle object) { return tensor_type.type && PyObject_TypeCheck(object.ptr(), tensor_type.type); }
@@ -83,9 +84,32 @@ template <class T> dlpack::Tensor tensor_of(py::handle object, const std::string
   for (; tensor.ndim > last - first && *tensor.shape == 1; tensor.ndim--) tensor.shape++, tensor.strides++;
   if (!std::equal(first, last, tensor.shape, tensor.shape + tensor.ndim))
     throw std::invalid_argument(name + ": expected shape " + shape_text(std::vector<long>(first, last)) + ", got " + got());
+  if (!tensor.data && std::find(first, last, 0) == last)
+    throw std::invalid_argument(name + ": expected memory, got a freed tensor");
   tensor.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
   if (reinterpret_cast<std::uintptr_t>(tensor.data) % sizeof(T)) throw std::invalid_argument(name + ": expected aligned data");
   return tensor;
+}
+
+// Whether these are tensors, of no other subclass, in the host's memory, all float32 or all float64, with the strides of new
+// ones: a view of imaginary parts, which may be stored with the other sign, never has them.
+inline bool are_plain(const py::tuple& objects) {
+  std::uint8_t bits = 0;
+  for (const py::handle object : objects) {
+    if (Py_TYPE(object.ptr()) != tensor_type.type && Py_TYPE(object.ptr()) != tensor_type.parameter) return false;
+    dlpack::Tensor tensor;
+    if (tensor_type.table->tensor_from_object(object.ptr(), &tensor)) {
+      PyErr_Clear();
+      return false;
+    }
+    if (tensor.device.type != 1 || !(is_of<float>(tensor) || is_of<double>(tensor)) || (bits && tensor.dtype.bits != bits))
+      return false;
+    bits = tensor.dtype.bits;
+    std::int64_t expected = 1;
+    for (int i = tensor.ndim; i-- > 0; expected *= tensor.shape[i])
+      if (tensor.strides[i] != expected) return false;
+  }
+  return bits != 0;
 }
 
 inline bool is_contiguous(const dlpack::Tensor& tensor) {

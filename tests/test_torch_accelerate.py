@@ -21,8 +21,7 @@ from torch_cases import (  # noqa: E402
     I,
     agree,
     distributed_problem,
-    gradients_of_rank,
-    loss_of,
+    parameters_of_rank,
 )
 
 
@@ -153,9 +152,9 @@ def test_threads_are_those_of_torch(threads, monkeypatch):
     threads(4)
     seen, run = [], _core.forward
 
-    def forward(*arguments, **options):
-        seen.append(options["threads"])
-        return run(*arguments, **options)
+    def forward(*arguments):
+        seen.append(arguments[-1])
+        return run(*arguments)
 
     monkeypatch.setattr(_core, "forward", forward)
     before = torch.get_num_threads()
@@ -176,14 +175,16 @@ def test_data_loader_workers(start):
     subprocess.run([sys.executable, "-c", code], env=environment, timeout=120, check=True)
 
 
-def test_two_processes_have_the_gradients_of_one_with_the_whole_batch():
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("how", ["ddp", "fsdp1", "fsdp2"])
+def test_two_processes_train_as_one_with_the_whole_batch(how):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     processes = [
-        context.Process(target=gradients_of_rank, args=(rank, port, queue)) for rank in (0, 1)
+        context.Process(target=parameters_of_rank, args=(how, rank, port, queue)) for rank in (0, 1)
     ]
     for process in processes:
         process.start()
@@ -192,6 +193,6 @@ def test_two_processes_have_the_gradients_of_one_with_the_whole_batch():
         process.join(60)
         assert process.exitcode == 0
     model, x = distributed_problem()
-    model(x)[0].square().mean().backward()
-    for grads in got.values():
-        agree(list(map(torch.from_numpy, grads)), [p.grad for p in model.parameters()], 1e-10)
+    torch_cases.train(model, x)
+    for parameters in got.values():
+        agree(list(map(torch.from_numpy, parameters)), list(model.parameters()), 1e-10)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the tests of `fusedrnn.torch` share: modules beside those of `torch.nn`, and their calls."""
 
+import contextlib
 import copy
 
 import fusedrnn.torch
@@ -94,16 +95,38 @@ def load_in_workers(start):
     agree(list(loader), wanted, 0)
 
 
-def gradients_of_rank(rank, port, queue):
-    """What one of two processes has after a step of DistributedDataParallel."""
+def parameters_of_rank(how, rank, port, queue):
+    """What one of two processes has after two steps of DistributedDataParallel or FSDP."""
+    from torch.distributed import device_mesh, fsdp
+
     torch.distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
     )
     model, x = distributed_problem()
-    parallel = torch.nn.parallel.DistributedDataParallel(model)
-    parallel(x[:, rank * 3 : rank * 3 + 3])[0].square().mean().backward()
-    queue.put((rank, [p.grad.numpy() for p in model.parameters()]))
+    parallel, mesh = model, device_mesh.init_device_mesh("cpu", (2,))
+    if how == "ddp":
+        parallel = torch.nn.parallel.DistributedDataParallel(model)
+    elif how == "fsdp1":
+        of = {"device_id": torch.device("cpu"), "use_orig_params": True}
+        parallel = fsdp.FullyShardedDataParallel(model, **of)
+    else:
+        fsdp.fully_shard(model, mesh=mesh)
+    train(parallel, x[:, rank * 3 : rank * 3 + 3])
+    whole = contextlib.nullcontext()
+    if how == "fsdp1":
+        whole = fsdp.FullyShardedDataParallel.summon_full_params(parallel)
+    with whole:
+        parameters = [p.full_tensor() if how == "fsdp2" else p for p in parallel.parameters()]
+        queue.put((rank, [p.detach().clone().numpy() for p in parameters]))
     torch.distributed.destroy_process_group()
+
+
+def train(model, x):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(x)[0].square().mean().backward()
+        optimizer.step()
 
 
 def distributed_problem():

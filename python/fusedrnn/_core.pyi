@@ -6,6 +6,7 @@ tensors may come in place of arrays in `forward` and `backward`; their leading a
 count, and x of one step may be (N, I) or (I,).
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from .weights import Array, State
@@ -32,7 +33,8 @@ class Tape:
 def buffer(bytes: int) -> Array:
     """Return memory for a tape, uint8 (bytes,), not initialised: from a pool, and back to it."""
 
-def accept_tensors(type: type) -> None: ...
+def accept_tensors(type: type, parameter: type) -> None: ...
+def are_plain(tensors: Sequence[Any]) -> bool: ...
 def forward(
     cell: str,
     x: Any,
@@ -46,7 +48,9 @@ def forward(
     resets: Array | None = None,
     noise: Noise | None = None,
     threads: int = 0,
-) -> None: ...
+) -> Any:
+    """Return the memory of the tape: as it was given, or new if that was True, or None."""
+
 def backward(
     tape: Tape | Any,
     x: Any,

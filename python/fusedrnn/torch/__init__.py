@@ -4,11 +4,13 @@
 `RNN`, `LSTM`, `GRU` and the three cells are subclasses of those in `torch.nn`, with the same
 parameters, results (to rounding) and errors; `accelerate(model)` turns those of a model into them,
 `restore(model)` turns them back. Tensors are not copied on the way to the kernels and back, but
-where they are not contiguous (batch_first: x once; PyTorch does too). What kernels cannot take
-(other devices and dtypes, autocast, torch.func) runs on `torch.nn`'s own, and a warning says so
-once; so do CUDA tensors unless `use_cuda_kernels(True)` asks for ours. Second derivatives are
-right, and take PyTorch's own operators. Masks of dropout are those PyTorch draws. Threads are
-`torch.get_num_threads()`, and no more than `fusedrnn.num_threads()`.
+where they are not contiguous (batch_first: x once; PyTorch does too), and y of RNN and GRU once in
+training, as you may change yours in place. All that backward reads is kept by PyTorch's autograd:
+offloading and checkpointing see it. What kernels cannot take (other devices and dtypes, autocast,
+torch.func) runs on `torch.nn`'s own, and a warning says so once. Second derivatives and batched
+gradients are right, and take PyTorch's own operators. What goes by the type of a module
+(`quantize_dynamic`, `torch.jit.script`) wants `restore` first. Masks of dropout are those PyTorch
+draws. Threads are `torch.get_num_threads()`, and no more than `fusedrnn.num_threads()`.
 
 `torch.compile` has these modules in its graph, where it breaks that at `torch.nn`'s own; so it does
 at ours, for calls that `torch.nn` runs (but with fullgraph=True it traces those of bfloat16 and

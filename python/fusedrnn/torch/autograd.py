@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import _VF, Tensor
 
-from . import bridge, ops
-from .bridge import Layer
+from . import bridge, ops, step
+from .bridge import NONES, Layer
+
+requires_grad = operator.attrgetter("requires_grad")  # not for torch.compile
 
 
 def run(
@@ -21,15 +25,24 @@ def run(
     weights: Sequence[Tensor],
 ) -> Sequence[Tensor]:
     """Return y (but of a step) and the parts of state_n, differentiable where that is wanted."""
-    tensors = (x, *state, *weights)
-    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    parts = len(state)
+    tensors: Sequence[Tensor] = (x, *state, *weights)
+    grad_mode = torch.is_grad_enabled()
     if torch.compiler.is_compiling():
+        keep = grad_mode and any(tensor.requires_grad for tensor in tensors)
         outputs, _ = ops.run_layer(*layer, x, batch_sizes, list(state), list(weights), keep)
         return outputs  # type: ignore[no-any-return]
-    if keep:
-        result: Sequence[Tensor] = LayerFunction.apply(layer, batch_sizes, len(state), *tensors)
+    given, tensors = tensors, bridge.all_plain(tensors, 1 + parts)
+    is_step = layer.form == "step"
+    if grad_mode and any(map(requires_grad, tensors)):
+        call = step_call(layer, parts) if is_step else call_of(layer, batch_sizes, parts, tensors)
+        apply = apply_layer if tensors is given else LayerFunction.apply
+        result: Sequence[Tensor] = apply(call, *tensors)
         return result
-    return bridge.forward(layer, x, batch_sizes, state, weights, keep=False)[0]
+    x, state, weights = tensors[0], tensors[1 : 1 + parts], tensors[1 + parts :]
+    if is_step:
+        return step.forward(layer.cell, x, state, weights, None)[0]
+    return bridge.forward(layer, x, batch_sizes, state, weights, NONES)[0]
 
 
 def _room(on_device: bool) -> Any:
@@ -52,26 +65,35 @@ class Call(NamedTuple):
     """The place of x among them."""
 
 
+def call_of(
+    layer: Layer, batch_sizes: Tensor | None, parts: int, tensors: Sequence[Tensor]
+) -> Call:
+    """Return the call of a layer with these tensors: x, the parts of its state, and the weights."""
+    N = layer.sequences(tensors[0], tensors[1 : 1 + parts])
+    return Call(layer, batch_sizes, N, parts, layer.directions + 1)
+
+
+@functools.cache  # not seen by torch.compile
+def step_call(layer: Layer, parts: int) -> Call:
+    """Return the call of a cell."""
+    return Call(layer, None, 0, parts, 1)
+
+
 class LayerFunction(torch.autograd.Function):
-    """Inputs are a layer, x, the parts of its state and its weights; outputs are y and state_n."""
+    """Inputs are x, the parts of the state and the weights; outputs are y and state_n."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        layer: Layer,
-        batch_sizes: Tensor | None,
-        parts: int,
-        x: Tensor,
-        *tensors: Tensor,
-    ) -> tuple[Tensor, ...]:
-        """Run the kernels; tensors are so many parts of the state, and the weights."""
-        outputs, kept = bridge.forward(
-            layer, x, batch_sizes, tensors[:parts], tensors[parts:], keep=True
-        )
-        if not layer.step:
-            kept.append(outputs[0])
-        N = layer.sequences(x, outputs[1:])
-        ctx.call = Call(layer, batch_sizes, N, parts, len(kept))
+    def forward(ctx: Any, call: Call, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Run the kernels."""
+        layer, batch_sizes, _, parts, _ = call
+        state, weights = tensors[:parts], tensors[parts:]
+        if layer.form == "step":
+            outputs, tape = step.forward(layer.cell, x, state, weights, True)
+            kept = [torch.from_numpy(tape)]
+        else:
+            outputs, tapes = bridge.forward(layer, x, batch_sizes, state, weights, (True, True))
+            kept = [*map(torch.from_numpy, tapes), outputs[0]]
+        ctx.call = call
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*kept, x, *tensors)  # and so a change in between is found
         return tuple(outputs)
@@ -79,14 +101,18 @@ class LayerFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *douts: Tensor | None) -> Any:
         """Return the gradients of the inputs, None where they are not wanted."""
-        call, wanted, saved = ctx.call, ctx.needs_input_grad[3:], ctx.saved_tensors
+        call, wanted, saved = ctx.call, ctx.needs_input_grad[1:], ctx.saved_tensors
         if any(map(is_batched, douts)):  # is_grads_batched=True
             grads = batched_gradients(call, wanted, douts, saved[call.first :])
         elif torch.is_grad_enabled():  # create_graph=True
             grads = LayerBackward.apply(call, wanted, len(douts), *douts, *saved)
         else:
             grads = gradients(call, wanted, douts, saved)
-        return None, None, None, *grads
+        return None, *grads
+
+
+apply_layer = super(torch.autograd.Function, LayerFunction).apply
+"""`LayerFunction.apply` without what it does for torch.func: 3 us."""
 
 
 class LayerBackward(torch.autograd.Function):
@@ -135,13 +161,13 @@ def gradients(
     layer, _, N, parts, first = call
     D, last = layer.directions, first + 1 + parts
     wants = wanted[0], any(wanted[1 : 1 + parts]), any(wanted[1 + parts :])
-    y = saved[D] if first > D else None
+    if layer.form == "step":
+        return step.backward(saved[0], saved[1], saved[2:last], saved[last:], douts, wants)
     dx, dstate, dweights = bridge.backward(
-        layer, saved[:D], saved[first], y, saved[last:], douts, N, wants
+        layer, saved[:D], saved[first], saved[D], saved[last:], douts, N, wants
     )
-    grads = [*(dx or [None]), *(dstate or [None] * parts)[:parts]]
-    grads += dweights or [None] * (len(saved) - last)
-    return [grad if want else None for grad, want in zip(grads, wanted, strict=True)]
+    weights = dweights or [None] * (len(saved) - last)
+    return [*(dx or [None]), *(dstate[:parts] or [None] * parts), *weights]
 
 
 def batched_gradients(

@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from .. import _core
-from ..weights import CELLS
 
-_core.accept_tensors(Tensor)  # they go to the kernels as they are
+if not hasattr(Tensor, "__dlpack_c_exchange_api__"):
+    raise ImportError(f"fusedrnn.torch: expected PyTorch 2.10 or later, got {torch.__version__}")
+_core.accept_tensors(Tensor, torch.nn.Parameter)  # they go to the kernels as they are
+NONES = (None,) * 10
 
 
 class Layer(NamedTuple):
@@ -45,10 +47,10 @@ class Layer(NamedTuple):
 
     def state_shapes(self, x: Tensor, N: int, weights: Sequence[Tensor]) -> list[tuple[int, ...]]:
         """Return the shape of each part of the state: (D, N, P) of h, (D, N, H) of c."""
-        gates_h, P = weights[1].shape
-        cell = CELLS[self.cell]
-        rows = x.shape[:-1] if self.step else (self.directions, N)
-        return [(*rows, width) for width in (P, gates_h // cell.gates)[: cell.states]]
+        P = weights[1].shape[1]
+        H = weights[0].shape[0] // 4 if self.projected else P  # an LSTM's
+        rows = x.shape[:-1] if self.form == "step" else (self.directions, N)
+        return [(*rows, P), (*rows, H)] if self.cell == "lstm" else [(*rows, P)]
 
     def new_y(self, x: Tensor, P: int) -> Tensor:
         """Return memory for y, in which time comes first whatever the form."""
@@ -64,12 +66,16 @@ class Layer(NamedTuple):
         return [plain(y)] if self.directions == 1 else plain(y).chunk(2, -1)
 
     def tape_nbytes(
-        self, x: Tensor, batch_sizes: Tensor | None, shapes: Sequence[tuple[int, ...]]
+        self,
+        x: Tensor,
+        batch_sizes: Tensor | None,
+        state: Sequence[Tensor],
+        weights: Sequence[Tensor],
     ) -> int:
         """Return how much memory the tape of a direction takes, or a little more."""
-        N, P = (1, *shapes[0])[-2:]
         rows: int = math.prod(x.shape[:-1])
-        H = shapes[-1][-1]
+        shapes = self.state_shapes(x, self.sequences(x, state), weights)
+        N, P, H = rows if self.step else shapes[0][-2], shapes[0][-1], shapes[-1][-1]
         per_row, per_n = rates(self.cell, x.dtype == torch.float64, H, P, _core.isa())
         steps = 0 if batch_sizes is None else batch_sizes.shape[0]
         return per_row * rows + per_n * N + 8 * steps + BESIDE
@@ -95,44 +101,44 @@ def forward(
     batch_sizes: Tensor | None,
     state: Sequence[Tensor],
     weights: Sequence[Tensor],
-    keep: bool,
-) -> tuple[list[Tensor], list[Tensor]]:
+    tapes: Sequence[Any],
+) -> tuple[list[Tensor], list[Any]]:
     """Run a layer over a sequence, or a cell.
 
     Parameters
     ----------
     x : Tensor (T, N, I), or packed (R, I), or of a step (N, I) or (I,)
+        As `plain` returns it, like all below.
     batch_sizes : Tensor int64 (T,), or None
         Of a packed batch, which must come with its state.
     state : h (D, N, P), with c (D, N, H) for LSTM; or empty for zeros
         Of a step without D, and without N if x is.
     weights : those of each direction, in the order of `torch.nn`
-    keep : bool
-        Whether to record tapes.
+    tapes : for each direction Tensor uint8 to be filled, or True for a new array, or None for none
 
     Returns
     -------
     outputs : y, in the layer's form, and state_n, as state; of a step only state_n
-    tapes : Tensor uint8 for each direction, or none
+    tapes : those that were filled
     """
-    shapes, D = layer.state_shapes(x, layer.sequences(x, state), weights), layer.directions
-    ys: Sequence[Any] = [None] * D
-    first_row, outputs = None, [x.new_empty(shape) for shape in shapes]
-    before, after = parts_of(map(plain, state), D), parts_of(outputs, D)
+    D, first_row = layer.directions, None
+    shapes = layer.state_shapes(x, layer.sequences(x, state), weights)
+    outputs = [x.new_empty(shape) for shape in shapes]
+    each, before, after = grouped(layer, weights), parts_of(state, D), parts_of(outputs, D)
+    ys: Sequence[Any] = NONES[:D]
     if batch_sizes is not None:
         first_row = np.concatenate((np.zeros(1, np.int64), np.cumsum(batch_sizes.numpy())))
-    if not layer.step:
+    if layer.form != "step":
         y = layer.new_y(x, shapes[0][-1])
         ys, outputs = layer.halves(y), [y, *outputs]
-    nbytes = layer.tape_nbytes(x, batch_sizes, shapes) if keep else 0
-    tapes = [torch.from_numpy(_core.buffer(nbytes)) for _ in range(D if keep else 0)]
-    x, each = plain(x), grouped(layer, [plain(weight) for weight in weights])
+    filled = []
     for d in range(D):
-        _core.forward(
-            layer.cell, x, each[d], before[d] if state else None, d == 1, ys[d], after[d],
-            tapes[d] if keep else None, first_row, None, None, torch.get_num_threads(),
+        tape = _core.forward(
+            layer.cell, x, each[d], before[d] or None, d == 1, ys[d], after[d],
+            tapes[d], first_row, None, None, torch.get_num_threads(),
         )  # fmt: skip
-    return outputs, tapes
+        filled.append(tape)
+    return outputs, filled
 
 
 def backward(
@@ -163,13 +169,13 @@ def backward(
     dstate_0 : as state, or none if not wanted
     dweights : as weights, or none if not wanted
     """
-    D, x, weights = layer.directions, plain(x), [plain(weight) for weight in weights]
-    ys: Sequence[Any] = [None] * D
-    dys = ys
+    D, (x, *weights) = layer.directions, all_plain((x, *weights))
+    dys: Sequence[Any] = NONES[:D]
+    ys = dys
     if y is not None:
         dy, *douts = douts
         ys, dys = layer.halves(y), dys if dy is None else layer.halves(dy)
-    after = parts_of((None if dout is None else plain(dout) for dout in douts), D)
+    after = parts_of([None if dout is None else plain(dout) for dout in douts], D)
     dx = torch.empty_like(x) if wants[0] else None
     shapes = layer.state_shapes(x, N, weights) if wants[1] else []
     dstate = [x.new_empty(shape) for shape in shapes]
@@ -178,10 +184,16 @@ def backward(
     for d in range(D):
         _core.backward(
             tapes[d], x, ys[d], each[d], dys[d], after[d], dx, d > 0,
-            into[d] if dweights else None, False, before[d] if dstate else None,
-            torch.get_num_threads(),
+            into[d] if dweights else None, False, before[d] or None, torch.get_num_threads(),
         )  # fmt: skip
     return [] if dx is None else [dx], dstate, dweights
+
+
+def all_plain(tensors: Sequence[Tensor], count: int = 0) -> Sequence[Tensor]:
+    """Return each of a tuple as `plain` does; only the first so many may have the other sign."""
+    if _core.are_plain(tensors) and not any(map(Tensor.is_neg, tensors[:count])):
+        return tensors
+    return tuple(map(plain, tensors))
 
 
 def plain(tensor: Tensor) -> Tensor:
@@ -191,20 +203,19 @@ def plain(tensor: Tensor) -> Tensor:
     return tensor.resolve_neg().contiguous()
 
 
-def grouped(layer: Layer, weights: Sequence[Tensor]) -> list[Any]:
+def grouped(layer: Layer, weights: Sequence[Tensor]) -> list[tuple[Any, ...]]:
     """Return the weights of each direction as `weights.Weights` has them."""
     count, each = len(weights) // layer.directions, []
     for first in range(0, len(weights), count or 1):
-        ih, hh, *rest = weights[first : first + count]
-        b_ih, b_hh = rest[:2] if layer.bias else (None, None)
-        hr = rest[-1] if layer.projected else None
-        each.append((ih, hh, b_ih, b_hh, None, hr, None, None, None, None))
+        own = tuple(weights[first : first + count])
+        hr = own[-1] if layer.projected else None
+        own = own[: 4 if layer.bias else 2]
+        each.append((*own, *NONES[len(own) : 5], hr, None, None, None, None))
     return each
 
 
-def parts_of(state: Any, D: int) -> list[tuple[Any, ...]]:
+def parts_of(state: Sequence[Any], D: int) -> list[tuple[Any, ...]]:
     """Return the parts of a state for each direction; those of one are as they are."""
     if D == 1:
         return [tuple(state)]
-    state = list(state)
     return [tuple([None if part is None else part[d] for part in state]) for d in range(D)]

@@ -14,6 +14,14 @@ from .autograd import run
 from .bridge import Layer
 
 NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
+NONLINEARITIES = {"tanh": "rnn_tanh", "relu": "rnn_relu"}
+
+
+STEPS = {
+    (cell, bias): Layer(cell, 1, bias, False, "step")
+    for cell in ("rnn_tanh", "rnn_relu", "lstm", "gru")
+    for bias in (False, True)
+}
 
 
 class FusedCell(compilers.Unscripted, torch.nn.RNNCellBase):
@@ -26,23 +34,25 @@ class FusedCell(compilers.Unscripted, torch.nn.RNNCellBase):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run as `torch.nn`'s module: the same arguments, shapes, errors and results."""
-        names = NAMES if self.bias else NAMES[:2]
-        weights = [getattr(self, name, None) for name in names]
+        weights = fits.weights_of(self, NAMES if self.bias else NAMES[:2])
         pairs = self.states == 2 and isinstance(hx, (tuple, list))
         state = () if hx is None else tuple(hx) if pairs else (hx,)
         reason = fits.mode() or fits.why_not((input, *state, *weights))
         cell = self.cell
         if cell is None or reason is not None or not self._fits(input, state):
             return fits.hand_over(self, super().forward, reason or "", input, input, hx)
-        after = run(Layer(cell, 1, self.bias, False, "step"), input, None, state, weights)
+        after = run(STEPS[cell, self.bias], input, None, state, weights)
         return tuple(after) if self.states == 2 else after[0]
 
     def _fits(self, x: Tensor, state: Sequence[Tensor]) -> bool:
         """Whether shapes are as they shall be, and no size is 0."""
-        if len(x.shape) not in (1, 2) or x.shape[-1] != self.input_size or 0 in x.shape:
+        shape = x.shape
+        if len(shape) not in (1, 2) or shape[-1] != self.input_size or 0 in shape:
             return False
-        shape = (*x.shape[:-1], self.hidden_size)
-        return not state or [part.shape for part in state] == [shape] * self.states
+        wanted = (*shape[:-1], self.hidden_size)
+        if state and len(state) != self.states:
+            return False
+        return all(part.shape == wanted for part in state)
 
 
 class RNNCell(FusedCell, torch.nn.RNNCell):
@@ -51,7 +61,7 @@ class RNNCell(FusedCell, torch.nn.RNNCell):
     @property
     def cell(self) -> str | None:  # type: ignore[override]
         """None for a nonlinearity that `torch.nn` will refuse."""
-        return {"tanh": "rnn_tanh", "relu": "rnn_relu"}.get(self.nonlinearity)
+        return NONLINEARITIES.get(self.nonlinearity)
 
 
 class LSTMCell(FusedCell, torch.nn.LSTMCell):

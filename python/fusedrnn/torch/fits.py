@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Module
 
-from .. import cuda, validate
+from .. import _core
 
 DTYPES = torch.float32, torch.float64
 CUDA_DTYPES = torch.float32, torch.bfloat16
 PLAIN = Tensor, torch.nn.Parameter
-FUNC = "under a transform of torch.func"
+FUNC, FORWARD = "under a transform of torch.func", "under forward-mode differentiation"
 
 said: set[str] = set()
 
@@ -62,7 +62,7 @@ def mode() -> str | None:
     if torch._C._get_tracing_state() is not None:
         return "under torch.jit.trace"
     if forward_ad._current_level >= 0:
-        return "under forward-mode differentiation"
+        return FORWARD
     return None
 
 
@@ -72,7 +72,9 @@ def why_not(tensors: Sequence[Any], plain: bool = True) -> str | None:
     It is "" for what no module takes: `torch.nn` has the words. `plain`: without packed sequences
     and projection.
     """
-    dtype, compiling = None, torch.compiler.is_compiling()
+    tensors, dtype, compiling = tuple(tensors), None, torch.compiler.is_compiling()
+    if not compiling and _core.are_plain(tensors):
+        return None
     for tensor in tensors:
         if type(tensor) not in PLAIN and not (compiling and isinstance(tensor, Tensor)):
             return f"with {type(tensor).__name__}" if isinstance(tensor, Tensor) else ""
@@ -85,6 +87,15 @@ def why_not(tensors: Sequence[Any], plain: bool = True) -> str | None:
     return None if dtype in DTYPES else f"with {dtype}"
 
 
+def weights_of(module: Module, names: Sequence[str]) -> tuple[Any, ...]:
+    """Return the weights as the module has them now."""
+    parameters = module._parameters
+    try:
+        return tuple([parameters[name] for name in names])
+    except KeyError:  # some are computed, by a parametrization or a hook
+        return tuple([getattr(module, name, None) for name in names])
+
+
 def hand_over(module: Module, run: Any, reason: str, x: Any, *arguments: Any) -> Any:
     """Let `torch.nn` run in our place, and say so once for each reason in a process."""
     if isinstance(x, torch.fx.Proxy):  # as a module of torch.nn, ours is a leaf of the graph
@@ -93,7 +104,8 @@ def hand_over(module: Module, run: Any, reason: str, x: Any, *arguments: Any) ->
         said.add(reason)
         message = f"fusedrnn.torch: torch.nn's own kernels run the recurrent layers {reason}"
         warnings.warn(message, stacklevel=5)
-    with without_onednn() if forward_mode() else contextlib.nullcontext():
+    by_onednn = reason not in (FUNC, FORWARD) or not forward_mode()
+    with contextlib.nullcontext() if by_onednn else without_onednn():
         return run(*arguments)
 
 

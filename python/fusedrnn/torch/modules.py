@@ -7,6 +7,7 @@ They are those modules in all but `forward`: it takes the kernels for what these
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,13 +23,22 @@ from .bridge import Layer
 MODES = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu", "LSTM": "lstm", "GRU": "gru"}
 
 
-class Fused(compilers.Unscripted, torch.nn.RNNBase):
+LAYERS = {
+    (mode, D == 2, bias, projected, form == "batch_first"): Layer(cell, D, bias, projected, form)
+    for mode, cell in MODES.items()
+    for D, bias, projected in itertools.product((1, 2), (False, True), (False, True))
+    for form in ("time_first", "batch_first")
+}
+
+
+class Fused(torch.nn.RNNBase):
     """What the three share."""
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run as `torch.nn`'s module: the same arguments, shapes, errors and results."""
         packed = isinstance(input, PackedSequence)
-        x, weights = input.data if packed else input, weights_of(self)
+        x = input.data if packed else input
+        weights = fits.weights_of(self, self._flat_weights_names)
         pairs = self.mode == "LSTM" and isinstance(hx, (tuple, list))
         state = () if hx is None else tuple(hx) if pairs else (hx,)
         plain = not packed and not self.proj_size
@@ -54,7 +64,7 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
     ) -> tuple[PackedSequence, list[Tensor]]:
         x, batch_sizes, order, back = input
         if not state:
-            shapes = self._layer.state_shapes(x, rows_of(input), weights)
+            shapes = self._layer_of(False).state_shapes(x, rows_of(input), weights)
             state = [x.new_zeros(self.num_layers * D, N, width) for D, N, width in shapes]
         elif order is not None:
             state = [part.index_select(1, order) for part in state]
@@ -72,12 +82,12 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
         batch_first: bool = False,
     ) -> tuple[Tensor, list[Tensor]]:
         """Run the layers, with dropout between them."""
-        layer, L = self._layer, self.num_layers
-        last_layer = layer._replace(form="batch_first") if batch_first else layer
+        last_layer, L = self._layer_of(batch_first), self.num_layers
         if L == 1:
             x, *state_n = run(last_layer, x, batch_sizes, state, weights)
             return self._owned(x), state_n
-        D, count = layer.directions, len(weights) // L
+        layer, count = self._layer_of(False), len(weights) // L
+        D = layer.directions
         last: list[Sequence[Tensor]] = []
         for l in range(L):
             if l and self.dropout and self.training:
@@ -95,10 +105,8 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
             return y
         return y.clone()  # backward reads the other
 
-    @property
-    def _layer(self) -> Layer:
-        directions, projected = 1 + self.bidirectional, self.proj_size > 0
-        return Layer(MODES[self.mode], directions, self.bias, projected)
+    def _layer_of(self, batch_first: bool) -> Layer:
+        return LAYERS[self.mode, self.bidirectional, self.bias, self.proj_size > 0, batch_first]
 
     def _fits(self, x: Tensor, packed: PackedSequence | None, state: tuple[Tensor, ...]) -> bool:
         """Whether shapes are as they shall be, and no size is 0."""
@@ -139,12 +147,3 @@ def rows_of(packed: PackedSequence) -> int:
     if packed.sorted_indices is not None:  # a shape can be compiled, a value cannot
         return len(packed.sorted_indices)
     return int(packed.batch_sizes[0])
-
-
-def weights_of(module: torch.nn.RNNBase) -> list[Tensor]:
-    """Return the weights as the module has them now, in the order of `torch.nn`."""
-    names, parameters = module._flat_weights_names, module._parameters
-    try:
-        return [parameters[name] for name in names]
-    except KeyError:  # some are computed, by a parametrization or a hook
-        return [getattr(module, name, None) for name in names]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import _core
 from . import bridge
 from .bridge import Layer
 
@@ -30,7 +31,15 @@ def run_layer(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Run `bridge.forward`."""
     layer = Layer(cell, directions, bias, projected, form)
-    return bridge.forward(layer, x, batch_sizes, state, weights, keep)
+    parts = len(state)
+    x, *tensors = bridge.all_plain((x, *state, *weights), 1 + parts)
+    state, weights = tensors[:parts], tensors[parts:]
+    tapes = []
+    if keep:
+        nbytes = layer.tape_nbytes(x, batch_sizes, state, weights)
+        tapes = [torch.from_numpy(_core.buffer(nbytes)) for _ in range(directions)]
+    outputs, _ = bridge.forward(layer, x, batch_sizes, state, weights, tapes or bridge.NONES)
+    return outputs, tapes
 
 
 @run_layer.register_fake
@@ -41,7 +50,7 @@ def _(*arguments: Any) -> tuple[list[Tensor], list[Tensor]]:
     outputs = [x.new_empty(shape) for shape in shapes]
     if not layer.step:
         outputs.insert(0, layer.new_y(x, shapes[0][-1]))
-    nbytes = layer.tape_nbytes(x, batch_sizes, shapes) if keep else 0
+    nbytes = layer.tape_nbytes(x, batch_sizes, state, weights) if keep else 0
     count = layer.directions if keep else 0
     return outputs, [x.new_empty(nbytes, dtype=torch.uint8) for _ in range(count)]
 
