@@ -21,6 +21,7 @@ from torch_cases import (  # noqa: E402
     I,
     agree,
     distributed_problem,
+    loss_of,
     parameters_of_rank,
 )
 

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import fusedrnn.torch  # noqa: E402
-from fusedrnn.torch import autograd, device, fits  # noqa: E402
+from fusedrnn.torch import device, fits  # noqa: E402
 from torch_cases import agree, call, inputs, loss_of, pair, state  # noqa: E402
 
 
@@ -57,7 +57,7 @@ def as_cuda(cuda, monkeypatch):
     core = Core(cuda.library.core())
     monkeypatch.setattr(device, "core", lambda: core)
     monkeypatch.setattr(device, "stream_of", lambda stream, x: None)
-    monkeypatch.setattr(autograd, "_room", lambda on_device: device)
+    monkeypatch.setattr(device, "has", lambda tensor: True)
 
 
 @pytest.mark.usefixtures("as_cuda")
@@ -120,7 +120,7 @@ def test_who_is_let_in(monkeypatch):
     assert why_not(half, half, half) is None
     assert why_not(double) == "on cuda with torch.float64"
     assert why_not(single, half) == ""
-    assert why_not(single, plain=False) == "on cuda with packed sequences or a projection"
+    assert why_not(single, plain=False) == "on cuda with packed sequences, a projection or a cell"
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     assert why_not(single) == "on cuda under torch.compile"
 
@@ -139,7 +139,7 @@ def test_on_a_device(kind, dtype, monkeypatch):
     ours, theirs = pair(kind, dtype, num_layers=2, bidirectional=True)
     xs, parts = inputs(ours, "batch", dtype), state(ours, "batch", dtype)
     monkeypatch.setattr(fits, "cuda_kernels", fusedrnn.cuda.is_available())
-    monkeypatch.setattr(fits, "handed_over", None)  # all is run by ours
+    monkeypatch.setattr(fits, "hand_over", None)  # all is run by ours
     results = []
     for module in (ours.cuda(), theirs.float().cuda()):
         its = next(module.parameters()).dtype

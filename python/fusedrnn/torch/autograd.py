@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import _VF, Tensor
 
-from . import bridge, ops, step
+from . import bridge, device, ops, step
 from .bridge import NONES, Layer
 
 requires_grad = operator.attrgetter("requires_grad")  # not for torch.compile
@@ -31,6 +31,8 @@ def run(
     if torch.compiler.is_compiling():
         keep = grad_mode and any(tensor.requires_grad for tensor in tensors)
         outputs, _ = ops.run_layer(*layer, x, batch_sizes, list(state), list(weights), keep)
+        if keep and not layer.step:
+            outputs[0] = outputs[0].clone()  # backward reads y, whatever becomes of this one
         return outputs  # type: ignore[no-any-return]
     given, tensors = tensors, bridge.all_plain(tensors, 1 + parts)
     is_step = layer.form == "step"
@@ -42,12 +44,9 @@ def run(
     x, state, weights = tensors[0], tensors[1 : 1 + parts], tensors[1 + parts :]
     if is_step:
         return step.forward(layer.cell, x, state, weights, None)[0]
+    if device.has(x):
+        return device.forward(layer, x, state, weights, keep=False)[0]
     return bridge.forward(layer, x, batch_sizes, state, weights, NONES)[0]
-
-
-def _room(on_device: bool) -> Any:
-    """Return what runs a layer on a device, or on the host: their functions are the same."""
-    return device if on_device else bridge
 
 
 class Call(NamedTuple):
@@ -70,7 +69,8 @@ def call_of(
 ) -> Call:
     """Return the call of a layer with these tensors: x, the parts of its state, and the weights."""
     N = layer.sequences(tensors[0], tensors[1 : 1 + parts])
-    return Call(layer, batch_sizes, N, parts, layer.directions + 1)
+    tapes = 1 if device.has(tensors[0]) else layer.directions
+    return Call(layer, batch_sizes, N, parts, tapes + 1)
 
 
 @functools.cache  # not seen by torch.compile
@@ -90,6 +90,9 @@ class LayerFunction(torch.autograd.Function):
         if layer.form == "step":
             outputs, tape = step.forward(layer.cell, x, state, weights, True)
             kept = [torch.from_numpy(tape)]
+        elif device.has(x):
+            outputs, tapes = device.forward(layer, x, state, weights, keep=True)
+            kept = [*tapes, outputs[0]]
         else:
             outputs, tapes = bridge.forward(layer, x, batch_sizes, state, weights, (True, True))
             kept = [*map(torch.from_numpy, tapes), outputs[0]]
@@ -159,12 +162,13 @@ def gradients(
 ) -> list[Tensor | None]:
     """Return the gradients of x, of the parts of the state and of the weights, where wanted."""
     layer, _, N, parts, first = call
-    D, last = layer.directions, first + 1 + parts
+    tapes, last = saved[: first - 1], first + 1 + parts
     wants = wanted[0], any(wanted[1 : 1 + parts]), any(wanted[1 + parts :])
     if layer.form == "step":
         return step.backward(saved[0], saved[1], saved[2:last], saved[last:], douts, wants)
-    dx, dstate, dweights = bridge.backward(
-        layer, saved[:D], saved[first], saved[D], saved[last:], douts, N, wants
+    room = device if device.has(saved[first]) else bridge
+    dx, dstate, dweights = room.backward(
+        layer, tapes, saved[first], saved[first - 1], saved[last:], douts, N, wants
     )
     weights = dweights or [None] * (len(saved) - last)
     return [*(dx or [None]), *(dstate[:parts] or [None] * parts), *weights]

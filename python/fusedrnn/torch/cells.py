@@ -37,10 +37,10 @@ class FusedCell(compilers.Unscripted, torch.nn.RNNCellBase):
         weights = fits.weights_of(self, NAMES if self.bias else NAMES[:2])
         pairs = self.states == 2 and isinstance(hx, (tuple, list))
         state = () if hx is None else tuple(hx) if pairs else (hx,)
-        reason = fits.mode() or fits.why_not((input, *state, *weights))
+        reason = fits.mode() or fits.why_not((input, *state, *weights), plain=False)
         cell = self.cell
         if cell is None or reason is not None or not self._fits(input, state):
-            return fits.hand_over(self, super().forward, reason or "", input, input, hx)
+            return compilers.hand_over(self, super().forward, reason, input, input, hx)
         after = run(STEPS[cell, self.bias], input, None, state, weights)
         return tuple(after) if self.states == 2 else after[0]
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch._dynamo.symbolic_convert import InstructionTranslator
 from torch._dynamo.variables.builder import VariableBuilder
 
-from .fits import FUNC
+from . import fits
 
 
 class Unscripted:
@@ -49,6 +49,15 @@ def allow(kind: type) -> None:
     VariableBuilder.wrap_module = wrap
 
 
+def hand_over(
+    module: torch.nn.Module, run: Any, reason: str | None, x: Any, input: Any, hx: Any
+) -> Any:
+    """Let `torch.nn` run in a module's place, outside of a compiled graph where it must."""
+    if leaves_graph(module, reason, x):
+        return outside(module, input, hx)
+    return fits.hand_over(module, run, reason or "", x, input, hx)
+
+
 def leaves_graph(module: torch.nn.Module, reason: str | None, x: Any) -> bool:
     """Whether Dynamo, tracing a call that `torch.nn` shall run, must break its graph there.
 
@@ -59,7 +68,7 @@ def leaves_graph(module: torch.nn.Module, reason: str | None, x: Any) -> bool:
     if not torch.compiler.is_dynamo_compiling() or not isinstance(x, Tensor):
         return False
     trains = torch.is_grad_enabled() and not x.requires_grad
-    fails = reason == FUNC or (trains and isinstance(module, torch.nn.LSTM))
+    fails = reason == fits.FUNC or (trains and isinstance(module, torch.nn.LSTM))
     return 0 in x.shape or (bool(reason) and (fails or not makes_one_graph()))
 
 

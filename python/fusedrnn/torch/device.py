@@ -7,7 +7,7 @@ All memory is PyTorch's. Sizes as in `bridge`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,74 +22,77 @@ Group = tuple[Tensor | None, ...]
 """weight_ih, weight_hh, bias_ih, bias_hh, weight_ch of one direction."""
 
 
-class Kept(NamedTuple):
-    """What backward needs: forward's tensors, and its tape."""
-
-    x: Tensor
-    weights: list[Group]
-    tape: Tensor | None
-
-
 def forward(
-    layer: Layer,
-    x: Tensor,
-    batch_sizes: None,
-    state: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    keep: bool,
-) -> tuple[Tensor, list[Tensor], Kept]:
-    """Run as `bridge.forward`, but not packed sequences."""
-    x, each = x.data.contiguous(), grouped(layer, weights)
-    shapes, sizes = layer.state_shapes(weights, x.shape[1]), sizes_of(layer, x, weights)
-    y = x.new_empty(*x.shape[:2], layer.directions * shapes[0][2])
-    state_n = [x.new_empty(shape) for shape in shapes]
-    tape = memory(x, core().tape_bytes(*sizes)) if keep else None
+    layer: Layer, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], keep: bool
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Run as `bridge.forward`, but not packed sequences; there is one tape, or none."""
+    shapes = layer.state_shapes(x, x.shape[1], weights)
+    y, state_n = layer.new_y(x, shapes[0][-1]), [x.new_empty(shape) for shape in shapes]
+    sizes = sizes_of(layer, x, weights)
+    tape = [memory(x, core().tape_bytes(*sizes))] if keep else []
     work = memory(x, core().workspace_bytes(*sizes, "training" if keep else "inference"))
-    before = [part.data.contiguous() for part in state] or None
-    on = stream_of(None, x)
-    arguments = x, None, each, before, False, y, state_n, tape, work
-    core().forward(layer.cell, *[views(a, on) for a in arguments], on)
-    return y, state_n, Kept(x, each, tape)
+    on, each = stream_of(None, x), grouped(layer, weights)
+    arguments = (
+        x,
+        None,
+        each,
+        state or None,
+        False,
+        time_first(layer, y),
+        state_n,
+        *(tape or [None]),
+    )
+    core().forward(layer.cell, *[views(a, on) for a in (*arguments, work)], on)
+    return [y, *state_n], tape
 
 
 def backward(
     layer: Layer,
-    kept: Kept,
-    dy: Tensor | None,
-    dstate: Sequence[Tensor | None],
+    tapes: Sequence[Tensor],
+    x: Tensor,
+    y: Tensor,
+    weights: Sequence[Tensor],
+    douts: Sequence[Tensor | None],
     N: int,
-    wants_dx: bool,
-    wants_dweights: bool,
+    wants: Sequence[bool],
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """Run as `bridge.backward`."""
-    x, each, tape = kept
-    shapes, sizes = layer.state_shapes(each[0], N), sizes_of(layer, x, each[0])
-    if dy is None:
-        dy = x.new_zeros(*x.shape[:2], layer.directions * shapes[0][2])
-    after = dx = dweights = None
+    dy, *dstate = douts
+    dy = torch.zeros_like(y) if dy is None else dy
+    shapes, sizes = layer.state_shapes(x, N, weights), sizes_of(layer, x, weights)
+    after = None
     if any(part is not None for part in dstate):
         after = [
-            x.new_zeros(shape) if part is None else part.data.contiguous()
+            x.new_zeros(shape) if part is None else part.contiguous()
             for part, shape in zip(dstate, shapes, strict=True)
         ]
-    if wants_dx:
-        dx = torch.empty_like(x)
-    if wants_dweights:
-        dweights = [[a if a is None else torch.empty_like(a) for a in one] for one in each]
+    dx = torch.empty_like(x) if wants[0] else None
+    dweights = [torch.empty_like(a) for a in weights] if wants[2] else []
     dstate_0 = [x.new_empty(shape) for shape in shapes]
     work = memory(x, core().workspace_bytes(*sizes, "backward"))
-    on, dy = stream_of(None, x), dy.data.contiguous()
-    arguments = x, None, each, False, tape, dy, after, dx, dweights, dstate_0, work
+    on, dy = stream_of(None, x), time_first(layer, dy).contiguous()
+    into = grouped(layer, dweights) if dweights else None
+    arguments = x, None, grouped(layer, weights), False, *tapes, dy, after, dx, into, dstate_0, work
     core().backward(layer.cell, *[views(a, on) for a in arguments], on)
-    flat = [a for one in dweights or [] for a in one if a is not None]
-    return [] if dx is None else [dx], dstate_0, flat
+    return [] if dx is None else [dx], dstate_0 if wants[1] else [], dweights
+
+
+def has(tensor: Tensor) -> bool:
+    """Whether a tensor is on a device of CUDA."""
+    on_device: bool = tensor.is_cuda
+    return on_device
+
+
+def time_first(layer: Layer, y: Tensor) -> Tensor:
+    """Return y with time first, whatever the layer's form."""
+    return y.transpose(0, 1) if layer.form == "batch_first" else y
 
 
 def grouped(layer: Layer, weights: Sequence[Tensor]) -> list[Group]:
     """Return the weights of each direction."""
     count, each = len(weights) // layer.directions, []
     for first in range(0, len(weights), count):
-        ih, hh, *biases = [a.data.contiguous() for a in weights[first : first + count]]
+        ih, hh, *biases = weights[first : first + count]
         each.append((ih, hh, *(biases if layer.bias else (None, None)), None))
     return each
 

@@ -6,16 +6,17 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+import torch._dynamo
 import torch.fx
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Module
 
-from .. import _core
+from .. import _core, cuda, validate
 
 DTYPES = torch.float32, torch.float64
 CUDA_DTYPES = torch.float32, torch.bfloat16
@@ -31,8 +32,8 @@ def use_cuda_kernels(on: bool) -> None:
     """Let modules on a CUDA device run on fusedrnn's kernels from now on, or again on PyTorch's.
 
     At first they run on PyTorch's, which are cuDNN: ours have not been measured on a device. They
-    take float32 and bfloat16, no packed sequences, no projection, not under `torch.compile`; the
-    rest goes on with `torch.nn`, and a warning says so once.
+    take float32 and bfloat16, no packed sequences, no projection, no cells, not under
+    `torch.compile`; the rest goes on with `torch.nn`, and a warning says so once.
 
     Parameters
     ----------
@@ -70,10 +71,10 @@ def why_not(tensors: Sequence[Any], plain: bool = True) -> str | None:
     """Return what keeps tensors from the kernels, None if nothing does.
 
     It is "" for what no module takes: `torch.nn` has the words. `plain`: without packed sequences
-    and projection.
+    and projection, and not a cell.
     """
-    tensors, dtype, compiling = tuple(tensors), None, torch.compiler.is_compiling()
-    if not compiling and _core.are_plain(tensors):
+    dtype, compiling = None, torch.compiler.is_compiling()
+    if not compiling and _core.are_plain(tuple(tensors)):
         return None
     for tensor in tensors:
         if type(tensor) not in PLAIN and not (compiling and isinstance(tensor, Tensor)):
@@ -85,6 +86,22 @@ def why_not(tensors: Sequence[Any], plain: bool = True) -> str | None:
         if not tensor.is_cpu:
             return _why_not_there(tensors, plain, compiling)
     return None if dtype in DTYPES else f"with {dtype}"
+
+
+def _why_not_there(tensors: Sequence[Any], plain: bool, compiling: bool) -> str | None:
+    """Return the same where not all tensors are on the host."""
+    kinds: set[Any] = {(getattr(a, "device", None), getattr(a, "dtype", None)) for a in tensors}
+    if len(kinds) > 1:
+        return ""
+    device, dtype = kinds.pop()
+    where = f"on {device.type}"
+    if not cuda_kernels or where != "on cuda":
+        return where
+    if not plain:
+        return f"{where} with packed sequences, a projection or a cell"
+    if compiling:
+        return f"{where} under torch.compile"
+    return None if dtype in CUDA_DTYPES else f"{where} with {dtype}"
 
 
 def weights_of(module: Module, names: Sequence[str]) -> tuple[Any, ...]:
@@ -100,13 +117,19 @@ def hand_over(module: Module, run: Any, reason: str, x: Any, *arguments: Any) ->
     """Let `torch.nn` run in our place, and say so once for each reason in a process."""
     if isinstance(x, torch.fx.Proxy):  # as a module of torch.nn, ours is a leaf of the graph
         return x.tracer.create_proxy("call_module", x.tracer.path_of_module(module), arguments, {})
-    if reason and reason not in said:
-        said.add(reason)
-        message = f"fusedrnn.torch: torch.nn's own kernels run the recurrent layers {reason}"
-        warnings.warn(message, stacklevel=5)
+    say(reason)
     by_onednn = reason not in (FUNC, FORWARD) or not forward_mode()
     with contextlib.nullcontext() if by_onednn else without_onednn():
         return run(*arguments)
+
+
+@torch._dynamo.assume_constant_result  # while Dynamo traces: a warning cannot be traced
+def say(reason: str) -> None:
+    """Warn, once for each reason in a process."""
+    if reason and reason not in said:
+        said.add(reason)
+        message = f"fusedrnn.torch: torch.nn's own kernels run the recurrent layers {reason}"
+        warnings.warn(message, stacklevel=7)
 
 
 def forward_mode() -> bool:

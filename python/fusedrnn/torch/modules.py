@@ -44,7 +44,7 @@ class Fused(torch.nn.RNNBase):
         plain = not packed and not self.proj_size
         reason = fits.mode() or fits.why_not((x, *state, *weights), plain)
         if reason is not None or not self._fits(x, input if packed else None, state):
-            return fits.hand_over(self, super().forward, reason or "", x, input, hx)
+            return compilers.hand_over(self, super().forward, reason, x, input, hx)
         y, state_n = (self._packed if packed else self._padded)(input, state, weights)
         return y, tuple(state_n) if self.mode == "LSTM" else state_n[0]
 

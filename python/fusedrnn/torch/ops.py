@@ -86,18 +86,21 @@ def _(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    *how, x, _, state, weights, _ = inputs
+    *how, x, batch_sizes, state, weights, _ = inputs
     outputs, tapes = output
     ctx.layer = layer = Layer(*how)
     ctx.parts, ctx.D, ctx.N = len(state), len(tapes), layer.sequences(x, outputs[1:])
-    ctx.save_for_backward(*tapes, x, None if layer.step else outputs[0], *weights)
+    ctx.count = len(weights)
+    again = () if tapes else (batch_sizes, *state)
+    ctx.save_for_backward(*tapes, x, None if layer.step else outputs[0], *weights, *again)
 
 
 def _backward(ctx: Any, douts: list[Tensor | None], _: Any) -> Any:
-    D = ctx.D
-    if not D:
-        raise RuntimeError("fusedrnn::layer: expected keep=True for a call to be differentiated")
-    tapes, (x, y, *weights) = ctx.saved_tensors[:D], ctx.saved_tensors[D:]
+    tapes, (x, y, *tensors) = ctx.saved_tensors[: ctx.D], ctx.saved_tensors[ctx.D :]
+    weights, again = tensors[: ctx.count], tensors[ctx.count :]
+    if not ctx.D:  # traced without gradients, as by torch.export: the tapes are made now
+        batch_sizes, *state = again
+        tapes = run_layer(*ctx.layer, x, batch_sizes, state, weights, True)[1]
     wants = [ctx.needs_input_grad[5], ctx.parts > 0, True]
     dx, dstate, dweights = run_layer_backward(*ctx.layer, tapes, x, y, weights, douts, ctx.N, wants)
     return *[None] * 5, dx[0] if dx else None, None, dstate, dweights, None
