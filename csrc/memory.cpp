@@ -14,7 +14,7 @@ namespace fusedrnn {
 namespace {
 
 constexpr std::size_t kPage = 4096, kHugePage = std::size_t(2) << 20;
-constexpr std::size_t kMostFree = 32;  // buffers
+constexpr std::size_t kMostFree = 2048;  // buffers: the tapes of a cell's steps
 constexpr std::size_t kForget = 64;    // calls after which most of an old peak is forgotten
 
 struct Block {
@@ -27,12 +27,13 @@ struct Pool {
   std::vector<Block> free;  // the longest unused first
   std::size_t free_bytes = 0, used_bytes = 0, peak_bytes = 0;
 
-  // The smallest that fits, unless it is far too large.
+  // The smallest that fits, unless it is far too large; of those the last used, still in the cache.
   Block take(std::size_t bytes) {
     const std::lock_guard lock(mutex);
     auto best = free.end();
-    for (auto it = free.begin(); it != free.end(); ++it)
-      if (it->bytes >= bytes && it->bytes <= 2 * bytes + kPage && (best == free.end() || it->bytes < best->bytes)) best = it;
+    for (auto it = free.end(); it != free.begin() && (best == free.end() || best->bytes != bytes);)
+      if (--it; it->bytes >= bytes && it->bytes <= 2 * bytes + kPage && (best == free.end() || it->bytes < best->bytes))
+        best = it;
     Block block{nullptr, bytes};
     if (best != free.end()) {
       block = *best;
