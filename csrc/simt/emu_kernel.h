@@ -15,10 +15,16 @@ namespace simt::emu {
 // Collects what is wrong with a kernel's arguments.
 class Arguments {
  public:
-  template <class T> void check(const T& argument) {
+  template <class T> void check(T argument) {
     static_assert(std::is_trivially_copyable_v<T>, "a kernel's arguments are copied byte by byte");
     number_++;
-    if constexpr (std::is_pointer_v<T> || std::is_class_v<T>) check_words(&argument, sizeof(T));
+    if constexpr (std::is_pointer_v<T>) check_words(&argument, sizeof(T));
+#if __has_builtin(__builtin_clear_padding)  // GCC; what stands between the members may be half of an old pointer
+    if constexpr (std::is_class_v<T>) {
+      __builtin_clear_padding(&argument);
+      check_words(&argument, sizeof(T));
+    }
+#endif
   }
   const std::string& wrong() const { return wrong_; }
 
