@@ -27,12 +27,14 @@ class Parity(NamedTuple):
 
     cell: str
     dtype: str
-    persistent: bool
-    directions: int
     H: int
-    results: float
-    gradients: float
-    same_bits: bool
+    directions: int
+    persistent: bool
+    results: float = np.nan
+    gradients: float = np.nan
+    same_bits: bool = False
+    error: str = ""
+    """Of the call that failed."""
 
     def fails(self):
         limits = tolerances()[self.dtype]
@@ -53,17 +55,44 @@ def parities(cells=CELLS, dtypes=DTYPES):
     for cell in cells:
         for dtype in dtypes:
             for directions in (1, 2):
-                for persistent in (True, False):
-                    yield parity(cell, dtype, persistent, directions)
+                for persistent, sizes in hidden_sizes(cell, dtype, directions).items():
+                    for H in sizes:
+                        case = Parity(cell, dtype, H, directions, persistent)
+                        try:
+                            yield compared(case)
+                        except RuntimeError as error:
+                            yield case._replace(error=str(error))
 
 
-def parity(cell, dtype, persistent, directions):
-    H = hidden_size(cell, dtype, persistent, directions)
-    layer = make(cell, dtype, (I, H), bidirectional=directions == 2)
+def hidden_sizes(cell, dtype, directions):
+    """{persistent: sizes}: the smallest and the largest with one launch, the next with many.
+
+    None is a multiple of a tile; on the way to many launches, steps get longer with H.
+    """
+    H, found = 15, {True: [], False: []}
+    while not found[False]:
+        if (persistent := is_persistent(cell, dtype, directions, H)) is not None:
+            found[persistent].append(H)
+        H += max(16, H // 128 * 16)
+    one = found[True]
+    return found | {True: one[:1] + one[1:][-1:]}
+
+
+def is_persistent(cell, dtype, directions, H):
+    """True or False; None if the passes differ."""
+    found = {
+        fusedrnn.cuda.plan(cell, N, H, directions=directions, dtype=dtype, stage=stage).persistent
+        for stage in STAGES
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def compared(case):
+    layer = make(case.cell, case.dtype, (I, case.H), bidirectional=case.directions == 2)
     twin = layer.to("cpu", dtype=np.float64)
     twin.engine = fusedrnn.reference
     x, state, dy, dstate = inputs(layer, T, N)
-    lengths = np.arange(N) % (T + 1) if directions == 2 else None
+    lengths = np.arange(N) % (T + 1) if case.directions == 2 else None
     runs = []
     for _ in range(2):
         layer.zero_grad()
@@ -75,27 +104,9 @@ def parity(cell, dtype, persistent, directions):
         kind = "y" if name.startswith(("y", "state_n")) else "grad"
         worst[kind] = np.maximum(worst[kind], difference(a, expected[name]))  # NaN stays
     same = all(a.tobytes() == runs[1][name].tobytes() for name, a in runs[0].items())
-    return Parity(cell, dtype, persistent, directions, H, *map(float, worst.values()), same)
+    results, gradients = map(float, worst.values())
+    return case._replace(results=results, gradients=gradients, same_bits=same)
 
 
 def difference(a, expected):
     return np.abs(a.astype(np.float64) - expected).max() / np.abs(expected).max()
-
-
-def hidden_size(cell, dtype, persistent, directions):
-    """An H, no multiple of a tile, whose every pass has this plan on the device."""
-    H = 15
-    while persistent != is_persistent(cell, dtype, directions, H):
-        if persistent or H > 8000:
-            raise ValueError(f"{cell}, {dtype}: no hidden size has persistent = {persistent}")
-        H += max(16, H // 64 * 16)
-    return H
-
-
-def is_persistent(cell, dtype, directions, H):
-    """True or False; None if the passes differ."""
-    found = {
-        fusedrnn.cuda.plan(cell, N, H, directions=directions, dtype=dtype, stage=stage).persistent
-        for stage in STAGES
-    }
-    return found.pop() if len(found) == 1 else None

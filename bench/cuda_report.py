@@ -29,13 +29,14 @@ def main():
         emulate()
     elif reason := fusedrnn.cuda.why_not():
         sys.exit(f"no device: {reason} (--emulate runs without one)")
+    name = "the emulator" if args.emulate else smi("name")
+    machine_lines, plans = head(name), plan_lines()  # a kernel that fails may end all of CUDA
     found = []
     for parity in cuda_parity.parities(args.cells, args.dtypes):
         found.append(parity)
         print(progress(parity), file=sys.stderr, flush=True)
-    name = "the emulator" if args.emulate else smi("name")
     times = no_times() if args.emulate else timings(name, args)
-    page = [*head(name), "", *parity_lines(found), "", *plan_lines(), "", *times, ""]
+    page = [*machine_lines, "", *parity_lines(found), "", *plans, "", *times, ""]
     if args.out:
         args.out.write_text("\n".join(page))
     else:
@@ -92,7 +93,7 @@ def cudnn():
 
 def progress(parity):
     plan = "one launch" if parity.persistent else "a launch a step"
-    state = "FAILS" if parity.fails() else "as the reference"
+    state = f"FAILS {parity.error}" if parity.fails() else "as the reference"
     return f"{parity.cell} {parity.dtype} {plan}, H = {parity.H}, D = {parity.directions}: {state}"
 
 
@@ -103,7 +104,7 @@ def parity_lines(found):
             *(parity.cell, parity.dtype, "one launch" if parity.persistent else "a launch a step"),
             *(f"{parity.directions}, {parity.H}", f"{parity.results:.1e}"),
             *(f"{parity.gradients:.1e}", "yes" if parity.same_bits else "**no**"),
-            "**FAILS**" if parity.fails() else "yes",
+            f"**FAILS** {parity.error}".rstrip() if parity.fails() else "yes",
         ]
         for parity in found
     ]

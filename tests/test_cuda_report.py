@@ -28,7 +28,9 @@ def test_report(report):
     failed, page = report("--emulate", "--cells", "lstm", "gru_reset_before")
     assert not failed
     assert "- device: the emulator, compute capability 8.0, 1 multiprocessors" in page
-    assert "16 of 16 right" in page
+    cases = page.count(" | yes | yes |")
+    assert cases == 20  # with both directions one size only has one launch
+    assert f"{cases} of {cases} right" in page
     for plan in ("one launch", "a launch a step"):
         for D in (1, 2):
             assert f"| gru_reset_before | bfloat16 | {plan} | {D}, " in page
@@ -42,15 +44,29 @@ def test_wrong_results_fail(report, monkeypatch, kind):
     monkeypatch.setattr(cuda_parity, "tolerances", lambda: {"float32": limits})
     failed, page = report("--emulate", "--cells", "rnn_tanh", "--dtypes", "float32")
     assert failed
-    assert "0 of 4 right" in page
-    assert page.count("**FAILS**") == 4
+    assert "0 of 5 right" in page
+    assert page.count("**FAILS** |") == 5
 
 
 def test_other_bits_and_nan_fail():
-    right = cuda_parity.Parity("lstm", "float32", True, 1, 15, 1e-7, 1e-7, True)
+    right = cuda_parity.Parity("lstm", "float32", 15, 1, True, 1e-7, 1e-7, True)
     assert not right.fails()
     for change in ({"same_bits": False}, {"results": math.nan}, {"gradients": math.nan}):
         assert right._replace(**change).fails()
+
+
+def test_a_kernel_that_fails_is_told(report, monkeypatch):
+    monkeypatch.setattr(cuda_parity, "step", lambda *_: _fail("cudaMemcpy: illegal address"))
+    failed, page = report("--emulate", "--cells", "gru", "--dtypes", "bfloat16")
+    assert failed
+    assert page.count("| nan | nan | **no** | **FAILS** cudaMemcpy: illegal address |") == 5
+
+
+def test_cases_have_both_plans(emulated):
+    emulated(multiprocessors=4)
+    sizes = cuda_parity.hidden_sizes("gru", "float32", 1)
+    small, large = sizes[True]
+    assert small == 15 < large < sizes[False][0] <= large + 48
 
 
 def test_no_device(report, cuda):
@@ -103,13 +119,13 @@ def test_their_calls(cell, task, monkeypatch):
 
 
 def test_a_failure_is_told(monkeypatch):
-    monkeypatch.setattr(cuda_bench, "our_call", lambda *_: _out_of_memory())
+    monkeypatch.setattr(cuda_bench, "our_call", lambda *_: _fail("cudaMalloc: out of memory\nx"))
     found = cuda_bench.measure(cuda_bench.OURS, "lstm", (1, 1, 1, 1), "training", 1, 0)
     assert found == dict.fromkeys(cuda_bench.OURS, "cudaMalloc: out of memory")
 
 
-def _out_of_memory():
-    raise RuntimeError("cudaMalloc: out of memory\nmore")
+def _fail(text):
+    raise RuntimeError(text)
 
 
 def test_shapes_are_those_of_the_tables():
