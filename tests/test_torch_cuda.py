@@ -42,7 +42,7 @@ class Core:
 
         function(cell, *map(there, arguments[:-1]), on)
         for tensor, buffer in pairs:
-            tensor.copy_(torch.from_numpy(buffer.download()))
+            tensor.data.copy_(torch.from_numpy(buffer.download()))
 
     def forward(self, *arguments):
         self._run(self.core.forward, *arguments)

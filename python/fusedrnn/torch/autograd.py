@@ -32,7 +32,9 @@ def run(
         keep = grad_mode and any(tensor.requires_grad for tensor in tensors)
         outputs, _ = ops.run_layer(*layer, x, batch_sizes, list(state), list(weights), keep)
         if keep and not layer.step:
-            outputs[0] = outputs[0].clone()  # backward reads y, whatever becomes of this one
+            return outputs[0].clone(), *outputs[
+                1:
+            ]  # backward reads y, whatever becomes of this one
         return outputs  # type: ignore[no-any-return]
     given, tensors = tensors, bridge.all_plain(tensors, 1 + parts)
     is_step = layer.form == "step"

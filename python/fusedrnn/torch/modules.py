@@ -31,7 +31,7 @@ LAYERS = {
 }
 
 
-class Fused(torch.nn.RNNBase):
+class Fused(compilers.Unscripted, torch.nn.RNNBase):
     """What the three share."""
 
     def forward(self, input: Any, hx: Any = None) -> Any:

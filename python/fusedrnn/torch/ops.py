@@ -13,8 +13,6 @@ from .. import _core
 from . import bridge
 from .bridge import Layer
 
-torch._dynamo.config.allow_rnn = True  # else Dynamo refuses whatever is an nn.RNN, LSTM or GRU
-
 
 @torch.library.custom_op("fusedrnn::layer", mutates_args=())
 def run_layer(
