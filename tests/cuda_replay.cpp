@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // replay PROBLEMS RESULTS: runs layers on the emulated device, each as inference, in training and backward. Both files are
 // written and read by replay_runs.py. What fails is printed, with what the emulator says of it; then the exit status is 1.
+// replay: prints the cells that the device has, and the numbers of their gates, states and peepholes.
 #include <cstdio>
 #include <fstream>
 #include <memory>
@@ -29,7 +30,7 @@ void check(cudaError_t error) {
 
 struct Header {
   char cell[32];
-  std::int32_t bfloat16, T, N, I, H, D, reverse, multiprocessors;
+  std::int32_t bfloat16, T, N, I, H, D, reverse, multiprocessors, plan_only;
   std::uint64_t seed, shared_optin, shared_per_sm;
 };
 
@@ -61,9 +62,19 @@ class Problem {
   }
   ~Problem() { cudaStreamDestroy(stream_); }
 
+  void write_plans(std::ofstream& results) {
+    for (const Pass pass : {Pass::inference, Pass::training, Pass::backward}) {
+      const Plan p = plan(layer, pass);
+      const std::int32_t numbers[] = {p.persistent, p.unit_blocks, p.row_blocks, p.shared_bytes};
+      results.write(reinterpret_cast<const char*>(numbers), sizeof numbers);
+      const std::uint64_t bytes = workspace_bytes(layer, pass);
+      results.write(reinterpret_cast<const char*>(&bytes), sizeof bytes);
+    }
+    const std::uint64_t bytes = tape_bytes(layer);
+    results.write(reinterpret_cast<const char*>(&bytes), sizeof bytes);
+  }
   void run(std::ofstream& results) {
     read_inputs();
-    for (const Pass pass : {Pass::inference, Pass::training, Pass::backward}) write_plan(results, plan(layer, pass));
     const Outputs wanted = outputs();
     forward_pass(results, wanted, nullptr);
     const Memory tape(tape_bytes(layer));
@@ -106,11 +117,6 @@ class Problem {
     for (std::int64_t& bytes : wanted.forward) bytes = number();
     for (std::int64_t& bytes : wanted.backward) bytes = number();
     return wanted;
-  }
-
-  void write_plan(std::ofstream& results, const Plan& p) {
-    const std::int32_t numbers[] = {p.persistent, p.unit_blocks, p.row_blocks, p.shared_bytes};
-    results.write(reinterpret_cast<const char*>(numbers), sizeof numbers);
   }
 
   // Calls run with an array for each size, and writes what it left there.
@@ -163,18 +169,23 @@ void replay(const char* problems, const char* results) {
     config.multiprocessors = header.multiprocessors;
     config.shared_optin = header.shared_optin;
     config.shared_per_sm = header.shared_per_sm;
+    config.check_ldg = true;
     config.check_arguments = !kSanitized;
     simt::emu::configure(config);
-    Problem(in, header).run(out);
+    Problem problem(in, header);
+    problem.write_plans(out);
+    if (!header.plan_only) problem.run(out);
   }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3) return 2;
   try {
-    replay(argv[1], argv[2]);
+    if (argc == 3) replay(argv[1], argv[2]);
+    else
+      for (int i = 0; const CellInfo* cell = cell_info(i); i++)
+        std::printf("%s %d %d %d\n", cell->name, cell->gates, cell->states, cell->peepholes);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s %s\n", error.what(), simt::emu::last_error().c_str());
     return 1;

@@ -40,7 +40,7 @@ def test_same_bits_in_every_order_and_plan(cell, type, replay, assert_close):
     devices += [Device(seed=3), SMALL, SMALL._replace(seed=4)]
     results = replay([(case, device) for device in devices])
     for name in ("training", "backward"):
-        plans = [result.plans[name] for result in results]
+        plans = [getattr(result.plans, name) for result in results]
         assert [plan.persistent for plan in plans] == [True] * 6 + [False] * 2
         assert plans[0].row_blocks == 3 > plans[2].row_blocks
     assert_right(case, results[0], assert_close)
@@ -54,8 +54,8 @@ def test_same_bits_in_every_order_and_plan(cell, type, replay, assert_close):
 def test_many_blocks(cell, type, H, replay, assert_close):
     case = Case(cell, type, T=2, N=2, I=2, H=H)
     persistent, by_steps = replay([(case, Device(1)), (case, SMALL)])
-    assert persistent.plans["training"].persistent
-    assert not by_steps.plans["training"].persistent
+    assert persistent.plans.training.persistent
+    assert not by_steps.plans.training.persistent
     assert_right(case, persistent, assert_close)
     assert_equal(by_steps, persistent, case)
 
