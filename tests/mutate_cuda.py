@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: MIT
+"""Breaks the device kernels in one place at a time and tells which of these mutants no test sees.
+
+Run by hand, for it takes an hour or two:  python tests/mutate_cuda.py [NUMBER ...] [--list]
+
+A mutant lacks one synchronisation, compares with < for <= or the like, or has lost a guard. Each
+is built with few cells and run without sanitizers, then for races, then with those for addresses,
+until results are wrong or a run fails. Who survives must be explained in cuda_survivors.md.
+"""
+
+import argparse
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from conftest import TOLERANCES
+from cuda_mutants import Mutant, mutants
+from replay_build import (
+    ASAN,
+    COMPILER,
+    CSRC,
+    FEW,
+    FEW_CELLS,
+    FLAGS,
+    TESTS,
+    TSAN,
+    compile_one,
+    sources,
+)
+from replay_cases import ONE_BLOCK, SHAPES, SMALL, TWO_BLOCKS, TYPES, Case, Device, Layer, every_way
+from replay_runs import plans, run
+from test_cuda_plan import EXPECTED as PLANS
+from test_cuda_plan import MEMORY, assert_memory
+
+SURVIVORS = TESTS / "cuda_survivors.md"
+OPTIONS = {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1"}
+PLANNING = ("cuda/plan.cu", "cuda/host.h", "cuda/forward.cu", "cuda/backward.cu")
+SECONDS = 300  # of one run; a mutant may never end
+
+
+class Mode:
+    """One way to build and to run: what does not include a mutant's file is built once."""
+
+    def __init__(self, folder: Path, csrc: Path, sanitizers: tuple[str, ...], problems):
+        self.folder, self.csrc, self.sanitizers, self.problems = folder, csrc, sanitizers, problems
+        self.flags = [*FLAGS, *sanitizers, "-w", "-MMD", f"-DFUSEDRNN_ONLY_CELLS={FEW_CELLS}"]
+        self.base = self.folder / "base"
+        if not self.base.exists():
+            unfinished = self.folder / "unfinished"
+            unfinished.mkdir(parents=True)
+            self.compile(sources(csrc), unfinished)
+            unfinished.rename(self.base)
+
+    def compile(self, what: list[Path], to: Path) -> None:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            jobs = [pool.submit(compile_one, s, self.csrc, self.flags, to) for s in reversed(what)]
+            for job in jobs:
+                job.result()
+
+    def build(self, changed: str) -> Path:
+        """With the sources that include what has changed compiled anew."""
+        rules = {s: (self.base / f"{s.name}.d").read_text() for s in sources(self.csrc)}
+        todo = [source for source, text in rules.items() if changed in text]
+        with tempfile.TemporaryDirectory(dir=self.folder) as fresh:
+            self.compile(todo, Path(fresh))
+            objects = [Path(fresh if s in todo else self.base) / f"{s.name}.o" for s in rules]
+            executable = self.folder / "replay"
+            command = [COMPILER, *self.sanitizers, *map(str, objects), "-o", str(executable)]
+            subprocess.run(command, check=True)
+        return executable
+
+    def kill(self, mutant: Mutant, expected: "Expected") -> str:
+        """Why the mutant is wrong, or nothing."""
+        options = {"env": os.environ | OPTIONS, "timeout": SECONDS}
+        try:
+            executable = self.build(mutant.file)
+            wrong = wrong_plan(executable, self.folder) if mutant.file in PLANNING else ""
+            if wrong:
+                return wrong
+            for problems in batches(self.problems):
+                results = run(executable, problems, self.folder, **options)
+                for (case, _), result in zip(problems, results, strict=True):
+                    wrong = compare(case, result, expected[case])
+                    if wrong:
+                        return f"{wrong} of {case.cell}, {case.type}"
+        except AssertionError:
+            return "sizes of memory"
+        except RuntimeError as error:
+            return " ".join(str(error).split())[:200]
+        except subprocess.TimeoutExpired:
+            return f"runs longer than {SECONDS} s"
+        return ""
+
+
+def batches(problems: list) -> Iterator[list]:
+    """Few at first: most mutants are killed by them."""
+    size = 2 * len(FEW)
+    for start, end in ((0, size), (size, 3 * size), (3 * size, len(problems))):
+        if start < end:
+            yield problems[start:end]
+
+
+class Expected(dict):
+    """What the reference computes for a case."""
+
+    def __missing__(self, case: Case):
+        self[case] = Layer(case).expected()
+        return self[case]
+
+
+def wrong_plan(executable: Path, folder: Path) -> str:
+    """What is found wrong before anything runs."""
+    found = plans(executable, [(case, device) for case, device, _, _ in PLANS.values()], folder)
+    for plan, (name, (_, _, which, expected)) in zip(found, PLANS.items(), strict=True):
+        if getattr(plan, which)[:4] != expected:
+            return f"the plan: {name}"
+    for cell in MEMORY:
+        assert_memory(executable, cell, 2, folder)
+    cells = subprocess.run([executable], capture_output=True, text=True, check=True).stdout
+    try:
+        plans(executable, [(Case("lstm_norm", "float32", 1, 1, 1, 1), Device())], folder)
+    except RuntimeError as error:
+        known = "expected one that the device has" in str(error)
+        return "" if known and len(cells.split()) == 4 * len(FEW) else "the table of cells"
+    return "an unknown cell"
+
+
+def compare(case: Case, result, expected) -> str:
+    for name, array in result.inference.items():
+        if array.tobytes() != result.training[name].tobytes():
+            return f"inference's {name}"
+    for name, array in result.training.items():
+        limit = TOLERANCES[case.type]["y" if name in result.inference else "grad"]
+        error = np.abs(array - expected[name]).max()
+        if not error <= limit * np.abs(expected[name]).max():
+            return name
+    return ""
+
+
+def plain_problems() -> list[tuple[Case, Device]]:
+    """What kills most comes first."""
+    kinds = [(cell, type) for cell in FEW for type in TYPES]
+    tiles = [Case(*kind, T=3, N=35, I=3, H=20, D=2, lengths=(3, 0, 1, 2)) for kind in kinds]
+    devices = (Device(1), SMALL, Device(multiprocessors=2))
+    problems = [(case, device) for device in devices for case in tiles]
+    problems += [(Case(*kind, **shape), Device(2)) for shape in SHAPES for kind in kinds]
+    problems += [(case, Device(3)) for kind in kinds for case in every_way(*kind)]
+    only = [{"dx": False}, {"dweights": False}]
+    problems += [(dataclasses.replace(tiles[0], **less), Device()) for less in only]
+    return problems + [
+        (Case(cell, type, T=2, N=2, I=2, H=H), device)
+        for cell in ("rnn_relu", "gru_reset_before")
+        for type, H in (("float32", 264), ("bfloat16", 520))
+        for device in (Device(1), SMALL)
+    ]
+
+
+def race_problems() -> list[tuple[Case, Device]]:
+    return [
+        (Case(cell, type, T=3, N=19, I=3, H=12, lengths=(3, 1, 2)), device)
+        for device in (TWO_BLOCKS, ONE_BLOCK)
+        for type in TYPES
+        for cell in FEW
+    ] + [(Case("lstm_peephole", type, **SHAPES[-1]), ONE_BLOCK) for type in TYPES]
+
+
+# The flags of a build and what it runs, by what it finds wrong.
+MODES = {
+    "results": lambda: ((), plain_problems()),
+    "races": lambda: (TSAN, race_problems()),
+    "addresses": lambda: (ASAN, plain_problems()[:120]),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("numbers", nargs="*", type=int, help="of mutants; all by default")
+    parser.add_argument("--mode", choices=MODES, help="only this way of running")
+    parser.add_argument("--list", action="store_true", help="only print the mutants")
+    parser.add_argument("--folder", type=Path, help="keeps what is built without a mutant")
+    options = parser.parse_args()
+    every = list(enumerate(mutants(CSRC)))
+    chosen = [every[number] for number in options.numbers] or every
+    if options.list:
+        print(*(f"{number} {mutant}" for number, mutant in chosen), sep="\n")
+        return 0
+    with tempfile.TemporaryDirectory() as temporary:
+        return hunt(
+            chosen,
+            options.folder or Path(temporary),
+            [options.mode] if options.mode else list(MODES),
+        )
+
+
+def hunt(chosen: list[tuple[int, Mutant]], folder: Path, names: list[str]) -> int:
+    csrc, expected, unexplained = folder / "csrc", Expected(), 0
+    explained = SURVIVORS.read_text() if SURVIVORS.exists() else ""
+    shutil.copytree(CSRC, csrc, dirs_exist_ok=True)
+    modes = {name: Mode(folder / name, csrc, *MODES[name]()) for name in names}
+    for number, mutant in chosen:
+        path = csrc / mutant.file
+        before = path.read_text()
+        lines = before.split("\n")
+        lines[mutant.line - 1] = mutant.mutated()
+        path.write_text("\n".join(lines))
+        deaths = ((name, mode.kill(mutant, expected)) for name, mode in modes.items())
+        name, why = next(((name, why) for name, why in deaths if why), ("", ""))
+        path.write_text(before)
+        fate = f"killed by {name}" if name else "survives"
+        if not name and mutant.key() not in explained:
+            fate, unexplained = "SURVIVES UNEXPLAINED", unexplained + 1
+        print(f"{number} {fate}: {mutant} -- {why}", flush=True)
+    return unexplained != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
