@@ -241,6 +241,25 @@ def test_lengths_and_resets_may_be_overwritten_after_forward(reach, options):
         np.testing.assert_array_equal(got, wanted)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("reach", [None, 1])
+@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru"])
+def test_bits_of_both_directions_do_not_know_of_padding(name, reach, dtype):
+    """The second direction adds to the dx of the first: the same way with padding and without."""
+    layer = LAYERS[name](18, 4, num_layers=2, bidirectional=True, dtype=dtype, seed=0)
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal((3, 2, width)).astype(dtype) for width in (18, 8))
+
+    def dx_of(rows, lengths, **options):
+        layer.zero_grad()
+        _, _, tape = layer.forward(x[:, :rows].copy(), lengths=np.array(lengths), **options)
+        return layer.backward(tape, dy[:, :rows].copy(), truncate=reach)[0]
+
+    alone = dx_of(1, [3])
+    np.testing.assert_array_equal(dx_of(2, [3, 2])[:, :1], alone)
+    np.testing.assert_array_equal(dx_of(2, [3, 3], checkpoint=1)[:, :1], alone)
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_lengths_of_all_steps_are_none(name):
     layer, rng = LAYERS[name](I, H, bidirectional=True, seed=0), np.random.default_rng(0)

@@ -157,7 +157,8 @@ def backward(
     rows, into = y.shape[1], dx
     if ragged is not None:  # past each length dx is zero
         dy = None if dy is None else ragged.pack(dy)
-        rows, dstate, into, add = len(ragged.rows), ragged.pack_state(dstate), None, False
+        rows, dstate = len(ragged.rows), ragged.pack_state(dstate)
+        into = None if dx is None else ragged.pack(dx)
     if into is None and x.ndim == 3:
         into = np.empty(x.shape, y.dtype)
     widths = state_widths(tape.cell, weights)
@@ -169,7 +170,7 @@ def backward(
         return into, dstate_0, dweights
     if into is not None:
         whole = np.zeros((*ragged.shape, x.shape[2]), y.dtype) if dx is None else dx
-        into = ragged.add(into, whole)
+        into = ragged.put(into, whole)
     return into, ragged.unpack_state(dstate_0, given), dweights
 
 

@@ -51,12 +51,11 @@ class Ragged:
     def unpack(self, packed: Array, out: Array) -> Array:
         """Fill out (T, N, ...) from (1, R, ...), with zeros past each length."""
         out[...] = 0
-        out[self.t, self.n] = packed[0]
-        return out
+        return self.put(packed, out)
 
-    def add(self, packed: Array, out: Array) -> Array:
-        """Add (1, R, ...) to the valid rows of out (T, N, ...)."""
-        out[self.t, self.n] += packed[0]
+    def put(self, packed: Array, out: Array) -> Array:
+        """Write (1, R, ...) to the valid rows of out (T, N, ...)."""
+        out[self.t, self.n] = packed[0]
         return out
 
     def unpack_state(self, packed: State, before: State | None) -> State:

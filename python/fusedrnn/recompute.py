@@ -179,9 +179,10 @@ def interval(
         rows = steps * N if lengths is None else int(np.minimum(lengths, steps).sum())
         return _core.tape_nbytes(cell, dtype == np.float64, N, H, P, rows, drops), rows * P * size
 
-    if runs * tape_and_y(T)[0] <= budget:
+    least = runs * tape_and_y(T)[0]
+    if least <= budget:
         return None
-    state, least = (P + (CELLS[cell].states - 1) * H) * N * size, 2**63
+    state = (P + (CELLS[cell].states - 1) * H) * N * size
     for count in range(1, T + 1):
         if runs * count * state >= least:
             break

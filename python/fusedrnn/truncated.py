@@ -77,7 +77,7 @@ def backward(
                 s[rows.anew] = 0
             a[rows.before] = s[rows.after]
     dstate_0 = tuple([s[rows.first].copy() for s in sent])
-    into = None if dx is None or rows.ragged is not None else rows.pack(dx)
+    into = None if dx is None else rows.pack(dx)
     new, _, grads = engine.backward(step, dy, arrived, dx=into, grads=grads)
     assert grads is not None
     return rows.unpack_dx(new, dx), rows.unpack_state(dstate_0, dstate), grads
@@ -118,13 +118,13 @@ class Rows:
         return packed if self.ragged is None else self.ragged.unpack_state(packed, before)
 
     def unpack_dx(self, new: Array | None, dx: Array | None) -> Array | None:
-        """Return new (1, R, I) as (T, N, I), added to dx if that was given."""
+        """Return new (1, R, I) as (T, N, I), in dx if that was given: new began with it."""
         if new is None:
             return None
         if self.ragged is None:
             return new.reshape(*self.shape, -1) if dx is None else dx
         if dx is not None:
-            return self.ragged.add(new, dx)
+            return self.ragged.put(new, dx)
         return self.ragged.unpack(new, np.empty((*self.shape, new.shape[2]), new.dtype))
 
 
