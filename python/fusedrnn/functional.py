@@ -82,7 +82,7 @@ def forward(
         Run t = T-1 ... 0. y[t] keeps its own t, and state_n is the state after t = 0.
     out : ndarray (T, N, P), optional
         Receives y; its rows may lie apart, as in `big[:, :, :P]`.
-    lengths : ndarray (N,) of integers in [0, T], optional
+    lengths : ndarray (N,) of integers in [0, T], not all 0, optional
         In any order. Steps past a row's length give zeros in y, leave its state as it is and cost
         nothing; in reverse a row begins with its own last step.
     resets : ndarray (T, N) of bool, optional

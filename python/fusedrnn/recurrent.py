@@ -144,7 +144,7 @@ class Recurrent(Placed, Parameters, Generic[LayerState]):
         state : ndarray h (L*D, N, P), for LSTM the tuple (h, c), c (L*D, N, H); optional
             The state before the first step of each direction; None is zeros. Layer l, direction d
             is row l*D + d.
-        lengths : ndarray (N,) of integers in [0, T], optional
+        lengths : ndarray (N,) of integers in [0, T], not all 0, optional
             In any order. Steps past a row's length give zeros in y, leave its state as it is and
             cost nothing; the reverse direction of a row begins with its own last step.
         resets : ndarray (T, N) of bool, or (N, T) if batch_first, optional
