@@ -4,7 +4,8 @@
 import numpy as np
 import pytest
 from fusedrnn import reference
-from fusedrnn.reference_cells import linear_backward, linear_forward, sigmoid
+from fusedrnn.reference_cells import sigmoid
+from fusedrnn.reference_linear import linear_backward, linear_forward
 from fusedrnn.weights import CELLS, Weights
 from reference_cases import FORMS, GRADIENT_ERROR, SAME_SUMS, H, complex_step, error, make, split
 

@@ -3,6 +3,7 @@
 
 import contextlib
 import copy
+import os
 
 import fusedrnn.torch
 import torch
@@ -119,6 +120,10 @@ def parameters_of_rank(how, rank, port, queue):
         parameters = [p.full_tensor() if how == "fsdp2" else p for p in parallel.parameters()]
         queue.put((rank, [p.detach().clone().numpy() for p in parameters]))
     torch.distributed.destroy_process_group()
+    queue.close()
+    queue.join_thread()
+    # Threads of PyTorch's may still be at work; rarely, the interpreter's end is then a SIGABRT.
+    os._exit(0)
 
 
 def train(model, x):

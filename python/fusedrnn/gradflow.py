@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import reference, validate
+from . import reference, stack, validate
 from .noise import Noise
 from .parameters import pick
 from .recurrent import LayerState, Recurrent
@@ -117,7 +117,7 @@ def gate_saturation(
     [{'r': 0.0, 'z': 0.0, 'n': 0.0}]
     """
     layer._check_plain()
-    states, shares = layer._split(state, x.shape[1], validate.STATE_NAMES), []
+    states, shares = stack.split_state(layer, state, x.shape[1], validate.STATE_NAMES), []
     for k, names in enumerate(layer._slots):
         x, _, tape = reference.forward(layer.cell, x, states[k], pick(layer.params, names))
         gates: dict[str, list[Array]] = {}

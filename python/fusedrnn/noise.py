@@ -127,6 +127,16 @@ class CellNoise:
         return parts
 
 
+def dropout(x: Array, p: float, noise: Noise, out: Array | None = None) -> Array:
+    """Return x (T, N, K) with elements zero with probability p, the others scaled; out may be x."""
+    T, N, K = x.shape
+    y, rows = np.empty_like(x) if out is None else out, noise.first_row + np.arange(N)
+    for t in range(T):
+        dropped = drawn(noise.seed, DROPOUT, noise.first_step + t, rows, K, p)
+        y[t] = np.where(dropped, 0, x[t] * x.dtype.type(scale(p)))
+    return y
+
+
 def scale(p: float) -> float:
     """Return what is left after dropout, times this, has the mean from before."""
     return 1 / (1 - p) if p < 1 else 0.0

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _core
+from . import _core, validate
 from .noise import CellNoise
 from .ragged import Ragged
 from .weights import CELLS, Array, State, Weights, state_widths
@@ -131,6 +131,18 @@ def backward(
         state = tape.cut(state, steps)
     assert grads is not None
     return into, state, grads
+
+
+def checked(checkpoint: int | None, memory_budget: int | None) -> tuple[int | None, int | None]:
+    """Return the options of a layer's `forward`, both checked; only one may be given."""
+    if checkpoint is not None:
+        checkpoint = validate.size("checkpoint", checkpoint)
+    if memory_budget is not None:
+        memory_budget = validate.integer("memory_budget", memory_budget, 1)
+        if checkpoint is not None:
+            wanted = f"None with checkpoint = {checkpoint}"
+            raise ValueError(f"memory_budget: expected {wanted}, got {memory_budget}")
+    return checkpoint, memory_budget
 
 
 def interval(

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from . import functional, stack, validate
+from . import functional, recompute, stack, validate
 from .noise import Noise, checked
 from .parameters import Engine, Names, Parameters, Shapes, names_of_weights, shapes_of_weights
 from .placement import Placed
 from .stack import LayerTape
-from .weights import CELLS, Array, State
+from .weights import CELLS, Array
 
 if TYPE_CHECKING:
     from .frozen import Frozen
@@ -178,13 +178,7 @@ class Recurrent(Placed, Parameters, Generic[LayerState]):
             outside [0, I); both `checkpoint` and `memory_budget`; a budget that no interval fits.
         """
         engine, tapes = self.engine, list[Any]()
-        if checkpoint is not None:
-            checkpoint = validate.size("checkpoint", checkpoint)
-        if memory_budget is not None:
-            memory_budget = validate.integer("memory_budget", memory_budget, 1)
-            if checkpoint is not None:
-                wanted = f"None with checkpoint = {checkpoint}"
-                raise ValueError(f"memory_budget: expected {wanted}, got {memory_budget}")
+        checkpoint, memory_budget = recompute.checked(checkpoint, memory_budget)
         noise = self._drawn(noise)
         how = stack.How({}, noise, None, checkpoint, memory_budget)
         y, state_n = self._run(x, state, lengths, resets, how, tapes)
@@ -236,14 +230,16 @@ class Recurrent(Placed, Parameters, Generic[LayerState]):
             rule = rule.replace("H", "P")
         if dy is not None:
             validate.array("dy", dy, self.dtype, tape.shape, rule)
-        dstates = self._split(dstate, tape.shape[not self.batch_first], validate.DSTATE_NAMES)
+        dstates = stack.split_state(
+            self, dstate, tape.shape[not self.batch_first], validate.DSTATE_NAMES
+        )
         self._check_grads()
         if truncate is not None:
             truncate = validate.integer("truncate", truncate, 0)
         if dy is not None:
             dy = self._swapped(dy)
         dx, dstate_0 = stack.backward(self, tape, dy, dstates, truncate)
-        return None if dx is None else self._swapped(dx), self._join(dstate_0)
+        return None if dx is None else self._swapped(dx), stack.join_states(self, dstate_0)
 
     def _run(
         self,
@@ -257,7 +253,7 @@ class Recurrent(Placed, Parameters, Generic[LayerState]):
         """Check and run; a list of tapes is filled."""
         axes = ("N", "T", "I") if self.batch_first else ("T", "N", "I")
         x = self._swapped(validate.inputs(x, self.dtype, self.input_size, axes))
-        states = self._split(state, x.shape[1], validate.STATE_NAMES)
+        states = stack.split_state(self, state, x.shape[1], validate.STATE_NAMES)
         if how.packed is None:
             self._check_params()
         if lengths is not None:
@@ -265,7 +261,7 @@ class Recurrent(Placed, Parameters, Generic[LayerState]):
         if resets is not None:
             how.form["resets"] = self._resets(resets, x.shape[:2])
         y, state_n = stack.forward(self, x, states, how, tapes)
-        return self._swapped(y), self._join(state_n)
+        return self._swapped(y), stack.join_states(self, state_n)
 
     def _resets(self, resets: Array, shape: tuple[int, ...]) -> Array:
         """Return resets with time first."""
@@ -289,24 +285,3 @@ class Recurrent(Placed, Parameters, Generic[LayerState]):
     def _swapped(self, a: Array) -> Array:
         """Exchange the first two axes, by a copy, if batch_first."""
         return np.ascontiguousarray(a.swapaxes(0, 1)) if self.batch_first else a
-
-    def _split(
-        self, state: LayerState | None, N: int, names: dict[str, tuple[str, ...]]
-    ) -> list[State | None]:
-        """Check a layer's state and return that of every slot."""
-        count = len(self._slots)
-        if state is None:
-            return [None] * count
-        parts: Any = state if self._letters == "hc" else (state,)
-        shape = (count, N, self.hidden_size)
-        validate.state(parts, names[self._letters], self.dtype, shape, "(L*D, N, H)", self._h_size)
-        return [tuple([part[k] for part in parts]) for k in range(count)]
-
-    def _join(self, states: list[State]) -> LayerState:
-        """Return the states of all slots as the layer's."""
-        parts: Any
-        if len(states) == 1:
-            parts = tuple([part[np.newaxis] for part in states[0]])
-        else:
-            parts = tuple([np.array(slots) for slots in zip(*states, strict=True)])
-        return parts if self._letters == "hc" else parts[0]  # type: ignore[no-any-return]

@@ -15,12 +15,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .noise import DROPOUT, CellNoise, Noise, drawn, scale
+from .noise import CellNoise, dropout
 from .ragged import Ragged, zero_before
-from .reference_cells import STEPS, Hidden, Saved, linear_backward, linear_forward
+from .reference_cells import STEPS, Saved
+from .reference_linear import (
+    Hidden,
+    input_backward,
+    input_forward,
+    linear_backward,
+    linear_forward,
+)
 from .reference_loss import one_hot, softmax_cross_entropy
-from .reference_norm import layer_norm_backward, layer_norm_forward
-from .weights import CELLS, Array, State, Weights, state_widths
+from .weights import CELLS, Array, State, Weights, zero_state
 
 __all__ = ["Tape", "backward", "dropout", "forward", "infer"]
 __all__ += ["linear_backward", "linear_forward", "softmax_cross_entropy"]
@@ -143,7 +149,7 @@ def forward(
     """
     if cell not in CELLS:
         raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
-    weight_ih, weight_hh, bias_ih, bias_hh, weight_ch, weight_hr, ln_ih, *norms = weights
+    weight_ih, weight_hh, _, bias_hh, weight_ch, weight_hr, _, *norms = weights
     tokens = x.dtype.kind in "iu"
     rows = one_hot("x", x, weight_ih.shape[1], weight_ih.dtype) if tokens else x
     T, N, _ = rows.shape
@@ -160,10 +166,7 @@ def forward(
     anew = np.zeros((T, N), bool) if resets is None else zero_before(resets, ragged, reverse)
     valid = ragged.valid[..., np.newaxis]
     rows = np.where(valid, rows, 0)  # whatever the padding holds
-    a_ih = linear_forward(rows, weight_ih)  # (T, N, G*H)
-    if ln_ih is not None:
-        a_ih = layer_norm_forward(a_ih, ln_ih, len(ln_ih) // CELLS[cell].gates)
-    a_ih = a_ih if bias_ih is None else a_ih + bias_ih
+    a_ih = input_forward(rows, weights, len(weight_ih) // CELLS[cell].gates)
     step, _ = STEPS[cell]
     noise = noise or CellNoise(0)
     seen = noise.seen(N, weight_hh.shape[1], weight_hh.real.dtype)
@@ -221,13 +224,13 @@ def backward(
     >>> dx.ravel().tolist()  # x[0] reaches all three outputs, x[2] the last one
     [3.0, 2.0, 1.0]
     """
-    weight_ih, weight_hh, _, _, weight_ch, weight_hr, ln_ih, *norms = tape.weights
-    (T, N, _), P = tape.x.shape, weight_hh.shape[1]
+    _, weight_hh, _, _, weight_ch, weight_hr, _, *norms = tape.weights
+    (T, N, _), (GH, P) = tape.x.shape, weight_hh.shape
     if dstate is None:
         dstate = zero_state(tape.cell, N, tape.weights)
     if grads is None:
         grads = tape.weights.zeros_like()
-    da_ih = np.empty_like(weight_hh, shape=(T, N, weight_hh.shape[0]))
+    da_ih = np.empty_like(weight_hh, shape=(T, N, GH))
     hidden = Hidden(weight_hh, np.zeros_like(weight_hh[:, 0]), weight_ch, *norms)
     dhidden = Hidden(*[None if a is None else np.zeros_like(a) for a in hidden])  # type: ignore[arg-type]
     hidden = hidden._replace(seen=tape.noise.seen(N, P, weight_hh.real.dtype))
@@ -253,13 +256,8 @@ def backward(
         for total, new in zip(dhidden, dhidden_t, strict=True):
             if total is not None:
                 total += new  # every step used the same weights: their gradients add up
-    dproduct, dnorm_ih, dbias_ih = da_ih, None, da_ih.reshape(-1, da_ih.shape[2]).sum(axis=0)
-    if ln_ih is not None:
-        product = linear_forward(tape.x, weight_ih)
-        H = len(ln_ih) // CELLS[tape.cell].gates
-        dproduct, dnorm_ih = layer_norm_backward(product, ln_ih, H, da_ih)
-    dx_new, dweight_ih, _ = linear_backward(tape.x, weight_ih, dproduct)
-
+    H = GH // CELLS[tape.cell].gates
+    dx_new, dweight_ih, dbias_ih, dnorm_ih = input_backward(tape.x, tape.weights, H, da_ih)
     dweight_hh, dbias_hh, dweight_ch, *dnorms, _ = dhidden
     by_name = (dweight_ih, dweight_hh, dbias_ih, dbias_hh, dweight_ch, dweight_hr)
     new_grads = Weights(*by_name, dnorm_ih, *dnorms)
@@ -270,19 +268,3 @@ def backward(
         return None if tape.tokens else dx_new, dstate, grads
     dx += dx_new
     return dx, dstate, grads
-
-
-def dropout(x: Array, p: float, noise: Noise, out: Array | None = None) -> Array:
-    """Return x (T, N, K) with elements zero with probability p, the others scaled; out may be x."""
-    T, N, K = x.shape
-    y, rows = np.empty_like(x) if out is None else out, noise.first_row + np.arange(N)
-    for t in range(T):
-        dropped = drawn(noise.seed, DROPOUT, noise.first_step + t, rows, K, p)
-        y[t] = np.where(dropped, 0, x[t] * x.dtype.type(scale(p)))
-    return y
-
-
-def zero_state(cell: str, N: int, weights: Weights) -> State:
-    """Return the zeros that None stands for, as a state or as its gradient."""
-    widths = state_widths(cell, weights)
-    return tuple([np.zeros_like(weights.weight_hh, shape=(N, width)) for width in widths])

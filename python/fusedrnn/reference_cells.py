@@ -11,62 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
+from .reference_linear import Hidden, hidden_backward, hidden_forward
 from .reference_norm import layer_norm_backward, layer_norm_forward
 from .weights import Array, State
 
-
-class Hidden(NamedTuple):
-    """What a step does to its state, or the gradients of that."""
-
-    weight: Array
-    """weight_hh (G*H, P)."""
-    bias: Array
-    """bias_hh (G*H,)."""
-    peepholes: Array | None = None
-    """weight_ch (Q*H,)."""
-    norm: Array | None = None
-    """weight_ln_hh (G*H,)."""
-    norm_c: Array | None = None
-    """weight_ln_ch (H,)."""
-    bias_c: Array | None = None
-    """bias_ln_ch (H,)."""
-    seen: Array | None = None
-    """(N, P): what weight_hh sees of h, by recurrent dropout; nothing has a gradient by it."""
-
-    @property
-    def units(self) -> int:
-        """H; h has as many where there is no c, and no projection."""
-        return self.weight.shape[1] if self.norm_c is None else len(self.norm_c)
-
-    def gates(self, first: int, last: int) -> Hidden:
-        """Return the part of the gates first..last, with nothing of c."""
-        rows = slice(first * self.units, last * self.units)
-        norm = None if self.norm is None else self.norm[rows]
-        return Hidden(self.weight[rows], self.bias[rows], norm=norm, seen=self.seen)
-
-    def see(self, h: Array) -> Array:
-        """Return h as weight_hh sees it; its own way back."""
-        return h if self.seen is None else h * self.seen
-
-
 Saved: TypeAlias = tuple[Array, ...]  # what one step keeps for its way back, each (N, H)
 StepGrads: TypeAlias = tuple[State, Array, Hidden]  # dstate', da_ih, and of the hidden part
-
-
-def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """Map x (..., I) to x Wᵀ + b (..., O), with weight (O, I) and bias (O,) or None."""
-    y: Array = x @ weight.T
-    return y if bias is None else y + bias
-
-
-def linear_backward(x: Array, weight: Array, dy: Array) -> tuple[Array, Array, Array]:
-    """Return dx (..., I), dweight (O, I), dbias (O,) of `linear_forward`, from dy (..., O)."""
-    rows, drows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-    return dy @ weight, drows.T @ rows, drows.sum(axis=0)
 
 
 def sigmoid(a: Array) -> Array:
@@ -75,25 +29,6 @@ def sigmoid(a: Array) -> Array:
     e = np.exp(np.where(positive, -a, a))
     value: Array = np.where(positive, 1, e) / (1 + e)
     return value
-
-
-def hidden_forward(h_prev: Array, hidden: Hidden) -> Array:
-    """Return a_hh (N, G*H) = W_hh see(h') + b_hh, the product normalised if there is a norm."""
-    h_seen = hidden.see(h_prev)
-    if hidden.norm is None:
-        return linear_forward(h_seen, hidden.weight, hidden.bias)
-    product = linear_forward(h_seen, hidden.weight)
-    return layer_norm_forward(product, hidden.norm, hidden.units) + hidden.bias
-
-
-def hidden_backward(h_prev: Array, hidden: Hidden, da_hh: Array) -> tuple[Array, Hidden]:
-    """Return dh' and the gradients of what `hidden_forward` used."""
-    h_seen, dproduct, dnorm = hidden.see(h_prev), da_hh, None
-    if hidden.norm is not None:
-        product = linear_forward(h_seen, hidden.weight)
-        dproduct, dnorm = layer_norm_backward(product, hidden.norm, hidden.units, da_hh)
-    dh_seen, dweight, _ = linear_backward(h_seen, hidden.weight, dproduct)
-    return hidden.see(dh_seen), Hidden(dweight, da_hh.sum(axis=0), norm=dnorm)
 
 
 # The cells: one step forward, then the same step back, undoing its lines from last to first; each

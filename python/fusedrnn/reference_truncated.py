@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .reference import Tape, zero_state
-from .reference_cells import STEPS, Hidden, linear_backward, linear_forward
+from .reference import Tape
+from .reference_cells import STEPS
+from .reference_linear import Hidden, linear_backward, linear_forward
 from .reference_norm import layer_norm_backward
-from .weights import CELLS, Array, State, Weights
+from .weights import CELLS, Array, State, Weights, zero_state
 
 __all__ = ["backward"]
 

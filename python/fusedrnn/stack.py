@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import functional, recompute, truncated
+from . import functional, recompute, truncated, validate
 from .noise import CellNoise, Noise, of_slot
 from .parameters import Engine, pick, unchecked
 from .weights import Array, State
@@ -144,3 +144,26 @@ def _noise(layer: Recurrent[Any], noise: Noise | None, slot: int) -> dict[str, A
         return {}
     seed, first = of_slot(noise, slot), (noise.first_step, noise.first_row)
     return {"noise": CellNoise(seed, layer.recurrent_dropout, zoneout, False, *first)}
+
+
+def split_state(
+    layer: Recurrent[Any], state: Any, N: int, names: dict[str, tuple[str, ...]]
+) -> list[State | None]:
+    """Check a layer's state, or its gradient, and return that of every slot."""
+    count = len(layer._slots)
+    if state is None:
+        return [None] * count
+    parts = state if layer._letters == "hc" else (state,)
+    shape, rule = (count, N, layer.hidden_size), "(L*D, N, H)"
+    validate.state(parts, names[layer._letters], layer.dtype, shape, rule, layer._h_size)
+    return [tuple([part[k] for part in parts]) for k in range(count)]
+
+
+def join_states(layer: Recurrent[Any], states: list[State]) -> Any:
+    """Return the states of all slots as the layer's."""
+    parts: tuple[Array, ...]
+    if len(states) == 1:
+        parts = tuple([part[np.newaxis] for part in states[0]])
+    else:
+        parts = tuple([np.array(slots) for slots in zip(*states, strict=True)])
+    return parts if layer._letters == "hc" else parts[0]

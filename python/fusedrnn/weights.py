@@ -152,3 +152,9 @@ def state_widths(cell: str, weights: Weights) -> tuple[int, ...]:
     P, weight_hr = weights[1].shape[1], weights[5]
     H = P if weight_hr is None else weight_hr.shape[1]
     return (P, H)[: len(CELLS[cell].state_letters)]
+
+
+def zero_state(cell: str, N: int, weights: Weights) -> State:
+    """Return the zeros that None stands for, as a state or as its gradient."""
+    widths = state_widths(cell, weights)
+    return tuple([np.zeros_like(weights.weight_hh, shape=(N, width)) for width in widths])
