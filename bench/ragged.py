@@ -87,9 +87,8 @@ def our_call(how, task, cell, T, N, H):
     lengths = lengths_of(T, N) if how == "lengths" else None
 
     def train():
-        ours.zero_grad()
         _, _, tape = ours.forward(x, lengths=lengths)
-        ours.backward(tape, dy)
+        ours.backward(tape, dy, accumulate=False)
 
     return train if task == "training" else lambda: ours(x, lengths=lengths)
 

@@ -82,6 +82,9 @@ def test_gradients_are_added_and_a_tape_serves_again():
     np.testing.assert_array_equal(dx.numpy(), again.numpy())
     for name, a in layer.grads.items():
         np.testing.assert_array_equal(a.numpy(), 2 * once[name])
+    layer.backward(tape, dy, dstate, accumulate=False)
+    for name, a in layer.grads.items():
+        np.testing.assert_array_equal(a.numpy(), once[name])
     layer.zero_grad()
     assert not any(a.numpy().any() for a in layer.grads.values())
 

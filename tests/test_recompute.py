@@ -50,6 +50,10 @@ def test_gradients_add_up():
     layer.backward(tape, np.ones_like(y))
     for name, grad in layer.grads.items():
         np.testing.assert_allclose(grad, 2 * once[name], rtol=1e-5)
+        grad.fill(np.nan)
+    layer.backward(tape, np.ones_like(y), accumulate=False)
+    for name, grad in layer.grads.items():
+        np.testing.assert_array_equal(grad, once[name])
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -4,6 +4,7 @@
 // The input part of all gates is computed for a chunk of time; then, step by step, a register tile multiplies h by the
 // panels of all gates of the same units, and the cell finishes while the sums are in registers.
 #pragma once
+#include "input.h"
 #include "panels.h"
 #include "projection.h"
 #include "step.h"
@@ -23,7 +24,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
   Forward(const ForwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
-        noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)),
+        noise(a.form.noise), mine(share<Real>(a.plan, z, clock, me, threads)),
         at(a.workspace, z, a.plan, a.tape != nullptr, noise.drops()),
         panels(a.panels ? Panels<Cell, Real>(const_cast<Real*>(a.panels), z, share_of_units<Real>(z, 0, 1), a.panel_rows,
                                              a.panel_rows)
@@ -45,11 +46,11 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     Base::load_states(mine, z, a.state_0, at.state);
     if (a.tape) Base::store_states(mine, z, at.state, typename Base::Tape(a.tape, z, clock.row(z.T), noise.drops()).state_0);
     if (noise.drops()) drop_state_0();
+    const InputPart<Cell, Real> input{a, panels, clock, mine, me, at.xg};
     for (long first = 0; first < z.T;) {
       const Chunk chunk = clock.chunk_from(first, a.plan.chunk_rows);
       if (a.plan.by_rows && first > 0) team.wait(me);  // a chunk of other length lies otherwise in xg
-      if (a.tokens) gather_input(chunk);
-      else input_part(chunk);
+      input.run(chunk);
       for (; first < chunk.last_step; first++) take_step(chunk, first);
     }
     Base::store_states(mine, z, at.state, a.state_n, Base::projected(z));  // project() has stored h
@@ -96,48 +97,6 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
         store(at.seen_0 + at_n, h ? noise.seen<Real>(load(h + at_n, lanes), n, b) : V{}, lanes);
       }
     if (!a.plan.by_rows) team.wait(me);
-  }
-
-  // f(r0, r1): the chunk's rows that this thread scans
-  template <class F> void for_own_rows(const Chunk& chunk, F&& f) {
-    if (!a.plan.by_rows) return f(0L, chunk.rows);
-    for (long t = chunk.first_time; t < chunk.last_time; t++) {
-      const long r = clock.row(t) - chunk.first_row, n1 = mine.n1 < clock.count(t) ? mine.n1 : clock.count(t);
-      if (mine.n0 < n1) f(r + mine.n0, r + n1);
-    }
-  }
-
-  void input_part(const Chunk& chunk) {
-    Product<Real> p{.left = plain_left(a.x + chunk.first_row * z.I, z.I, 1, z.I),
-                    .panel = panels.w_ih,
-                    .groups = panels.input_groups,
-                    .init = {panels.b_ih, 0, W},
-                    .out = {at.xg, W, chunk.rows * W},
-                    .columns = long(blocks) * G * W};
-    if (!panels.once) return for_own_rows(chunk, [&](long r0, long r1) { product(p, r0, r1, mine.b0 * G, mine.b1 * G); });
-    Real* group = panels.w_ih + me * panels.input_groups.group * z.I * W;
-    for_groups(panels.input_groups.group, mine.b0 * G, mine.b1 * G, [&](int n, int v) {
-      pack_units(GateRows<Real>{a.weights.weight_ih, z.H, z.I, G}, v, n, group);
-      p.panel = group;
-      p.groups = {n, 0, n};
-      p.init.data = panels.b_ih + v * W;
-      p.out.data = at.xg + v * chunk.rows * W;
-      p.columns = n * W;
-      product(p, 0, chunk.rows, 0, n);
-    });
-  }
-  // The product with one-hot rows: the same bits.
-  void gather_input(const Chunk& chunk) {
-    const std::int64_t* tokens = a.tokens + chunk.first_row;
-    for_group_parts(panels.input_groups, mine.b0 * G, mine.b1 * G, false, [&](int n, int first, int j0, int j1) {
-      for (int v = first + j0; v < first + j1; v++) {
-        const V bias = load(panels.b_ih + v * W);
-        const Real* column = panels.w_ih + first * z.I * W + (v - first) * W;
-        for_own_rows(chunk, [&](long r0, long r1) {
-          for (long r = r0; r < r1; r++) store(at.xg + (v * chunk.rows + r) * W, bias + load(column + tokens[r] * n * W));
-        });
-      }
-    });
   }
 
   struct Step {
@@ -262,7 +221,6 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   const int me, threads;
   const Clock clock;
   const RowNoise noise;
-  const int blocks;
   const Share mine;
   Layout at;
   const Panels<Cell, Real> panels;

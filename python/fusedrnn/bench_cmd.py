@@ -91,9 +91,8 @@ def medians(contestants: Mapping[str, Task]) -> dict[str, float]:
 
 
 def _train(layer: Any, x: Array, dy: Array) -> dict[str, Any]:
-    layer.zero_grad()
     y, _, tape = layer.forward(x)
-    dx, _ = layer.backward(tape, dy)
+    dx, _ = layer.backward(tape, dy, accumulate=False)
     return {"y": y, "dx": dx, **layer.grads}
 
 

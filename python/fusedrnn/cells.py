@@ -91,7 +91,9 @@ class SingleStep(Parameters, Generic[CellState]):
         _, state_n, tape = unchecked(engine).forward(self.cell, x, parts, weights)
         return self._joined(state_n), CellTape(self, engine, x.shape[1], tape)
 
-    def backward(self, tape: CellTape, dstate: CellState) -> tuple[Array | None, CellState]:
+    def backward(
+        self, tape: CellTape, dstate: CellState, *, accumulate: bool = True
+    ) -> tuple[Array | None, CellState]:
         """Backpropagate through one step and add the weights' gradients into `grads`.
 
         Everything is checked before anything is added.
@@ -102,6 +104,8 @@ class SingleStep(Parameters, Generic[CellState]):
             From `forward` of this cell.
         dstate : as state
             Gradient of the state after.
+        accumulate : bool
+            False: `grads` is written over instead, and need not be zero.
 
         Returns
         -------
@@ -119,10 +123,12 @@ class SingleStep(Parameters, Generic[CellState]):
         self._check_tape(tape, CellTape, "cell")
         parts = self._parts(dstate, tape.N, validate.DSTATE_NAMES)
         self._check_grads()
+        accumulate = validate.flag("accumulate", accumulate)
         dh, *rest = parts  # h is y as well: its gradient enters there
         dstate_n = (np.zeros_like(dh), *rest) if rest else None
+        grads = pick(self.grads, self._names)
         dx, dstate_0, _ = unchecked(tape.engine).backward(
-            tape.tape, dh[None], dstate_n, grads=pick(self.grads, self._names)
+            tape.tape, dh[None], dstate_n, grads=grads, accumulate=accumulate
         )
         return None if dx is None else dx[0], self._joined(dstate_0)
 

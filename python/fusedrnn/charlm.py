@@ -90,7 +90,7 @@ class CharModel:
     def gradients(
         self, x: Array, target: Array, state: LayerState = None
     ) -> tuple[float, LayerState]:
-        """Run a chunk forward and back, adding into the gradients.
+        """Run a chunk forward and back; the gradients are written, not added.
 
         Parameters
         ----------
@@ -109,7 +109,8 @@ class CharModel:
         y, state, tape = self.rnn.forward(x, state)
         logits, head_tape = self.head.forward(y)
         loss, dlogits = softmax_cross_entropy(logits, target)
-        self.rnn.backward(tape, self.head.backward(head_tape, dlogits))
+        dy = self.head.backward(head_tape, dlogits, accumulate=False)
+        self.rnn.backward(tape, dy, accumulate=False)
         return loss, state
 
     def state_dict(self) -> dict[str, Array]:

@@ -130,6 +130,7 @@ def backward(
     *,
     dx: Array | None = None,
     grads: Weights | None = None,
+    accumulate: bool = True,
 ) -> tuple[Array | None, State, Weights]:
     """Backpropagate through time, over every step of `forward`.
 
@@ -147,6 +148,8 @@ def backward(
         The gradient of x is added into it; without it, it is a new array.
     grads : Weights, optional
         The gradients of the weights are added into its arrays; without it, they are new.
+    accumulate : bool
+        False: written over what the arrays of grads hold.
 
     Returns
     -------
@@ -177,7 +180,8 @@ def backward(
         _check_dx(dx, dy, tape.x, tape.y, (T, N))
     if grads is not None:
         check_weights.grads(grads, tape.weights, tape.cell)
-    return kernels.backward(tape, dy, dstate, dx=dx, grads=grads)
+    accumulate = validate.flag("accumulate", accumulate)
+    return kernels.backward(tape, dy, dstate, dx=dx, grads=grads, accumulate=accumulate)
 
 
 def _checked(

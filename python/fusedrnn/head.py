@@ -99,7 +99,7 @@ class Linear(Parameters):
         """
         return self(x), LinearTape(self, x, self.params["weight"])
 
-    def backward(self, tape: LinearTape, dy: Array) -> Array:
+    def backward(self, tape: LinearTape, dy: Array, *, accumulate: bool = True) -> Array:
         """Return dx (..., I) and add the gradients of weight and bias into `grads`.
 
         Everything is checked before anything is added.
@@ -110,6 +110,8 @@ class Linear(Parameters):
             From `forward` of this layer.
         dy : ndarray (..., O)
             Gradient of y.
+        accumulate : bool
+            False: `grads` is written over instead, and need not be zero.
 
         Raises
         ------
@@ -122,9 +124,11 @@ class Linear(Parameters):
         x, shape = tape.x, (*tape.x.shape[:-1], self.out_features)
         validate.array("dy", dy, self.dtype, shape, "(..., O)")
         self._check_grads()
+        accumulate = validate.flag("accumulate", accumulate)
         dx = np.empty(x.shape, self.dtype)
         dweight, dbias = self.grads["weight"], self.grads["bias"] if self.bias else None
-        _core.linear_backward(_rows(x), tape.weight, _rows(dy), _rows(dx), dweight, dbias, True)
+        rows = _rows(x), tape.weight, _rows(dy), _rows(dx)
+        _core.linear_backward(*rows, dweight, dbias, accumulate)
         return dx
 
 

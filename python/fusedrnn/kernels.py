@@ -150,11 +150,12 @@ def backward(
     *,
     dx: Array | None = None,
     grads: Weights | None = None,
+    accumulate: bool = True,
 ) -> tuple[Array | None, State, Weights]:
     """Run as `functional.backward`."""
     x, y, weights, ragged = tape.x, tape.y, tape.weights, tape.ragged
-    dweights, given, add = weights.empty_like() if grads is None else grads, dstate, dx is not None
-    rows, into = y.shape[1], dx
+    dweights, accumulate = (grads, accumulate) if grads else (weights.empty_like(), False)
+    rows, into, given = y.shape[1], dx, dstate
     if ragged is not None:  # past each length dx is zero
         dy = None if dy is None else ragged.pack(dy)
         rows, dstate = len(ragged.rows), ragged.pack_state(dstate)
@@ -164,7 +165,7 @@ def backward(
     widths = state_widths(tape.cell, weights)
     dstate_0 = tuple([np.empty((rows, width), y.dtype) for width in widths])
     _core.backward(
-        tape.core, x, y, weights, dy, dstate, into, add, dweights, grads is not None, dstate_0
+        tape.core, x, y, weights, dy, dstate, into, dx is not None, dweights, accumulate, dstate_0
     )
     if ragged is None:
         return into, dstate_0, dweights

@@ -115,6 +115,7 @@ def backward(
     *,
     dx: Array | None = None,
     grads: Weights | None = None,
+    accumulate: bool = True,
 ) -> tuple[Array | None, State, Weights]:
     """Backpropagate as the engine's own backward."""
     engine, x, into = tape.engine, tape.x, dx
@@ -123,9 +124,11 @@ def backward(
     state: Any = dstate
     for steps, before in reversed(tape.before):
         added = None if dx is None else dx[steps]
+        run, dy_part = tape.run(steps, before), None if dy is None else dy[steps]
         dx_part, state, grads = engine.backward(
-            tape.run(steps, before), None if dy is None else dy[steps], state, dx=added, grads=grads
+            run, dy_part, state, dx=added, grads=grads, accumulate=accumulate
         )
+        accumulate = True
         if dx is None and into is not None:
             into[steps] = dx_part
         state = tape.cut(state, steps)

@@ -192,6 +192,7 @@ class Recurrent(Placed, Parameters, Generic[LayerState]):
         dstate: LayerState | None = None,
         *,
         truncate: int | None = None,
+        accumulate: bool = True,
     ) -> tuple[Array | None, LayerState]:
         """Backpropagate through time and add the weights' gradients into `grads`.
 
@@ -210,6 +211,9 @@ class Recurrent(Placed, Parameters, Generic[LayerState]):
             further. Each costs a product of W_hh with all steps at once; None, or T and more, is
             the whole way. It needs the whole tape: after `forward(checkpoint=...)` the forward run
             of one layer and direction after the other is repeated, in the memory of its tape.
+        accumulate : bool
+            False: `grads` is written over instead, as after `zero_grad` but with less traffic of
+            memory; a tenth of the time and more where T*N is small.
 
         Returns
         -------
@@ -236,9 +240,10 @@ class Recurrent(Placed, Parameters, Generic[LayerState]):
         self._check_grads()
         if truncate is not None:
             truncate = validate.integer("truncate", truncate, 0)
+        accumulate = validate.flag("accumulate", accumulate)
         if dy is not None:
             dy = self._swapped(dy)
-        dx, dstate_0 = stack.backward(self, tape, dy, dstates, truncate)
+        dx, dstate_0 = stack.backward(self, tape, dy, dstates, truncate, accumulate)
         return None if dx is None else self._swapped(dx), stack.join_states(self, dstate_0)
 
     def _run(

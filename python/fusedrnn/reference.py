@@ -193,6 +193,7 @@ def backward(
     *,
     dx: Array | None = None,
     grads: Weights | None = None,
+    accumulate: bool = True,
 ) -> tuple[Array | None, State, Weights]:
     """Backpropagate through time (Werbos 1990), over all steps of a `forward`.
 
@@ -206,6 +207,8 @@ def backward(
         Gradient by state_n, from whatever used it. None is zeros.
     dx, grads : ndarray (T, N, I) and Weights, optional
         Arrays to add to; without them new ones are made.
+    accumulate : bool
+        False: write over what grads holds.
 
     Returns
     -------
@@ -263,7 +266,7 @@ def backward(
     new_grads = Weights(*by_name, dnorm_ih, *dnorms)
     for total, new in zip(grads, new_grads, strict=True):
         if total is not None:
-            total += new
+            total[...] = total + new if accumulate else new
     if tape.tokens or dx is None:
         return None if tape.tokens else dx_new, dstate, grads
     dx += dx_new

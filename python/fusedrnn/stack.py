@@ -100,10 +100,11 @@ def backward(
     tape: LayerTape,
     dy: Array | None,
     dstates: list[State | None],
-    truncate: int | None = None,
+    truncate: int | None,
+    accumulate: bool,
 ) -> tuple[Array | None, list[State]]:
-    """Go back through the layers, adding into their gradients."""
-    back = _way_back(tape, truncate)
+    """Go back through the layers, adding into their gradients or writing over them."""
+    back = partial(_way_back(tape, truncate), accumulate=accumulate)
     engine, D, P = unchecked(tape.engine), len(layer._directions), layer._h_size
     dstate_0: list[State] = [()] * len(layer._slots)
     dx = dy

@@ -147,7 +147,6 @@ class Trainer:
             The loss or the gradient is not finite; the parameters are as before the step.
         """
         x, target, state = self.next_chunk()
-        self.optimizer.zero_grad()
         loss, state = self.model.gradients(x, target, state)
         norm = clip_grad_norm(self.model.modules, self.settings.clip or math.inf)
         if not math.isfinite(loss + norm):

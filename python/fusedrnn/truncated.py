@@ -28,6 +28,7 @@ def backward(
     truncate: int,
     dx: Array | None = None,
     grads: Weights | None = None,
+    accumulate: bool = True,
 ) -> tuple[Array | None, State, Weights]:
     """Backpropagate as `engine.backward`, each error over at most `truncate` state transitions.
 
@@ -41,7 +42,7 @@ def backward(
     engine : functional or reference
     tape : Tape
         From `engine.forward`.
-    dy, dstate, dx, grads : as for `engine.backward`
+    dy, dstate, dx, grads, accumulate : as for `engine.backward`
     truncate : int >= 0
         From T on it is `engine.backward`.
 
@@ -61,7 +62,10 @@ def backward(
     """
     rows = Rows(tape)
     if truncate >= rows.shape[0]:
-        return engine.backward(tape, dy, dstate, dx=dx, grads=grads)  # type: ignore[no-any-return]
+        whole: tuple[Array | None, State, Weights] = engine.backward(
+            tape, dy, dstate, dx=dx, grads=grads, accumulate=accumulate
+        )
+        return whole
     step, dy = tape.one_step(), None if dy is None else rows.pack(dy)
     dtype, widths = tape.weights.weight_hh.dtype, state_widths(tape.cell, tape.weights)
     sent, arrived = (  # np.zeros would leave fresh pages, dear if they are read before written
@@ -78,7 +82,7 @@ def backward(
             a[rows.before] = s[rows.after]
     dstate_0 = tuple([s[rows.first].copy() for s in sent])
     into = None if dx is None else rows.pack(dx)
-    new, _, grads = engine.backward(step, dy, arrived, dx=into, grads=grads)
+    new, _, grads = engine.backward(step, dy, arrived, dx=into, grads=grads, accumulate=accumulate)
     assert grads is not None
     return rows.unpack_dx(new, dx), rows.unpack_state(dstate_0, dstate), grads
 

@@ -130,12 +130,14 @@ class DeviceRecurrent(OnDevice, Recurrent[Any]):
         dstate: Any = None,
         *,
         truncate: Any = None,
+        accumulate: bool = True,
         stream: Any = None,
     ) -> tuple[Any, Any]:
         """Backpropagate through time and add the weights' gradients into `grads`.
 
-        As on the host: dy is of the shape and dtype of y, or None; dstate as the state. A failure
-        leaves `grads` as they were. Results are arrays of the library of `forward`'s x.
+        As on the host: dy is of the shape and dtype of y, or None; dstate as the state; without
+        accumulate `grads` is written over. A failure leaves `grads` as they were. Results are
+        arrays of the library of `forward`'s x.
 
         Raises
         ------
@@ -144,6 +146,7 @@ class DeviceRecurrent(OnDevice, Recurrent[Any]):
         """
         refuse(truncate=truncate)
         self._check_tape(tape, DeviceTape)
+        accumulate = validate.flag("accumulate", accumulate)
         x = tape.calls[0].x
         on = stream_of(stream, x if dy is None else dy)
         run = stack.Run(self, on)
@@ -155,7 +158,8 @@ class DeviceRecurrent(OnDevice, Recurrent[Any]):
             dy_buffer = self._view("dy", dy, tape.shape, rule, on)
         after = self._state(dstate, x.shape[1], validate.DSTATE_NAMES, on)
         grads = self._buffers("grads", self.grads, on)
-        dx, dstate_0 = stack.backward(run, tape.calls, run.swapped(dy_buffer), after, grads)
+        dy_buffer = run.swapped(dy_buffer)
+        dx, dstate_0 = stack.backward(run, tape.calls, dy_buffer, after, grads, accumulate)
         return tape.importer(Array.of(run.swapped(dx))), self._given_back(dstate_0, tape.importer)
 
     def zero_state(self, N: int) -> Any:

@@ -100,6 +100,7 @@ def backward(
     dy: Buffer,
     dstate: tuple[Buffer, ...] | None,
     grads: dict[str, Buffer],
+    accumulate: bool,
 ) -> tuple[Buffer, tuple[Buffer, ...]]:
     """Go back through the layers; when all is enqueued, add into the gradients."""
     layer, D, dstate_0 = run.layer, len(run.layer._directions), run.states(dy.shape[1])
@@ -119,6 +120,8 @@ def backward(
         )  # fmt: skip
         dy = dx
     for new, into in made:
+        if not accumulate:
+            into.zero(run.stream)
         core().add(new, into, run.stream)
     return dy, dstate_0
 
