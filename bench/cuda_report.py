@@ -45,9 +45,9 @@ def main():
 
 
 def emulate():
-    import emulator
+    import host_build
 
-    module = emulator.load()
+    module = host_build.load()
     fusedrnn.cuda.use(module)
     config = module.Config()
     for field, value in EMULATED.items():

@@ -6,9 +6,7 @@ import os
 import fusedrnn.cuda
 import numpy as np
 import pytest
-import simt_build
 from fusedrnn import _core
-from replay_build import build, have_compiler
 
 # Relative max-norm by dtype: results, and gradients.
 TOLERANCES = {
@@ -69,9 +67,9 @@ def cuda():
     if "FUSEDRNN_TEST_DEVICE" in os.environ:
         yield fusedrnn.cuda
         return
-    import emulator
+    import host_build
 
-    fusedrnn.cuda.use(emulator.load())
+    fusedrnn.cuda.use(host_build.load())
     yield fusedrnn.cuda
     fusedrnn.cuda.use(None)
 
@@ -81,9 +79,9 @@ def emulated(cuda):
     """emulated(multiprocessors=3, ...): the device becomes such a one until the test is over."""
     if "FUSEDRNN_TEST_DEVICE" in os.environ:
         pytest.skip("needs the emulator")
-    import emulator
+    import host_build
 
-    module = emulator.load()
+    module = host_build.load()
 
     def configure(**options):
         config = module.Config()
@@ -95,25 +93,23 @@ def emulated(cuda):
     configure()
 
 
-@pytest.fixture(scope="session")
-def simt_library(tmp_path_factory):
-    """The emulator of CUDA with the kernels of tests/simt, as a library."""
-    return simt_build.build(tmp_path_factory.mktemp("emulator"), "selftest.so")
-
-
 @pytest.fixture
-def emulator(simt_library):
-    """The emulator, with its device as new before the test and after it."""
-    emulator = simt_build.Emulator(simt_library)
+def emulator():
+    """The emulator with the kernels of tests/simt; its device is new before the test and after."""
+    from host_build import selftest
+    from simt_cases import Emulator
+
+    emulator = Emulator(selftest("selftest.so"))
     emulator.configure()
     yield emulator
     emulator.configure()
 
 
 @pytest.fixture(scope="session")
-def build_replay(pytestconfig):
-    """build_replay(*flags, few=False): replay_build.build, kept from run to run."""
-    if not have_compiler():
+def build_replay():
+    """host_build.replay, where there is a compiler."""
+    import host_build
+
+    if not host_build.COMPILER:
         pytest.skip("no C++ compiler")
-    folder = pytestconfig.cache.mkdir("cuda_replay")
-    return lambda *flags, **options: build(folder, *flags, **options)
+    return host_build.replay

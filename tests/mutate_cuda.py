@@ -16,24 +16,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from conftest import TOLERANCES
 from cuda_mutants import Mutant, mutants
-from replay_build import (
-    ASAN,
-    COMPILER,
-    CSRC,
-    FEW,
-    FEW_CELLS,
-    FLAGS,
-    TESTS,
-    TSAN,
-    compile_one,
-    sources,
-)
+from host_build import ASAN, CSRC, FEW, TESTS, TSAN, replay
 from replay_cases import ONE_BLOCK, SHAPES, SMALL, TWO_BLOCKS, TYPES, Case, Device, Layer, every_way
 from replay_runs import plans, run
 from test_cuda_plan import EXPECTED as PLANS
@@ -46,41 +34,26 @@ SECONDS = 300  # of one run; a mutant may never end
 
 
 class Mode:
-    """One way to build and to run: what does not include a mutant's file is built once."""
+    """One way to build and to run."""
 
     def __init__(self, folder: Path, csrc: Path, sanitizers: tuple[str, ...], problems):
         self.folder, self.csrc, self.sanitizers, self.problems = folder, csrc, sanitizers, problems
-        self.flags = [*FLAGS, *sanitizers, "-w", "-MMD", f"-DFUSEDRNN_ONLY_CELLS={FEW_CELLS}"]
-        self.base = self.folder / "base"
-        if not self.base.exists():
-            unfinished = self.folder / "unfinished"
-            unfinished.mkdir(parents=True)
-            self.compile(sources(csrc), unfinished)
-            unfinished.rename(self.base)
+        self.build()  # what no mutant changes is kept
+        self.kept = set(folder.iterdir())
 
-    def compile(self, what: list[Path], to: Path) -> None:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            jobs = [pool.submit(compile_one, s, self.csrc, self.flags, to) for s in reversed(what)]
-            for job in jobs:
-                job.result()
+    def build(self) -> Path:
+        return replay(*self.sanitizers, "-w", few=True, csrc=self.csrc, to=self.folder)
 
-    def build(self, changed: str) -> Path:
-        """With the sources that include what has changed compiled anew."""
-        rules = {s: (self.base / f"{s.name}.d").read_text() for s in sources(self.csrc)}
-        todo = [source for source, text in rules.items() if changed in text]
-        with tempfile.TemporaryDirectory(dir=self.folder) as fresh:
-            self.compile(todo, Path(fresh))
-            objects = [Path(fresh if s in todo else self.base) / f"{s.name}.o" for s in rules]
-            executable = self.folder / "replay"
-            command = [COMPILER, *self.sanitizers, *map(str, objects), "-o", str(executable)]
-            subprocess.run(command, check=True)
-        return executable
+    def forget(self) -> None:
+        """What the last mutant left behind."""
+        for path in set(self.folder.iterdir()) - self.kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def kill(self, mutant: Mutant, expected: "Expected") -> str:
         """Why the mutant is wrong, or nothing."""
         options = {"env": os.environ | OPTIONS, "timeout": SECONDS}
         try:
-            executable = self.build(mutant.file)
+            executable = self.build()
             wrong = wrong_plan(executable, self.folder) if mutant.file in PLANNING else ""
             if wrong:
                 return wrong
@@ -96,6 +69,8 @@ class Mode:
             return " ".join(str(error).split())[:200]
         except subprocess.TimeoutExpired:
             return f"runs longer than {SECONDS} s"
+        finally:
+            self.forget()
         return ""
 
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import pytest
-from replay_build import ASAN, FEW, TSAN
+from host_build import ASAN, FEW, TSAN
 from replay_cases import ONE_BLOCK, SHAPES, SMALL, TWO_BLOCKS, TYPES, Case, Device, every_way
 from replay_runs import assert_right, run
 

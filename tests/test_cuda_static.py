@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from replay_build import CSRC
+from host_build import CSRC
 from replay_cases import DEVICE_CELLS, TYPES, Case, Device
 from replay_runs import plans
 

@@ -5,10 +5,10 @@ import re
 
 import numpy as np
 import pytest
-import simt_build
-from simt_build import SEEDS, ints, nothing
+from host_build import COMPILER, TESTS
+from simt_cases import SEEDS, ints, nothing
 
-pytestmark = pytest.mark.skipif(not simt_build.COMPILER, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ def test_diagnosis(emulator, name, how, text):
     said = re.sub(r"thread \((\d+),0,0\) of block \((\d+),0,0\)", r"T(\1, \2)", said)
     assert re.sub(r"\w+\.cu:\d+", "L", said) == text
     for file, line in re.findall(r"at (\w+\.cu):(\d+)", said):
-        lines = (simt_build.ROOT / "tests/simt" / file).read_text().splitlines()
+        lines = (TESTS / "simt" / file).read_text().splitlines()
         assert any(call in lines[int(line) - 1] for call in CALLS)
     # What a failed kernel leaves behind does not reach the next.
     emulator.configure()

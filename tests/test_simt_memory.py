@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 import pytest
-import simt_build
-from simt_build import SEEDS, ints, nothing
+from host_build import COMPILER
+from simt_cases import SEEDS, ints, nothing
 
-pytestmark = pytest.mark.skipif(not simt_build.COMPILER, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import simt_build
-from simt_build import ints, nothing
+from host_build import COMPILER, CSRC, TESTS, run, selftest
+from simt_cases import ints, nothing
 
-pytestmark = pytest.mark.skipif(not simt_build.COMPILER, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
 
 CHECKS = [
     "asked_shared_memory",
@@ -43,9 +43,9 @@ class TestRuntime:
     def test_all_checks_are_run(self, emulator):
         assert emulator.check_names() == CHECKS
 
-    def test_host_cannot_touch_device_memory(self, simt_library):
+    def test_host_cannot_touch_device_memory(self):
         code = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).run_check(b'touch_device_memory')"
-        done = subprocess.run([sys.executable, "-c", code, simt_library])
+        done = subprocess.run([sys.executable, "-c", code, selftest("selftest.so")])
         assert done.returncode == -signal.SIGSEGV
 
     def test_from_many_threads(self, emulator):
@@ -63,7 +63,9 @@ class TestRuntime:
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc")
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_80"])
 def test_nvcc_compiles_the_same_text(tmp_path, architecture):
-    kernels = [path for path in simt_build.KERNELS if path.suffix == ".cu"]
-    source = simt_build.together(kernels, tmp_path / "kernels.cu")
+    source = tmp_path / "kernels.cu"
+    source.write_text("".join(f'#include "{path}"\n' for path in TESTS.glob("simt/[!h]*.cu")))
     target = ["-c", source, "-o", tmp_path / "kernels.o"]
-    simt_build.run(["nvcc", "-std=c++20", f"-arch={architecture}", *simt_build.INCLUDES, *target])
+    run(
+        ["nvcc", "-std=c++20", f"-arch={architecture}", f"-I{CSRC}", f"-I{TESTS / 'simt'}", *target]
+    )

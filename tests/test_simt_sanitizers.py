@@ -5,9 +5,9 @@ import os
 import subprocess
 
 import pytest
-import simt_build
+from host_build import ASAN, COMPILER, TSAN, selftest
 
-pytestmark = pytest.mark.skipif(not simt_build.COMPILER, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
 
 # Kernel, blocks, threads of a block, bytes of shared memory, cooperative
 RIGHT = [
@@ -51,18 +51,13 @@ def name(case):
 
 
 @pytest.fixture(scope="session")
-def address(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("address")
-    return simt_build.build(
-        folder, "selftest", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"
-    )
+def address():
+    return selftest("selftest", *ASAN)
 
 
 @pytest.fixture(scope="session")
-def thread(tmp_path_factory):
-    return simt_build.build(
-        tmp_path_factory.mktemp("thread"), "selftest", "-g1", "-fsanitize=thread"
-    )
+def thread():
+    return selftest("selftest", *TSAN)
 
 
 def run(program, case):
