@@ -73,8 +73,8 @@ void run_add(py::object from_object, py::object to_object, py::object stream) {
     throw std::invalid_argument("to: expected shape " + shape_text(from.shape) + ", got " + shape_text(to.shape));
   arrays.reads(from_object, "from", from.shape);
   void* target = arrays.writes(to_object, "to", from.shape);
-  arrays.settle(stream);
   const OnDevice current(from.device);
+  arrays.settle(stream);
   add(type, from.data, target, from.count(), stream_of(stream));
 }
 
@@ -86,8 +86,8 @@ void run_swap_axes(py::object from_object, py::object to_object, py::object stre
   const long A = from.shape[0], B = from.shape[1], C = from.shape[2];
   arrays.reads(from_object, "from", from.shape);
   void* target = arrays.writes(to_object, "to", {B, A, C});
-  arrays.settle(stream);
   const OnDevice current(from.device);
+  arrays.settle(stream);
   swap_axes(type, from.data, target, A, B, C, stream_of(stream));
 }
 

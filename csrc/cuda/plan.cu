@@ -23,8 +23,7 @@ template <class Real> int shared_bytes(const Layer& l, const CellKernels<Real>& 
 // Blocks of this kernel that the device runs at once.
 template <class Kernel> int resident_blocks(Kernel kernel, int shared) {
   int blocks = 0;
-  if (shared > 48 * 1024)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared), "cudaFuncSetAttribute");
+  check(simt::ask_shared(kernel), "cudaFuncSetAttribute");
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kThreads, shared),
         "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
   return blocks * attribute(cudaDevAttrMultiProcessorCount);

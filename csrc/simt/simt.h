@@ -17,16 +17,25 @@
 
 namespace simt {
 
+// More dynamic shared memory than this has to be asked for, kernel by kernel.
+constexpr std::size_t kUnaskedShared = 48 * 1024;
+
+// Lets a kernel have as much as the current device has. Never less: that would be what another thread's launch needs.
+template <class... Params> cudaError_t ask_shared(void (*kernel)(Params...)) {
+  int device = 0, most = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error == cudaSuccess) error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+  return error;
+}
+
 // Starts kernel(args...) in stream; each argument is converted to the kernel's parameter. cooperative: all blocks run at the
 // same time, so that grid_sync() may be used; cudaErrorCooperativeLaunchTooLarge if they cannot.
 template <class... Params, class... Args>
 cudaError_t launch(void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
                    bool cooperative, Args&&... args) {
-  constexpr std::size_t kUnasked = 48 * 1024;  // more dynamic shared memory has to be asked for, kernel by kernel
-  if (shared_bytes > kUnasked) {
-    const cudaError_t error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
-    if (error != cudaSuccess) return error;
+  if (shared_bytes > kUnaskedShared) {
+    if (const cudaError_t error = ask_shared(kernel); error != cudaSuccess) return error;
   }
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeCooperative;

@@ -62,6 +62,19 @@ std::string asked_shared_memory() {
 }
 CHECK(asked_shared_memory);
 
+// One thread's launch may come between what another one asked for and its launch.
+std::string what_was_asked_for_stays() {
+  cudaLaunchConfig_t config{};
+  config.gridDim = config.blockDim = 1;
+  config.dynamicSmemBytes = 100 * 1024;
+  Array a(1);
+  EXPECT(simt::launch(add_one, 1, 1, 100 * 1024, nullptr, false, a.p) == cudaSuccess);
+  EXPECT(simt::launch(add_one, 1, 1, 60 * 1024, nullptr, false, a.p) == cudaSuccess);
+  EXPECT(cudaLaunchKernelEx(&config, add_one, a.p) == cudaSuccess);
+  return {};
+}
+CHECK(what_was_asked_for_stays);
+
 // A kernel that fails says so at the next wait, and then everything does.
 std::string sticky_error() {
   float *p, *q;
