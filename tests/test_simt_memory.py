@@ -61,16 +61,12 @@ class TestMemory:
 
 
 class TestMatrices:
-    @pytest.mark.parametrize("n", [1, 2, 4])
-    @pytest.mark.parametrize("kind", ["ldmatrix", "ldmatrix_trans"])
-    def test_ldmatrix(self, emulator, rng, kind, n):
+    @pytest.mark.parametrize("n", [2, 4])
+    def test_ldmatrix(self, emulator, rng, n):
         x = rng.integers(0, 1 << 16, (4, 8, 8)).astype(np.uint16)
-        out = emulator.run(f"{kind}_{n}", x, nothing(32 * n, np.uint32), shared_bytes=512).reshape(
-            32, n
-        )
-        m = x.swapaxes(1, 2) if kind == "ldmatrix_trans" else x
-        pairs = np.ascontiguousarray(m[:n]).view(np.uint32).reshape(n, 32)  # lane by lane
-        assert np.array_equal(out, pairs.T)
+        out = emulator.run(f"ldmatrix_{n}", x, nothing(32 * n, np.uint32), shared_bytes=512)
+        pairs = x[:n].view(np.uint32).reshape(n, 32)  # lane by lane
+        assert np.array_equal(out.reshape(32, n), pairs.T)
 
     def test_mma(self, emulator, rng):
         """The layout as the PTX ISA has it for m16n8k16, element by element of a lane."""

@@ -25,7 +25,6 @@ RIGHT = [
     ("copies", 1, 32, 1536, 0),
     ("constant_load", 1, 32, 0, 0),
     ("ldmatrix_4", 1, 32, 512, 0),
-    ("ldmatrix_trans_2", 1, 32, 512, 0),
     ("mma", 1, 32, 0, 0),
 ]
 RACES = [

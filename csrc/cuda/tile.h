@@ -40,24 +40,23 @@ template <class Real> struct TileMemory {
   }
 };
 
-// `rows` rows of some columns into shared memory, zeros for those from `valid` on; whole block.
-template <class Real>
-__device__ void stage(Real* to, int to_row, const Real* from, long from_row, int rows, int valid, int columns) {
+// `rows` rows of `columns` columns from k0 on into shared memory, zeros for rows from `valid` on; whole block. Nothing, if
+// columns is less than 1.
+template <class Real> __device__ void stage(Real* to, int to_row, Rows<Real> from, int rows, int valid, int k0, int columns) {
   const int pieces = columns / kPiece<Real>;
   for (int i = threadIdx.x; i < rows * pieces; i += kThreads) {
     const int r = i / pieces, column = i % pieces * kPiece<Real>;
-    simt::cp_async16(to + r * to_row + column, from + (r < valid ? r * from_row : 0) + column, r < valid);
+    simt::cp_async16(to + r * to_row + column, from.data + (r < valid ? r * from.row : 0) + k0 + column, r < valid);
   }
 }
 
-// `rows` rows of K columns, kept in shared memory if asked: then copied now, and there when the first tile's chunk is.
+// `rows` rows of K columns, kept in shared memory if asked: then copied in one group with the first tile's first chunk.
 template <class Real>
 __device__ Panel<Real> load_panel(simt::Shared& shared, const Real* data, int rows, int K, bool resident) {
   if (!resident) return {data, K, false};
   const int row = K + kPad<Real>;
   Real* weights = shared.take<Real>(rows * row);
-  stage(weights, row, data, K, rows, rows, K);
-  simt::cp_commit();
+  stage(weights, row, Rows<Real>{data, K}, rows, rows, 0, K);
   return {weights, row, true};
 }
 template <class Real> std::size_t panel_bytes(int rows, int K) { return simt::shared_bytes<Real>(rows * (K + kPad<Real>)); }
@@ -115,14 +114,12 @@ __device__ void tile_product(const TileMemory<Real>& memory, const Rows<Real>& a
                              int K) {
   constexpr int kRow = TileMemory<Real>::kRow;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, chunks = (K + kChunk<Real> - 1) / kChunk<Real>;
+  const Rows<Real> tile{a.data + first * a.row, a.row}, weights{panel.data, panel.row};
   const auto fetch = [&](int chunk) {
-    if (chunk < chunks) {
-      const int k0 = chunk * kChunk<Real>, columns = min(kChunk<Real>, K - k0), buffer = chunk & 1;
-      stage(memory.a + buffer * kRows * kRow, kRow, a.data + first * a.row + k0, a.row, kRows, N - first, columns);
-      if (!panel.resident)
-        stage(memory.w + buffer * kOut * kUnits * kRow, kRow, panel.data + k0, panel.row, kOut * kUnits, kOut * kUnits,
-              columns);
-    }
+    const int k0 = chunk * kChunk<Real>, columns = min(kChunk<Real>, K - k0), buffer = chunk & 1;
+    stage(memory.a + buffer * kRows * kRow, kRow, tile, kRows, N - first, k0, columns);
+    if (!panel.resident)
+      stage(memory.w + buffer * kOut * kUnits * kRow, kRow, weights, kOut * kUnits, kOut * kUnits, k0, columns);
     simt::cp_commit();  // also an empty group, so that all but the newest is always the chunk that is needed
   };
   WarpProduct<Real, kOut> product;

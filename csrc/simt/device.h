@@ -67,26 +67,12 @@ __device__ __forceinline__ float to_float(float x) { return x; }
 
 // N 8x8 matrices of 16-bit values from shared memory; lane 8 i + j gives the address of row j of matrix i.
 template <int N> __device__ __forceinline__ void ldmatrix(std::uint32_t (&r)[N], const void* row) {
-  static_assert(N == 1 || N == 2 || N == 4);
+  static_assert(N == 2 || N == 4);
   const unsigned a = shared_address(row);
-  if constexpr (N == 1) asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0},[%1];" : "=r"(r[0]) : "r"(a) : "memory");
-  else if constexpr (N == 2)
+  if constexpr (N == 2)
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1},[%2];" : "=r"(r[0]), "=r"(r[1]) : "r"(a) : "memory");
   else
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3},[%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(a)
-                 : "memory");
-}
-template <int N> __device__ __forceinline__ void ldmatrix_trans(std::uint32_t (&r)[N], const void* row) {
-  static_assert(N == 1 || N == 2 || N == 4);
-  const unsigned a = shared_address(row);
-  if constexpr (N == 1)
-    asm volatile("ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {%0},[%1];" : "=r"(r[0]) : "r"(a) : "memory");
-  else if constexpr (N == 2)
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1},[%2];" : "=r"(r[0]), "=r"(r[1]) : "r"(a) : "memory");
-  else
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3},[%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(a)
                  : "memory");

@@ -12,11 +12,7 @@ void share(void* const* deposits, std::uint32_t) {
   const auto given = [&](int lane) { return static_cast<const char*>(static_cast<const Rows*>(deposits[lane])->mine); };
   for (int lane = 0; lane < 32; lane++) {
     Rows& to = *static_cast<Rows*>(deposits[lane]);
-    for (int q = 0; q < to.count; q++) {
-      if (!to.trans) to.needed[q] = given(8 * q + lane / 4);
-      else
-        for (int i = 0; i < 2; i++) to.needed[2 * q + i] = given(8 * q + lane % 4 * 2 + i);
-    }
+    for (int q = 0; q < to.count; q++) to.needed[q] = given(8 * q + lane / 4);
   }
 }
 
@@ -57,15 +53,12 @@ unsigned lane() {
 void share_rows(Rows& rows, Place where) {
   const Quiet quiet;
   const Thread& thread = *launch->current;
-  const char* const what = rows.trans ? "ldmatrix_trans" : "ldmatrix";
-  const auto refuse = [&](const char* rule) {
-    fail(std::string(what) + " at " + at(where) + " in " + name(thread) + ": " + rule);
-  };
+  const auto refuse = [&](const char* rule) { fail("ldmatrix at " + at(where) + " in " + name(thread) + ": " + rule); };
   if (static_cast<int>(thread.lane) < 8 * rows.count) {
     if (reinterpret_cast<std::uintptr_t>(rows.mine) % 16 != 0) refuse("the row is not aligned to 16 bytes");
     if (!in_shared(rows.mine, 16)) refuse("the row is not in shared memory");
   }
-  meet_warp(~0u, &rows, share, Meeting::whole, what, where);
+  meet_warp(~0u, &rows, share, Meeting::whole, "ldmatrix", where);
 }
 
 void mma(Mma& mine, Place where) {

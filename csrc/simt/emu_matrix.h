@@ -12,9 +12,8 @@ namespace emu {
 // Rows of 8x8 matrices, whose addresses the lanes give: lane 8 q + j that of row j of matrix q.
 struct Rows {
   const void* mine;
-  int count;            // of matrices
-  bool trans;
-  const char* needed[8];  // by this lane: row lane / 4 of each matrix, or with trans rows 2 (lane % 4) and the next
+  int count;              // of matrices
+  const char* needed[4];  // by this lane: row lane / 4 of each matrix
 };
 void share_rows(Rows& rows, Place where);
 unsigned lane();
@@ -30,24 +29,11 @@ void mma(Mma& mine, Place where);
 
 // r[q]: elements (lane / 4, 2 (lane % 4)) and the next of matrix q, the first in the lower half.
 template <int N> void ldmatrix(std::uint32_t (&r)[N], const void* row, emu::Place where = emu::Place::current()) {
-  static_assert(N == 1 || N == 2 || N == 4);
-  emu::Rows rows{row, N, false, {}};
+  static_assert(N == 2 || N == 4);
+  emu::Rows rows{row, N, {}};
   emu::share_rows(rows, where);
   const unsigned lane = emu::lane();
   for (int q = 0; q < N; q++) std::memcpy(&r[q], rows.needed[q] + lane % 4 * 4, 4);
-}
-
-// r[q]: elements (2 (lane % 4), lane / 4) and the one below it.
-template <int N> void ldmatrix_trans(std::uint32_t (&r)[N], const void* row, emu::Place where = emu::Place::current()) {
-  static_assert(N == 1 || N == 2 || N == 4);
-  emu::Rows rows{row, N, true, {}};
-  emu::share_rows(rows, where);
-  const unsigned lane = emu::lane();
-  for (int q = 0; q < N; q++) {
-    std::uint16_t pair[2];
-    for (int i = 0; i < 2; i++) std::memcpy(&pair[i], rows.needed[2 * q + i] + lane / 4 * 2, 2);
-    std::memcpy(&r[q], pair, 4);
-  }
 }
 
 inline void mma_bf16(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const float (&c)[4],

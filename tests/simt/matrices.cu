@@ -4,22 +4,17 @@
 namespace {
 
 // What each lane gets of N matrices that lie one after the other; out (32, N).
-template <int N, bool kTrans> __global__ void load(const uint4* in, std::uint32_t* out) {
+template <int N> __global__ void load(const uint4* in, std::uint32_t* out) {
   simt::Shared shared;
   uint4* const rows = shared.take<uint4>(32);
   const int lane = threadIdx.x;
   rows[lane] = in[lane];
   __syncthreads();
   std::uint32_t r[N];
-  if (kTrans) simt::ldmatrix_trans(r, rows + lane % (8 * N));
-  else simt::ldmatrix(r, rows + lane % (8 * N));
+  simt::ldmatrix(r, rows + lane % (8 * N));
   for (int i = 0; i < N; i++) out[lane * N + i] = r[i];
 }
-const bool load_added[] = {
-    add_case("ldmatrix_1", load<1, false>),      add_case("ldmatrix_2", load<2, false>),
-    add_case("ldmatrix_4", load<4, false>),      add_case("ldmatrix_trans_1", load<1, true>),
-    add_case("ldmatrix_trans_2", load<2, true>), add_case("ldmatrix_trans_4", load<4, true>),
-};
+const bool load_added[] = {add_case("ldmatrix_2", load<2>), add_case("ldmatrix_4", load<4>)};
 
 // in: 32 lanes of a (4), b (2), c (4) as words. out: (32, 4).
 __global__ void mma(const std::uint32_t* in, float* out) {
@@ -46,14 +41,14 @@ CASE(mma_left);
 
 __global__ void misaligned_row(const uint4*, std::uint32_t* out) {
   simt::Shared shared;
-  std::uint32_t r[1];
+  std::uint32_t r[2];
   simt::ldmatrix(r, shared.take<char>(32) + 8);
   out[threadIdx.x] = r[0];
 }
 CASE(misaligned_row);
 
 __global__ void row_in_global(const uint4* in, std::uint32_t* out) {
-  std::uint32_t r[1];
+  std::uint32_t r[2];
   simt::ldmatrix(r, in);
   out[threadIdx.x] = r[0];
 }
