@@ -53,12 +53,18 @@ class Problem {
  public:
   Problem(std::ifstream& file, const Header& header) : file_(file), D_(header.D) {
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-    layer = {header.cell, header.bfloat16 ? Type::bfloat16 : Type::float32,
-             header.T,    header.N,
-             header.I,    header.H,
-             header.D,    header.reverse != 0,
-             nullptr,     {},
-             nullptr,     stream_};
+    layer = {.cell = header.cell,
+             .type = header.bfloat16 ? Type::bfloat16 : Type::float32,
+             .T = header.T,
+             .N = header.N,
+             .I = header.I,
+             .H = header.H,
+             .D = header.D,
+             .reverse = header.reverse != 0,
+             .lengths = nullptr,
+             .weights = {},
+             .x = nullptr,
+             .stream = stream_};
   }
   ~Problem() { cudaStreamDestroy(stream_); }
 
@@ -138,13 +144,25 @@ class Problem {
   void forward_pass(std::ofstream& results, const Outputs& wanted, void* tape) {
     const Memory workspace(workspace_bytes(layer, tape ? Pass::training : Pass::inference));
     with_outputs(results, wanted.forward, [&](void** out) {
-      forward({layer, {state_0_[0], state_0_[1]}, out[0], {out[1], out[2]}, tape, workspace.data()});
+      forward({.layer = layer,
+               .state_0 = {state_0_[0], state_0_[1]},
+               .y = out[0],
+               .state_n = {out[1], out[2]},
+               .tape = tape,
+               .workspace = workspace.data()});
     });
   }
   void backward_pass(std::ofstream& results, const Outputs& wanted, const void* tape) {
     const Memory workspace(workspace_bytes(layer, Pass::backward));
     with_outputs(results, wanted.backward, [&](void** out) {
-      BackwardArgs args{layer, tape, dy_, {dstate_n_[0], dstate_n_[1]}, *out++, {}, {}, workspace.data()};
+      BackwardArgs args{.layer = layer,
+                        .tape = tape,
+                        .dy = dy_,
+                        .dstate_n = {dstate_n_[0], dstate_n_[1]},
+                        .dx = *out++,
+                        .dweights = {},
+                        .dstate_0 = {},
+                        .workspace = workspace.data()};
       for (int d = 0; d < D_; d++, out += 5) args.dweights[d] = {out[0], out[1], out[2], out[3], out[4]};
       for (void*& p : args.dstate_0) p = *out++;
       backward(args);

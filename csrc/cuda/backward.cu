@@ -44,22 +44,22 @@ template <class Real> struct Backward {
 
   void time_loop() {
     const Plan how = plan(l, Pass::backward);
-    BackwardParams<Real> p{loop_sizes(l), how.persistent, l.lengths, {}};
+    BackwardParams<Real> p{.size = loop_sizes(l), .resident = how.persistent, .lengths = l.lengths, .direction = {}};
     for (int d = 0; d < l.D; d++) {
       const Weights<const void*>& w = l.weights[d];
       for_elements(pack_kernel<Real>, panels_size(l, cell.info.gates), l.stream, memory.panels[d], weight(w.weight_hh),
                    cell.info.gates, l.H, int(row), true);
-      p.direction[d] = {reversed(l, d),
-                        memory.panels[d],
-                        weight(w.weight_ch),
-                        states[d].h,
-                        states[d].c,
-                        states[d].saved,
-                        weight(args.dy) + long(d) * l.H,
-                        {},
-                        memory.d[d],
-                        {},
-                        {}};
+      p.direction[d] = {.reverse = reversed(l, d),
+                        .panels = memory.panels[d],
+                        .weight_ch = weight(w.weight_ch),
+                        .h = states[d].h,
+                        .c = states[d].c,
+                        .saved = states[d].saved,
+                        .dy = weight(args.dy) + long(d) * l.H,
+                        .dstate_n = {},
+                        .d = memory.d[d],
+                        .ds = {},
+                        .dstate_0 = {}};
       const long part = long(d) * l.N * l.H;
       for (int k = 0; k < cell.info.states; k++) {
         p.direction[d].dstate_n[k] = args.dstate_n[k] ? weight(args.dstate_n[k]) + part : nullptr;
@@ -70,54 +70,59 @@ template <class Real> struct Backward {
     run_loop(cell.backward, p, how, l.D, l.T * cell.phases() + 1, l.stream);
   }
 
-  const Real* grads(int d, int position) const { return memory.d[d] + position * row; }
-  long grads_row() const { return cell.grads * row; }
+  // A product of the gate gradients at these positions with what of_gate(i, d, g) gives p: i counts the gates g of all
+  // directions d.
+  using Product = ProductParams<Real, Real>;
+  template <bool kAcrossA, class OfGate> void gate_product(Product p, const int (&positions)[kMaxGates], OfGate of_gate) {
+    p.a_row = cell.grads * row;
+    for (int d = 0, i = 0; d < l.D; d++)
+      for (int g = 0; g < cell.info.gates; g++, i++) {
+        p.a[i] = memory.d[d] + positions[g] * row;
+        of_gate(p, i, d, g);
+      }
+    product<kAcrossA, true>(p, l.stream);
+  }
 
   void dx() {
-    const int rows = l.T * l.N;
-    ProductParams<Real, Real> p{rows, l.I, l.H, l.D * cell.info.gates, 1, grads_row(), l.I, l.I, {}, {}, {}, {}, {}};
-    for (int d = 0, term = 0; d < l.D; d++)
-      for (int g = 0; g < cell.info.gates; g++, term++) {
-        p.a[term] = grads(d, cell.x_position[g]);
-        p.b[term] = weight(l.weights[d].weight_ih) + long(g) * l.H * l.I;
-      }
-    p.c[0] = static_cast<Real*>(args.dx);
-    product<false, true>(p, l.stream);
+    Product sum{.M = l.T * l.N, .N = l.I, .K = l.H, .terms = l.D * cell.info.gates, .b_row = l.I, .c_row = l.I};
+    sum.c[0] = static_cast<Real*>(args.dx);
+    gate_product<false>(sum, cell.x_position, [&](Product& p, int i, int d, int g) {
+      p.b[i] = weight(l.weights[d].weight_ih) + long(g) * l.H * l.I;
+    });
   }
 
   void dweight_ih() {
-    ProductParams<Real, Real> p{l.H, l.I, l.T * l.N, 1,  l.D * cell.info.gates, grads_row(), l.I, l.I,
-                                {},  {},  {},        {}, {l.lengths, l.N}};
-    for (int d = 0, z = 0; d < l.D; d++)
-      for (int g = 0; g < cell.info.gates; g++, z++) {
-        p.a[z] = grads(d, cell.x_position[g]);
-        p.b[z] = weight(l.x);
-        p.c[z] = static_cast<Real*>(args.dweights[d].weight_ih) + long(g) * l.H * l.I;
-      }
-    product<true, true>(p, l.stream);
+    const Product all{.M = l.H,
+                      .N = l.I,
+                      .K = l.T * l.N,
+                      .outputs = l.D * cell.info.gates,
+                      .b_row = l.I,
+                      .c_row = l.I,
+                      .padding = {l.lengths, l.N}};
+    gate_product<true>(all, cell.x_position, [&](Product& p, int i, int d, int g) {
+      p.b[i] = weight(l.x);
+      p.c[i] = static_cast<Real*>(args.dweights[d].weight_ih) + long(g) * l.H * l.I;
+    });
   }
 
   void dweight_hh() {
-    ProductParams<Real, Real> p{l.H, l.H, l.T * l.N, 1, l.D * cell.info.gates, grads_row(), row, l.H, {}, {}, {}, {}, {}};
-    for (int d = 0, z = 0; d < l.D; d++)
-      for (int g = 0; g < cell.info.gates; g++, z++) {
-        p.a[z] = grads(d, cell.h_position[g]);
-        p.b[z] = g < cell.first() ? states[d].h : states[d].u;
-        p.c[z] = static_cast<Real*>(args.dweights[d].weight_hh) + long(g) * l.H * l.H;
-      }
-    product<true, true>(p, l.stream);
+    const Product all{.M = l.H, .N = l.H, .K = l.T * l.N, .outputs = l.D * cell.info.gates, .b_row = row, .c_row = l.H};
+    gate_product<true>(all, cell.h_position, [&](Product& p, int i, int d, int g) {
+      p.b[i] = g < cell.first() ? states[d].h : states[d].u;
+      p.c[i] = static_cast<Real*>(args.dweights[d].weight_hh) + long(g) * l.H * l.H;
+    });
   }
 
   void sums() {
-    SumsParams<Real> p{loop_sizes(l), l.lengths, {}};
+    SumsParams<Real> p{.size = loop_sizes(l), .lengths = l.lengths, .direction = {}};
     for (int d = 0; d < l.D; d++) {
       const Weights<void*>& to = args.dweights[d];
-      p.direction[d] = {memory.d[d],
-                        states[d].c,
-                        states[d].saved,
-                        static_cast<Real*>(to.bias_ih),
-                        static_cast<Real*>(to.bias_hh),
-                        static_cast<Real*>(to.weight_ch)};
+      p.direction[d] = {.d = memory.d[d],
+                        .c = states[d].c,
+                        .saved = states[d].saved,
+                        .dbias_ih = static_cast<Real*>(to.bias_ih),
+                        .dbias_hh = static_cast<Real*>(to.bias_hh),
+                        .dweight_ch = static_cast<Real*>(to.weight_ch)};
     }
     const std::size_t shared = simt::shared_bytes<float>((cell.grads + cell.info.peepholes) * kThreads);
     check(simt::launch(cell.sums, dim3((l.H + 31) / 32, l.D), dim3(kThreads), shared, l.stream, false, p),

@@ -40,7 +40,7 @@ dlpack::DataType write_dtype(Dtype dtype) {
                     : dtype == Dtype::uint8   ? dlpack::kUInt
                     : dtype == Dtype::float32 ? dlpack::kFloat
                                               : dlpack::kBfloat;
-  return {code, std::uint8_t(8 * size_of(dtype)), 1};
+  return {.code = code, .bits = std::uint8_t(8 * size_of(dtype)), .lanes = 1};
 }
 
 // strides: in units of `unit` bytes an element
@@ -135,16 +135,16 @@ py::object to_dlpack(py::object self, py::object stream, const py::object&, py::
     if (!buffer.stream.is_none()) wait(stream_of(number), handle_of(buffer.stream));
     if (stream_of(number) != handle_of(buffer.stream)) share(buffer);
   } else share(buffer);
-  auto* exported = new Exported{{}, self, {buffer.shape.begin(), buffer.shape.end()}};
-  exported->managed = {{buffer.data,
-                        {dlpack::kCUDA, buffer.device},
-                        std::int32_t(buffer.shape.size()),
-                        write_dtype(buffer.dtype),
-                        exported->shape.data(),
-                        nullptr,
-                        0},
-                       exported,
-                       &release};
+  auto* exported = new Exported{.managed = {}, .buffer = self, .shape = {buffer.shape.begin(), buffer.shape.end()}};
+  exported->managed = {.tensor = {.data = buffer.data,
+                                  .device = {.type = dlpack::kCUDA, .id = buffer.device},
+                                  .ndim = std::int32_t(buffer.shape.size()),
+                                  .dtype = write_dtype(buffer.dtype),
+                                  .shape = exported->shape.data(),
+                                  .strides = nullptr,
+                                  .byte_offset = 0},
+                       .context = exported,
+                       .deleter = &release};
   return py::reinterpret_steal<py::object>(PyCapsule_New(&exported->managed, dlpack::kName, [](PyObject* capsule) {
     if (!PyCapsule_IsValid(capsule, dlpack::kName)) return;  // taken
     release(static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule, dlpack::kName)));

@@ -21,7 +21,8 @@ template <class Real> struct ForwardMemory {
 
 template <class Real> void input_part(const Layer& l, const CellKernels<Real>& cell, const ForwardMemory<Real>& memory) {
   const int columns = cell.info.gates * l.H;
-  ProductParams<Real, float> p{l.T * l.N, columns, l.I, 1, l.D, l.I, l.I, columns, {}, {}, {}, {}, {}};
+  ProductParams<Real, float> p{
+      .M = l.T * l.N, .N = columns, .K = l.I, .outputs = l.D, .a_row = l.I, .b_row = l.I, .c_row = columns};
   for (int d = 0; d < l.D; d++) {
     p.a[d] = static_cast<const Real*>(l.x);
     p.b[d] = static_cast<const Real*>(l.weights[d].weight_ih);
@@ -38,22 +39,23 @@ template <class Real> void run(const ForwardArgs& args) {
   const Plan how = plan(l, training ? Pass::training : Pass::inference);
   Arena workspace(args.workspace), tape(args.tape);
   const ForwardMemory<Real> memory(workspace, l, cell);
-  ForwardParams<Real> p{loop_sizes(l), training, how.persistent, l.lengths, {}};
+  ForwardParams<Real> p{
+      .size = loop_sizes(l), .training = training, .resident = how.persistent, .lengths = l.lengths, .direction = {}};
   for (int d = 0; d < l.D; d++) {
     const States<Real> states(training ? tape : workspace, l, cell, training);
     const Weights<const void*>& w = l.weights[d];
     const long part = long(d) * l.N * l.H;
-    p.direction[d] = {reversed(l, d),
-                      memory.panels[d],
-                      memory.xg[d],
-                      static_cast<const Real*>(w.bias_hh),
-                      static_cast<const Real*>(w.weight_ch),
-                      states.h,
-                      states.c,
-                      states.u,
-                      states.saved,
-                      static_cast<Real*>(args.y) + long(d) * l.H,
-                      {}};
+    p.direction[d] = {.reverse = reversed(l, d),
+                      .panels = memory.panels[d],
+                      .xg = memory.xg[d],
+                      .bias_hh = static_cast<const Real*>(w.bias_hh),
+                      .weight_ch = static_cast<const Real*>(w.weight_ch),
+                      .h = states.h,
+                      .c = states.c,
+                      .u = states.u,
+                      .saved = states.saved,
+                      .y = static_cast<Real*>(args.y) + long(d) * l.H,
+                      .state_n = {}};
     const auto state_0 = [&](int k) { return args.state_0[k] ? static_cast<const Real*>(args.state_0[k]) + part : nullptr; };
     const int Hp = p.size.Hp, slot = p.slot(0, p.direction[d].reverse);
     for_elements(pack_kernel<Real>, panels_size(l, cell.info.gates), l.stream, memory.panels[d],

@@ -38,7 +38,9 @@ template <class Real> struct States {
   }
 };
 
-inline LoopSizes loop_sizes(const Layer& l) { return {l.T, l.N, l.H, padded(l.H), long(l.D) * l.H}; }
+inline LoopSizes loop_sizes(const Layer& l) {
+  return {.T = l.T, .N = l.N, .H = l.H, .Hp = padded(l.H), .y_row = long(l.D) * l.H};
+}
 inline bool reversed(const Layer& l, int direction) { return l.D == 2 ? direction == 1 : l.reverse; }
 inline long panels_size(const Layer& l, int gates) { return long(gates) * padded(l.H) * padded(l.H); }
 

@@ -22,12 +22,12 @@ struct Padding {
 // Output z is the sum of terms z * terms ... z * terms + terms - 1. An operand lies with K along its rows, or across them:
 // a (M, K) or (K, M), b (N, K) or (K, N), with rows a_row and b_row apart.
 template <class Real, class Out> struct ProductParams {
-  int M, N, K, terms, outputs;
-  long a_row, b_row, c_row;
-  const Real *a[kMaxTerms], *b[kMaxTerms];
-  Out* c[kMaxTerms];
-  const Real* bias[kMaxTerms];  // (N,) or null
-  Padding padding;
+  int M, N, K, terms = 1, outputs = 1;
+  long a_row = 0, b_row = 0, c_row = 0;
+  const Real *a[kMaxTerms] = {}, *b[kMaxTerms] = {};
+  Out* c[kMaxTerms] = {};
+  const Real* bias[kMaxTerms] = {};  // (N,) or null
+  Padding padding = {};
 };
 
 template <class Real> constexpr int kProductRow = kProductDepth + (sizeof(Real) == 2 ? 8 : 1);  // against bank conflicts

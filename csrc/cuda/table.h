@@ -10,7 +10,7 @@ template <class Real> Kernels<Real> table() {
   Kernels<Real> k{};
   for_each_cell([&]<class Cell>() {
     CellKernels<Real>& cell = k.cells[k.count++];
-    cell.info = {Cell::kName, Cell::kGates, Cell::kStates, Cell::kPeepholes};
+    cell.info = {.name = Cell::kName, .gates = Cell::kGates, .states = Cell::kStates, .peepholes = Cell::kPeepholes};
     cell.saved = Cell::kSaved, cell.grads = Cell::kGrads, cell.late = Cell::kLate;
     for (int g = 0; g < Cell::kGates; g++)
       cell.x_position[g] = position<Cell>(Cell::kX[g]), cell.h_position[g] = position<Cell>(Cell::kH[g]);
