@@ -274,10 +274,27 @@ def test_plan():
             ValueError,
             "device: expected cuda or cuda:0, cuda:1, ..., got 'cpu'",
         ),
-        (("gru", 1, 2**30), {}, ValueError, r"x, weights: expected T\*N, N\*H, G\*H of at most"),
+        (("gru", 1, 2**30), {}, ValueError, "x, weights: expected T"),
     ]:
         with pytest.raises(error, match=f"^{message}"):
             plan(*arguments, **options)
+
+
+@pytest.mark.usefixtures("cuda")
+def test_sizes_that_the_kernels_can_count():
+    core, rows, columns = library.core(), 2**30 - 1, 65535 * 64
+    largest = (rows, 1, 1, 1), (1, rows, 1, 1), (3, rows // 3, columns, columns // 3 - 15)
+    functions = core.plan, core.workspace_bytes, core.tape_bytes
+    for sizes in largest:
+        for ask in functions:
+            stage = ("backward",) * (ask != core.tape_bytes)
+            ask("gru", "bfloat16", *sizes, 2, 0, *stage)
+            for i, size in enumerate(sizes):
+                larger = *sizes[:i], size + 1, *sizes[i + 1 :]
+                if size > 3:
+                    rule = r"x, weights: expected T\*N of at most 1073741823, I and G\*\(H \+ 15\)"
+                    with pytest.raises(ValueError, match=f"^{rule} of at most 4194240, got T, N"):
+                        ask("gru", "bfloat16", *larger, 2, 0, *stage)
 
 
 @pytest.mark.usefixtures("cuda")

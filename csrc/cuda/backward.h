@@ -97,12 +97,14 @@ __global__ void __launch_bounds__(kThreads, 2)
     const int s = T - 1 - phase / kPhases<Cell>;
     const bool early = phase % kPhases<Cell> != 0;
     if (phase > first) simt::grid_sync();
-    // What is passed back: the hidden parts of step s+1, or those of the late gates of this one.
+    // What is passed back: the hidden parts of step s+1, if there is one, or those of the late gates of this one.
     const int gate = early ? kFirst<Cell> : 0, from = early ? s : s + 1, t = d.reverse ? T - 1 - from : from;
-    const Rows<Real> grads{d.d + (long(t) * N * Cell::kGrads + gate) * Hp, long(Cell::kGrads) * Hp};
-    const Panel<Real> weights{panel.data + gate * Hp, panel.row, panel.resident};
     for (int tile = blockIdx.z; tile * kRows < N; tile += gridDim.z) {
-      if (from < T) tile_product<1>(memory, grads, tile * kRows, N, weights, (early ? Cell::kLate : kFirst<Cell>)*Hp);
+      if (from < T) {
+        const Rows<Real> grads{d.d + (long(t) * N * Cell::kGrads + gate) * Hp, long(Cell::kGrads) * Hp};
+        const Panel<Real> weights{panel.data + gate * Hp, panel.row, panel.resident};
+        tile_product<1>(memory, grads, tile * kRows, N, weights, (early ? Cell::kLate : kFirst<Cell>)*Hp);
+      }
       const BackwardUnit<Cell, Real> unit{p, d, s, tile * kRows + row, j};
       if (row >= kRows || unit.n >= N) continue;
       if (s < 0) unit.start(memory);

@@ -166,14 +166,6 @@ Weights<Pointer> read_weights(py::handle tuple, const Layer& z, const CellInfo& 
   return weights;
 }
 
-// Rows and columns of what the kernels multiply are int.
-inline void check_products(const Layer& z, const CellInfo& cell) {
-  const long padded = z.H + 15L;
-  if (long(z.T) * z.N > INT_MAX || z.N * padded > INT_MAX || cell.gates * padded > INT_MAX || long(z.D) * z.H > INT_MAX)
-    throw std::invalid_argument("x, weights: expected T*N, N*H, G*H of at most 2147483647, got T, N, H, G = " +
-                                shape_text(std::vector<int>{z.T, z.N, z.H, cell.gates}));
-}
-
 // What both passes are told, from the same arguments.
 inline Layer read_layer(Arrays& arrays, const std::string& cell_name, const Buffer& x, py::handle lengths, py::handle weights,
                         bool reverse, py::handle stream) {
@@ -190,7 +182,6 @@ inline Layer read_layer(Arrays& arrays, const std::string& cell_name, const Buff
   layer.type = type_of(name_of(x.dtype));
   layer.T = size(x.shape[0], "T"), layer.N = size(x.shape[1], "N"), layer.I = size(x.shape[2], "I");
   layer.H = size(weight_hh.shape[1], "H"), layer.D = int(directions.size());
-  check_products(layer, cell);
   layer.reverse = reverse;
   layer.lengths = arrays.lengths(lengths, layer.N);
   for (int d = 0; d < layer.D; d++)

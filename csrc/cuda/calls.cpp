@@ -60,7 +60,6 @@ Layer sized(const std::string& cell, const std::string& dtype, long T, long N, l
   layer.T = size(T, "T"), layer.N = size(N, "N"), layer.I = size(I, "I"), layer.H = size(H, "H");
   if (D != 1 && D != 2) throw std::invalid_argument("D: expected 1 or 2, got " + std::to_string(D));
   layer.D = int(D);
-  check_products(layer, cell_of(cell));
   return layer;
 }
 

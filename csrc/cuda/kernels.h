@@ -27,6 +27,7 @@ template <class Real> struct Kernels {
 template <class Real> const Kernels<Real>& kernels();
 template <> const Kernels<float>& kernels();
 template <> const Kernels<simt::bf16>& kernels();
-template <class Real> const CellKernels<Real>& kernels_of(const Layer& layer);  // throws for an unknown cell
+// Throws for an unknown cell, and for sizes that the kernels cannot count.
+template <class Real> const CellKernels<Real>& kernels_of(const Layer& layer);
 
 }  // namespace fusedrnn::cuda

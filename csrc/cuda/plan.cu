@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The rule by which the time loop is one persistent launch or a launch for each step.
+// The rule by which the time loop is one persistent launch or a launch for each step, and the sizes there may be.
+#include <climits>
 #include <cstring>
 
 #include "host.h"
+#include "product.h"
 #include "tile.h"
 
 namespace fusedrnn::cuda {
@@ -43,12 +45,26 @@ template <class Real> Plan plan_of(const Layer& l, Pass pass) {
   return {false, units, tiles < 65535 ? tiles : 65535, shared_bytes(l, cell, backward, false)};
 }
 
+// Rows, phases and what walks over them are int, and stay so in the step that ends a loop; a grid's second size has 16 bits.
+void check_sizes(const Layer& l, int gates) {
+  constexpr long kMostRows = INT_MAX / 2, kMostColumns = 65535L * kSide;
+  if (long(l.T) * l.N <= kMostRows && l.I <= kMostColumns && gates * (l.H + 15L) <= kMostColumns) return;
+  std::string got;
+  for (const int size : {l.T, l.N, l.I, l.H}) got += std::to_string(size) + ", ";
+  throw std::invalid_argument("x, weights: expected T*N of at most " + std::to_string(kMostRows) +
+                              ", I and G*(H + 15) of at most " + std::to_string(kMostColumns) + ", got T, N, I, H, G = (" +
+                              got + std::to_string(gates) + ")");
+}
+
 }  // namespace
 
 template <class Real> const CellKernels<Real>& kernels_of(const Layer& layer) {
   const Kernels<Real>& all = kernels<Real>();
   for (int i = 0; i < all.count; i++)
-    if (!std::strcmp(all.cells[i].info.name, layer.cell)) return all.cells[i];
+    if (!std::strcmp(all.cells[i].info.name, layer.cell)) {
+      check_sizes(layer, all.cells[i].info.gates);
+      return all.cells[i];
+    }
   throw std::invalid_argument(std::string("cell: expected one that the device has, got ") + layer.cell);
 }
 template const CellKernels<float>& kernels_of(const Layer&);
