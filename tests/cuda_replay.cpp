@@ -190,6 +190,7 @@ void replay(const char* problems, const char* results) {
     config.check_ldg = true;
     config.check_arguments = !kSanitized;
     simt::emu::configure(config);
+    forget_devices();
     Problem problem(in, header);
     problem.write_plans(out);
     if (!header.plan_only) problem.run(out);

@@ -84,55 +84,65 @@ def load() -> ModuleType:
 def build(
     target: str, what: Sources, *flags: str, csrc: Path = CSRC, to: Path | None = None
 ) -> Path:
-    """Compile what has changed of these sources and the emulator; return the file of that name."""
-    to = to or Path(os.environ.get("FUSEDRNN_EMULATOR_DIR", TESTS.parent / "build" / "emulator"))
-    to.mkdir(parents=True, exist_ok=True)
-    command = (COMPILER, *FLAGS, *flags, f"-I{csrc}")
+    """Compile these sources and the emulator, as far as they changed; return the linked target."""
+    to, command = to or folder(), (COMPILER, *FLAGS, *flags, f"-I{csrc}")
     what = what | sources(csrc.glob("simt/*.cpp"))
-    with (to / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one builds
-        largest_first = sorted(what, key=lambda source: source.suffix == ".cpp")
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            jobs = [pool.submit(compiled, s, (*command, *what[s]), to) for s in largest_first]
-            objects = sorted(job.result() for job in jobs)
-        home = to / key(*command, *(path.name for path in objects))
-        if not (home / target).exists():
-            home.mkdir(exist_ok=True)
-            shared = ["-shared"] if target.endswith(".so") else []
-            run([*command, *shared, *objects, "-o", home / "unfinished"])
-            (home / "unfinished").rename(home / target)
+    largest_first = sorted(what, key=lambda source: source.suffix == ".cpp")
+    jobs = [(source, (*command, *what[source], "-c", "-x", "c++")) for source in largest_first]
+    objects = sorted(compiled(jobs, to))
+    home = to / key(*command, *(path.name for path in objects))
+    if not (home / target).exists():
+        home.mkdir(exist_ok=True)
+        shared = ["-shared"] if target.endswith(".so") else []
+        unfinished = home / f"{target}.{os.getpid()}"
+        run([*command, *shared, *objects, "-o", unfinished])
+        unfinished.rename(home / target)
     return home / target
 
 
-def compiled(source: Path, command: tuple[str, ...], folder: Path) -> Path:
-    """Return the object, whose name has the key of what is in it."""
-    flags = key(version(), *command, str(source))
-    made = folder / f"{source.name}-{flags}.d"  # what it was made from
+def folder() -> Path:
+    return Path(os.environ.get("FUSEDRNN_EMULATOR_DIR", TESTS.parent / "build" / "emulator"))
+
+
+def compiled(jobs: list[tuple[Path, tuple[str, ...]]], to: Path) -> list[Path]:
+    """Return what each command makes of its source; beside it, in .txt, is what it said."""
+    to.mkdir(parents=True, exist_ok=True)
+    with (to / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one builds
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(lambda job: compiled_one(*job, to), jobs))
+
+
+def compiled_one(source: Path, command: tuple[str, ...], to: Path) -> Path:
+    flags = key(version(command[0]), *command, str(source))
+    made = to / f"{source.name}-{flags}.d"  # what it was made from
 
     def kept() -> Path:
+        """Return the file whose name has the key of all that is in it."""
         words = re.split(r"(?<!\\)\s+", made.read_text().replace("\\\n", " ").strip())
         names = [word.replace("\\ ", " ") for word in words[1:]]
         files = [path for path in map(Path, names) if path.exists()]
-        return folder / f"{source.name}-{key(flags, *names, *(f.read_bytes() for f in files))}.o"
+        return to / f"{source.name}-{key(flags, *names, *(f.read_bytes() for f in files))}.o"
 
     if not made.exists() or not kept().exists():
         new = made.with_suffix(".new")
-        run([*command, "-MMD", "-MF", made, "-c", "-x", "c++", source, "-o", new])
+        said = run([*command, "-MMD", "-MF", made, source, "-o", new])
+        kept().with_suffix(".txt").write_text(said)
         new.rename(kept())
     return kept()
 
 
 def run(command: list) -> str:
-    """Run a command and return what it prints; if it fails, what it says is the error."""
+    """Run a command and return what it says; if it fails, that is the error."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 @functools.cache
-def version() -> str:
-    return run([COMPILER, "--version"])
+def version(compiler: str) -> str:
+    return run([compiler, "--version"])
 
 
 def key(*parts: str | bytes) -> str:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Layers with device="cuda": results against float64 on the host, states, weights, copies."""
 
+import concurrent.futures
 import copy
+import itertools
 import pickle
 import threading
 
@@ -12,6 +14,7 @@ from cuda_cases import CELLS, DTYPES, H, I, N, T, check_parity, home, inputs, ma
 from layer_cases import flat
 
 LENGTHS = np.array([2, 5, 0])
+OF_PLAN = "cell", "N", "H", "directions", "dtype", "stage"
 pytestmark = pytest.mark.usefixtures("cuda")
 
 
@@ -52,6 +55,26 @@ def test_a_device_too_small_for_the_whole_loop(emulated, cuda, assert_close):
     for stage in ("inference", "training", "backward"):
         assert not cuda.plan("lstm", N, 40, directions=2, stage=stage).persistent
     check_parity(make("lstm", sizes=sizes, bidirectional=True), assert_close, LENGTHS)
+
+
+def test_plans_do_not_depend_on_those_before(emulated, cuda):
+    kinds = itertools.product(
+        ("lstm", "gru_reset_before"), (N, 99), (20, 300), (1, 2), DTYPES, ("training", "backward")
+    )
+    options = [dict(zip(OF_PLAN, kind, strict=True)) for kind in kinds]
+
+    def plan(kind):
+        return cuda.plan(**kind)
+
+    def alone(kind):
+        emulated(multiprocessors=20)
+        return plan(kind)
+
+    expected = [alone(kind) for kind in options]
+    assert len({(kind.persistent, kind.shared_bytes) for kind in expected}) > 12
+    emulated(multiprocessors=20)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(plan, options * 3)) == expected * 3
 
 
 @pytest.mark.parametrize("seed", [1, 2])

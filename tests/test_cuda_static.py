@@ -6,10 +6,10 @@ import os
 import re
 import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import host_build
 import pytest
 from host_build import CSRC
 from replay_cases import DEVICE_CELLS, TYPES, Case, Device
@@ -50,42 +50,34 @@ class Kernel(NamedTuple):
     static_shared: int
 
 
-class Compiled(NamedTuple):
-    kernels: list[Kernel]
-    cubin: Path
+def command(architecture: str) -> tuple[str, ...]:
+    options = "-std=c++20", "--expt-relaxed-constexpr", f"-I{CSRC}", "-Xptxas", "-v", "-cubin"
+    return NVCC, *options, f"-arch=sm_{architecture}"
 
 
-def compile_cubin(source: str, architecture: str, folder: Path) -> Compiled:
-    cubin = folder / f"{source}.{architecture}.cubin"
-    options = ["-std=c++20", "--expt-relaxed-constexpr", f"-I{CSRC}", "-Xptxas", "-v", "-cubin"]
-    command = [NVCC, *options, f"-arch=sm_{architecture}", CSRC / "cuda" / source, "-o", cubin]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    kernels = []
-    parts = ENTRY.split(done.stderr)[1:]
+def kernels_of(cubin: Path) -> list[Kernel]:
+    kernels, parts = [], ENTRY.split(cubin.with_suffix(".txt").read_text())[1:]
     for name, text in zip(parts[::2], parts[1::2], strict=True):
         stack, stores, loads = map(int, STACK.search(text).groups())
         registers, shared = USED.search(text).groups()
         kernels.append(Kernel(name, stack, stores + loads, int(registers), int(shared or 0)))
-    return Compiled(kernels, cubin)
+    return kernels
 
 
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory):
-    """By architecture and source."""
+def compiled():
+    """The machine code by architecture and source; what ptxas said is beside it."""
     if NVCC is None:
         pytest.skip("no nvcc")
-    folder = tmp_path_factory.mktemp("cubin")
     pairs = [(source, architecture) for architecture in ARCHITECTURES for source in KERNELS]
-    with ThreadPoolExecutor(2) as pool:
-        done = pool.map(lambda pair: compile_cubin(*pair, folder), pairs)
-        return dict(zip(pairs, done, strict=True))
+    jobs = [(CSRC / "cuda" / source, command(architecture)) for source, architecture in pairs]
+    return dict(zip(pairs, host_build.compiled(jobs, host_build.folder()), strict=True))
 
 
 @pytest.mark.parametrize("source", KERNELS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_registers_and_stack(architecture, source, compiled):
-    kernels = compiled[source, architecture].kernels
+    kernels = kernels_of(compiled[source, architecture])
     assert kernels
     for kernel in kernels:
         blocks = next((n for name, n in BLOCKS.items() if name in kernel.name), 1)
@@ -129,8 +121,10 @@ def sass(compiled):
     tool = shutil.which("cuobjdump", path=environment["PATH"])
 
     def disassemble(source, architecture):
-        command = [tool, "-sass", compiled[source, architecture].cubin]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        path = compiled[source, architecture]
+        done = subprocess.run(
+            [tool, "-sass", path], capture_output=True, text=True, env=environment
+        )
         assert done.returncode == 0, done.stderr
         parts = re.split(r"Function : (\w+)", done.stdout)[1:]
         return {

@@ -70,6 +70,7 @@ struct CellInfo {
 
 const CellInfo* cell_info(int i);  // of all cells the device has; null behind the last
 Plan plan(const Layer& layer, Pass pass);
+void forget_devices();  // what plan() knows of them: those of the emulator change
 std::size_t tape_bytes(const Layer& layer);
 std::size_t workspace_bytes(const Layer& layer, Pass pass);
 void forward(const ForwardArgs& args);

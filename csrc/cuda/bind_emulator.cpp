@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What tests ask of the emulator, in _cuda_emu only.
+#include "args.h"
 #include "buffer.h"
 #include "simt/emu_config.h"
 
@@ -19,7 +20,13 @@ void bind_emulator(py::module_& m) {
       .def_readwrite("memory", &Config::memory)
       .def_readwrite("check_ldg", &Config::check_ldg)
       .def_readwrite("check_arguments", &Config::check_arguments);
-  m.def("configure", &simt::emu::configure, py::arg("config"));
+  m.def(
+      "configure",
+      [](const Config& config) {
+        simt::emu::configure(config);
+        forget_devices();
+      },
+      py::arg("config"));
   m.def("last_error", &simt::emu::last_error);
   m.def("switches", &simt::emu::switches);
 }
