@@ -6,6 +6,7 @@ import types
 
 import fusedrnn
 import numpy as np
+import pytest
 from fusedrnn.layers import KINDS
 from layer_cases import flat
 
@@ -69,6 +70,13 @@ def check_parity(layer, assert_close, lengths=None, given=True, steps=T, rows=N)
         assert a.dtype == dtype
         kind = "y" if name.startswith(("y", "state_n")) else "grad"
         assert_close(a.numpy(), expected[name], kind, dtype)
+
+
+def assert_refused(cases):
+    """Each is a call, its error, and a pattern that the error's text begins with."""
+    for call, error, message in cases:
+        with pytest.raises(error, match=f"^{message}"):
+            call()
 
 
 class Foreign:

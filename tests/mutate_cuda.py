@@ -19,13 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import TOLERANCES
 from cuda_mutants import Mutant, mutants
 from host_build import ASAN, CSRC, FEW, TESTS, TSAN, replay
 from replay_cases import ONE_BLOCK, SHAPES, SMALL, TWO_BLOCKS, TYPES, Case, Device, Layer, every_way
 from replay_runs import plans, run
 from test_cuda_plan import EXPECTED as PLANS
-from test_cuda_plan import MEMORY, assert_memory
+from test_cuda_plan import MEMORY, assert_memory, assert_sizes
 
 SURVIVORS = TESTS / "cuda_survivors.md"
 OPTIONS = {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1"}
@@ -63,8 +64,8 @@ class Mode:
                     wrong = compare(case, result, expected[case])
                     if wrong:
                         return f"{wrong} of {case.cell}, {case.type}"
-        except AssertionError:
-            return "sizes of memory"
+        except (AssertionError, pytest.fail.Exception):
+            return "sizes"
         except RuntimeError as error:
             return " ".join(str(error).split())[:200]
         except subprocess.TimeoutExpired:
@@ -98,6 +99,7 @@ def wrong_plan(executable: Path, folder: Path) -> str:
             return f"the plan: {name}"
     for cell in MEMORY:
         assert_memory(executable, cell, 2, folder)
+    assert_sizes(executable, folder)
     cells = subprocess.run([executable], capture_output=True, text=True, check=True).stdout
     try:
         plans(executable, [(Case("lstm_norm", "float32", 1, 1, 1, 1), Device())], folder)

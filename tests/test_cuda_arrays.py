@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Memory of the device: arrays, other libraries' views of it and ours of theirs, streams."""
+"""Memory of the device: arrays, other libraries' views of it and ours of theirs."""
 
 import gc
 
 import fusedrnn
 import numpy as np
 import pytest
-from cuda_cases import Foreign, H, I, Interface, N, T, inputs, library, make, normal
+from cuda_cases import Foreign, I, Interface, N, T, inputs, library, make, normal
 
 pytestmark = pytest.mark.usefixtures("cuda")
 
@@ -36,43 +36,48 @@ def test_bfloat16_is_rounded_to_nearest_even():
     assert np.signbit(got[[1, 6]]).all()
 
 
-def test_what_arrays_refuse():
-    Array = fusedrnn.cuda.Array
-    for arguments, error, message in [
-        (
-            (np.zeros(3),),
-            TypeError,
-            "dtype: expected one of float32, bfloat16, int32, int64, got float64",
-        ),
-        (
-            (np.zeros(3), "float16"),
-            TypeError,
-            "dtype: expected float32 or bfloat16 or int32 or int64, got 'float16'",
-        ),
-        (
-            (np.zeros(3), "int32"),
-            TypeError,
-            "values: expected values for dtype int32, got dtype float64",
-        ),
-        (
-            (np.zeros((0, 3)), "float32"),
-            ValueError,
-            r"values: expected sizes >= 1, got shape \(0, 3\)",
-        ),
-        (
-            (np.zeros(3), "float32", "cpu"),
-            ValueError,
-            "device: expected cuda or cuda:0, cuda:1, ..., got 'cpu'",
-        ),
-        ((np.zeros(3), "float32", "gpu"), ValueError, "device: expected cpu, cuda or cuda:0"),
-        ((np.zeros(3), "float32", "cuda:x"), ValueError, "device: expected cpu, cuda or cuda:0"),
-        ((np.zeros(3), "float32", 0), TypeError, "device: expected str, got int"),
-        ((np.zeros(3), "float32", "cuda:7"), RuntimeError, r"cudaSetDevice\(7\): .*\(cudaError"),
-    ]:
-        with pytest.raises(error, match=f"^{message}"):
-            Array(*arguments)
+REFUSED = [
+    (
+        (np.zeros(3),),
+        TypeError,
+        "dtype: expected one of float32, bfloat16, int32, int64, got float64",
+    ),
+    (
+        (np.zeros(3), "float16"),
+        TypeError,
+        "dtype: expected float32 or bfloat16 or int32 or int64, got 'float16'",
+    ),
+    (
+        (np.zeros(3), "int32"),
+        TypeError,
+        "values: expected values for dtype int32, got dtype float64",
+    ),
+    (
+        (np.zeros((0, 3)), "float32"),
+        ValueError,
+        r"values: expected sizes >= 1, got shape \(0, 3\)",
+    ),
+    (
+        (np.zeros(3), "float32", "cpu"),
+        ValueError,
+        "device: expected cuda or cuda:0, cuda:1, ..., got 'cpu'",
+    ),
+    ((np.zeros(3), "float32", "gpu"), ValueError, "device: expected cpu, cuda or cuda:0"),
+    ((np.zeros(3), "float32", "cuda:x"), ValueError, "device: expected cpu, cuda or cuda:0"),
+    ((np.zeros(3), "float32", 0), TypeError, "device: expected str, got int"),
+    ((np.zeros(3), "float32", "cuda:7"), RuntimeError, r"cudaSetDevice\(7\): .*\(cudaError"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), REFUSED)
+def test_what_arrays_refuse(arguments, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        fusedrnn.cuda.Array(*arguments)
+
+
+def test_what_is_copied_in():
     with pytest.raises(ValueError, match=r"^values: expected shape \(2,\), got \(3,\)"):
-        Array(np.zeros(2, np.float32)).copy_from(np.zeros(3))
+        fusedrnn.cuda.Array(np.zeros(2, np.float32)).copy_from(np.zeros(3))
 
 
 def test_views_share_memory(cuda):
@@ -135,16 +140,36 @@ def test_what_dlpack_refuses():
     array.__dlpack__(stream=-1, max_version=(1, 0), dl_device=(2, 0), copy=False)
 
 
-def test_what_views_refuse():
-    layer, x = make("gru"), normal("float32", T, N, I)
-    host = x.numpy()
-    other = {"data": (host.ctypes.data, False)}
-    for bad, error, message in [
+def assert_refused_as_x(cases):
+    layer = make("gru")
+    for bad, error, message in cases:
+        with pytest.raises(error, match=f"^{message}"):
+            layer(bad)
+
+
+def test_what_is_no_input():
+    host = np.zeros((T, N, I), np.float32)
+    cases = [
         (host, TypeError, "x: expected an array on a CUDA device, got numpy.ndarray on the host"),
         (host.tolist(), TypeError, "x: expected an array on a CUDA device, got list"),
         (None, TypeError, "x: expected an array on a CUDA device, got NoneType"),
+        (normal("bfloat16", T, N, I), TypeError, "x: expected dtype float32, got bfloat16"),
         (
-            Interface(x, **other),
+            normal("float32", T, N),
+            ValueError,
+            r"x: expected shape \(T, N, I\) with I = 4, got \(5, 3\)",
+        ),
+        (normal("float32", T, N, 9), ValueError, r"x: expected shape \(T, N, I\) with I = 4, got"),
+    ]
+    assert_refused_as_x(cases)
+
+
+def test_what_views_refuse():
+    x = normal("float32", T, N, I)
+    host = np.zeros((T, N, I), np.float32)
+    cases = [
+        (
+            Interface(x, data=(host.ctypes.data, False)),
             ValueError,
             "x: expected memory of a CUDA device, got memory of the host",
         ),
@@ -172,16 +197,8 @@ def test_what_views_refuse():
             ValueError,
             "x: expected aligned memory, got unaligned",
         ),
-        (normal("bfloat16", T, N, I), TypeError, "x: expected dtype float32, got bfloat16"),
-        (
-            normal("float32", T, N),
-            ValueError,
-            r"x: expected shape \(T, N, I\) with I = 4, got \(5, 3\)",
-        ),
-        (normal("float32", T, N, 9), ValueError, r"x: expected shape \(T, N, I\) with I = 4, got"),
-    ]:
-        with pytest.raises(error, match=f"^{message}"):
-            layer(bad)
+    ]
+    assert_refused_as_x(cases)
 
 
 def test_results_are_of_the_library_of_x(monkeypatch):
@@ -225,128 +242,3 @@ def test_lengths_of_any_library():
         np.testing.assert_array_equal(layer(x, None, given)[0].numpy(), expected)
     torch = pytest.importorskip("torch")
     np.testing.assert_array_equal(layer(x, None, torch.tensor(lengths))[0].numpy(), expected)
-
-
-def test_streams(cuda, monkeypatch):
-    layer = make("lstm", num_layers=2)
-    x, state, *_ = inputs(layer)
-    expected = layer.forward(x, state)[0].numpy()
-    one, other = cuda.Stream(), cuda.Stream()
-    handle = one.__cuda_stream__()[1]
-
-    class Theirs:
-        cuda_stream = handle
-
-    class Cupys:
-        ptr = handle
-
-    for stream in (None, 0, 1, one, other, handle, Theirs(), Cupys()):
-        y, _ = layer(x, state, stream=stream)
-        np.testing.assert_array_equal(y.numpy(), expected)
-    library(monkeypatch, "foreign")
-    layer(Foreign(x), stream=one)
-    asked = Foreign(x)
-    layer(asked, stream=one)
-    layer(asked)
-    assert asked.streams == [handle, 1]  # 1: DLPack's number of the default stream
-
-
-@pytest.mark.parametrize("name", ["torch", "cupy"])
-def test_the_current_stream_of_a_library(name, cuda, monkeypatch):
-    import types
-
-    stream, layer = cuda.Stream(), make("gru")
-    x = Foreign(normal("float32", T, N, I))
-    if name == "torch":
-        namespace = types.SimpleNamespace(current_stream=lambda device: stream)
-    else:
-        namespace = types.SimpleNamespace(get_current_stream=lambda: stream)
-    library(monkeypatch, name, cuda=namespace)
-    y, _ = layer(x)
-    assert x.streams == [stream.__cuda_stream__()[1]]
-    assert type(y) is Foreign
-    assert y.array._buffer.stream.handle == stream.__cuda_stream__()[1]
-
-
-@pytest.mark.parametrize("first", [0, 1])
-def test_work_on_two_streams_is_in_order(first, cuda):
-    """Nothing dies in between: that would wait for all streams."""
-    layer, twin = make("lstm"), make("lstm")
-    x, state, dy, _ = inputs(layer)
-    streams = cuda.Stream(), cuda.Stream()
-    there, back = streams[first], streams[1 - first]
-    y, state_n, tape = layer.forward(x, state, stream=there)
-    again = layer.forward(x, state_n, stream=back)
-    alive = [layer.backward(tape, dy, state_n, stream=back)]
-    alive += [layer.backward(again[2], y, stream=there)]
-    expected_y, expected_n, expected_tape = twin.forward(x, state)
-    expected = twin.forward(x, expected_n)
-    twin.backward(expected_tape, dy, expected_n)
-    twin.backward(expected[2], expected_y)
-    np.testing.assert_array_equal(again[0].numpy(), expected[0].numpy())
-    for name, a in twin.grads.items():
-        np.testing.assert_array_equal(layer.grads[name].numpy(), a.numpy())
-    alive += [layer.backward(again[2], dy, stream=there)]
-    layer.zero_grad()  # on the default stream, which other streams are not ordered with
-    assert not any(a.numpy().any() for a in layer.grads.values())
-
-
-@pytest.mark.parametrize("first", [0, 1])
-def test_other_libraries_wait_for_results(first, cuda):
-    layer = make("gru", sizes=(H, H))
-    x = normal("float32", T, N, H)
-    expected = layer(layer(x)[0])[0].numpy()
-    streams = cuda.Stream(), cuda.Stream()
-    for theirs in (Foreign, Interface):
-        y = layer(x, stream=streams[first])
-        z = layer(theirs(y[0]), stream=streams[1 - first])
-        np.testing.assert_array_equal(z[0].numpy(), expected)
-
-
-def test_memory_lives_as_long_as_other_streams_read_it(cuda):
-    layer = make("gru", sizes=(H, H))
-    x = normal("float32", T, N, H)
-    expected = layer(layer(x)[0])[0].numpy()
-    streams = cuda.Stream(), cuda.Stream()
-    for theirs in (lambda a: a, Foreign, Interface):
-        y = layer(x, stream=streams[0])
-        z = layer(theirs(y[0]), stream=streams[1])
-        del y
-        np.testing.assert_array_equal(z[0].numpy(), expected)
-
-
-def test_what_streams_refuse():
-    layer, x = make("gru"), normal("float32", T, N, I)
-    for bad, error in [("0", TypeError), (1.0, TypeError), (True, TypeError), (-1, ValueError)]:
-        with pytest.raises(error, match=r"^stream: expected"):
-            layer(x, stream=bad)
-
-
-def test_memory_is_given_back(emulated):
-    emulated(memory=2**20)
-    layer = make("lstm", sizes=(I, H))
-    x, _, dy, _ = inputs(layer)
-    for _ in range(200):  # 200 times what one step takes would not fit
-        y, _, tape = layer.forward(x)
-        layer.backward(tape, dy)
-    y.numpy()
-
-
-@pytest.mark.parametrize("memory", [2**17, 2**18, 2**19])
-def test_out_of_memory(memory, emulated):
-    layer = make("lstm", sizes=(I, 24), num_layers=2)
-    x, state, dy, dstate = inputs(layer)
-    y, _, tape = layer.forward(x, state)
-    layer.backward(tape, dy, dstate)
-    expected, grads = y.numpy(), {name: a.numpy() for name, a in layer.grads.items()}
-    del y, tape
-    big = normal("float32", 40, 60, I)
-    emulated(memory=memory)
-    with pytest.raises(
-        RuntimeError, match=r"^cudaMallocAsync of \d+ bytes: .*\(cudaErrorMemoryAllocation\)"
-    ):
-        layer.backward(layer.forward(big)[2], normal("float32", 40, 60, 24))
-    for name, a in layer.grads.items():
-        np.testing.assert_array_equal(a.numpy(), grads[name])
-    emulated()
-    np.testing.assert_array_equal(layer(x, state)[0].numpy(), expected)

@@ -65,6 +65,27 @@ def test_plan(name, found):
     assert getattr(found[name], which)[:4] == expected
 
 
+ROWS, COLUMNS = 2**30 - 1, MOST * 64
+LARGEST = [(ROWS, 1, 1, 1), (1, ROWS, 1, 1), (3, ROWS // 3, COLUMNS, COLUMNS // 3 - 15)]
+
+
+def test_sizes(build_replay, tmp_path):
+    assert_sizes(build_replay(), tmp_path)
+
+
+def assert_sizes(replay, folder):
+    """Those are the largest that the kernels count with an int."""
+
+    def case(*sizes):
+        return [(Case("gru", "bfloat16", *sizes), Device())]
+
+    for sizes in LARGEST:
+        plans(replay, case(*sizes), folder)
+        for i in [i for i, size in enumerate(sizes) if size > 3]:
+            with pytest.raises(RuntimeError, match=rf"expected T\*N of at most {ROWS}, I and G"):
+                plans(replay, case(*sizes[:i], sizes[i] + 1, *sizes[i + 1 :]), folder)
+
+
 def rounded(*sizes):
     """Bytes of buffers of so many float32, each of which begins at a multiple of 256."""
     return sum(-(-4 * size // 256) * 256 for size in sizes)

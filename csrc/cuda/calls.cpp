@@ -90,6 +90,28 @@ void run_swap_axes(py::object from_object, py::object to_object, py::object stre
   swap_axes(type, from.data, target, A, B, C, stream_of(stream));
 }
 
+// A function of a layer's sizes, and of more, as one of Python's.
+template <class... More, class F> void bind_sizes(py::module_& m, const char* name, F f, const auto&... more) {
+  const auto call = [f](const std::string& cell, const std::string& dtype, long T, long N, long I, long H, long D, int device,
+                        const More&... others) {
+    const OnDevice current(device);
+    return f(sized(cell, dtype, T, N, I, H, D), others...);
+  };
+  m.def(name, call, py::arg("cell"), py::arg("dtype"), py::arg("T"), py::arg("N"), py::arg("I"), py::arg("H"), py::arg("D"),
+        py::arg("device"), more...);
+}
+
+py::tuple plan_of(const Layer& layer, const std::string& pass) {
+  const Plan p = plan(layer, pass_of(pass));
+  return py::make_tuple(p.persistent, p.unit_blocks, p.row_blocks, p.shared_bytes);
+}
+
+py::list cells() {
+  py::list names;
+  for (int i = 0; const CellInfo* cell = cell_info(i); i++) names.append(cell->name);
+  return names;
+}
+
 }  // namespace
 
 void bind_calls(py::module_& m) {
@@ -101,38 +123,11 @@ void bind_calls(py::module_& m) {
         py::arg("workspace"), py::arg("stream"), "Fills dx and dweights, unless None, and dstate_0.");
   m.def("add", &run_add, py::arg("from"), py::arg("to"), py::arg("stream"));
   m.def("swap_axes", &run_swap_axes, py::arg("from"), py::arg("to"), py::arg("stream"), "The first two of three.");
-  m.def(
-      "tape_bytes",
-      [](const std::string& cell, const std::string& dtype, long T, long N, long I, long H, long D, int device) {
-        const OnDevice current(device);
-        return tape_bytes(sized(cell, dtype, T, N, I, H, D));
-      },
-      py::arg("cell"), py::arg("dtype"), py::arg("T"), py::arg("N"), py::arg("I"), py::arg("H"), py::arg("D"),
-      py::arg("device"));
-  m.def(
-      "workspace_bytes",
-      [](const std::string& cell, const std::string& dtype, long T, long N, long I, long H, long D, int device,
-         const std::string& pass) {
-        const OnDevice current(device);
-        return workspace_bytes(sized(cell, dtype, T, N, I, H, D), pass_of(pass));
-      },
-      py::arg("cell"), py::arg("dtype"), py::arg("T"), py::arg("N"), py::arg("I"), py::arg("H"), py::arg("D"),
-      py::arg("device"), py::arg("pass_"));
-  m.def(
-      "plan",
-      [](const std::string& cell, const std::string& dtype, long T, long N, long I, long H, long D, int device,
-         const std::string& pass) {
-        const OnDevice current(device);
-        const Plan p = plan(sized(cell, dtype, T, N, I, H, D), pass_of(pass));
-        return py::make_tuple(p.persistent, p.unit_blocks, p.row_blocks, p.shared_bytes);
-      },
-      py::arg("cell"), py::arg("dtype"), py::arg("T"), py::arg("N"), py::arg("I"), py::arg("H"), py::arg("D"),
-      py::arg("device"), py::arg("pass_"), "persistent, unit_blocks, row_blocks, shared_bytes");
-  m.def("cells", [] {
-    py::list names;
-    for (int i = 0; const CellInfo* cell = cell_info(i); i++) names.append(cell->name);
-    return names;
-  });
+  bind_sizes<>(m, "tape_bytes", &tape_bytes);
+  const auto workspace = [](const Layer& layer, const std::string& pass) { return workspace_bytes(layer, pass_of(pass)); };
+  bind_sizes<std::string>(m, "workspace_bytes", workspace, py::arg("pass_"));
+  bind_sizes<std::string>(m, "plan", &plan_of, py::arg("pass_"), "persistent, unit_blocks, row_blocks, shared_bytes");
+  m.def("cells", &cells);
 }
 
 }  // namespace fusedrnn::cuda

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""Whether there is a device, and why not."""
+
+import subprocess
+import sys
+
+import fusedrnn
+import pytest
+from fusedrnn import _core
+from fusedrnn.cuda import library
+
+
+def test_importing_the_package_does_not_import_the_module():
+    code = "import sys, fusedrnn; print([name for name in sys.modules if 'cuda' in name])"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True).stdout.split() == ["[]"]
+
+
+def test_why_not(cuda):
+    class Fake:
+        count, capability = 1, (9, 0)
+
+        def device_count(self):
+            if self.count is None:
+                raise RuntimeError("cudaGetDeviceCount: no driver (cudaErrorInsufficientDriver)")
+            return self.count
+
+        def device(self, index):
+            return {"capability": self.capability}
+
+    cuda.use(fake := Fake())
+    assert cuda.why_not() is None
+    assert cuda.is_available()
+    for count, capability, reason in [
+        (None, (9, 0), "cudaGetDeviceCount: no driver (cudaErrorInsufficientDriver)"),
+        (0, (9, 0), "there is no CUDA device"),
+        (1, (7, 5), "the device has compute capability 7.5, 8.0 or newer is needed"),
+    ]:
+        fake.count, fake.capability = count, capability
+        assert cuda.why_not() == reason
+        assert not cuda.is_available()
+        assert reason in fusedrnn.info()["cuda"]
+        with pytest.raises(RuntimeError) as caught:
+            fusedrnn.GRU(2, 3, device="cuda")
+        assert str(caught.value) == f"CUDA is not available: {reason}"
+
+
+def test_what_was_not_built(monkeypatch):
+    library._imported.cache_clear()
+    monkeypatch.setattr(_core, "cuda_build", "not built: no nvcc")
+    try:
+        assert fusedrnn.cuda.why_not() == fusedrnn.info()["cuda"] == "not built: no nvcc"
+        monkeypatch.setattr(_core, "cuda_build", "nvcc 13.0")
+        library._imported.cache_clear()
+        monkeypatch.setitem(sys.modules, "fusedrnn._cuda", None)
+        assert fusedrnn.cuda.why_not().startswith("_cuda cannot be imported: ")
+        assert fusedrnn.info()["cuda"].startswith("built by nvcc 13.0; _cuda cannot be imported")
+    finally:
+        library._imported.cache_clear()

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""Work on streams of the device, and how long memory lives."""
+
+import types
+
+import numpy as np
+import pytest
+from cuda_cases import Foreign, H, I, Interface, N, T, inputs, library, make, normal
+
+pytestmark = pytest.mark.usefixtures("cuda")
+
+
+def test_streams(cuda, monkeypatch):
+    layer = make("lstm", num_layers=2)
+    x, state, *_ = inputs(layer)
+    expected = layer.forward(x, state)[0].numpy()
+    one, other = cuda.Stream(), cuda.Stream()
+    handle = one.__cuda_stream__()[1]
+
+    class Theirs:
+        cuda_stream = handle
+
+    class Cupys:
+        ptr = handle
+
+    for stream in (None, 0, 1, one, other, handle, Theirs(), Cupys()):
+        y, _ = layer(x, state, stream=stream)
+        np.testing.assert_array_equal(y.numpy(), expected)
+    library(monkeypatch, "foreign")
+    layer(Foreign(x), stream=one)
+    asked = Foreign(x)
+    layer(asked, stream=one)
+    layer(asked)
+    assert asked.streams == [handle, 1]  # 1: DLPack's number of the default stream
+
+
+@pytest.mark.parametrize("name", ["torch", "cupy"])
+def test_the_current_stream_of_a_library(name, cuda, monkeypatch):
+    stream, layer = cuda.Stream(), make("gru")
+    x = Foreign(normal("float32", T, N, I))
+    if name == "torch":
+        namespace = types.SimpleNamespace(current_stream=lambda device: stream)
+    else:
+        namespace = types.SimpleNamespace(get_current_stream=lambda: stream)
+    library(monkeypatch, name, cuda=namespace)
+    y, _ = layer(x)
+    assert x.streams == [stream.__cuda_stream__()[1]]
+    assert type(y) is Foreign
+    assert y.array._buffer.stream.handle == stream.__cuda_stream__()[1]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_work_on_two_streams_is_in_order(first, cuda):
+    """Nothing dies in between: that would wait for all streams."""
+    layer, twin = make("lstm"), make("lstm")
+    x, state, dy, _ = inputs(layer)
+    streams = cuda.Stream(), cuda.Stream()
+    there, back = streams[first], streams[1 - first]
+    y, state_n, tape = layer.forward(x, state, stream=there)
+    again = layer.forward(x, state_n, stream=back)
+    alive = [layer.backward(tape, dy, state_n, stream=back)]
+    alive += [layer.backward(again[2], y, stream=there)]
+    expected_y, expected_n, expected_tape = twin.forward(x, state)
+    expected = twin.forward(x, expected_n)
+    twin.backward(expected_tape, dy, expected_n)
+    twin.backward(expected[2], expected_y)
+    np.testing.assert_array_equal(again[0].numpy(), expected[0].numpy())
+    for name, a in twin.grads.items():
+        np.testing.assert_array_equal(layer.grads[name].numpy(), a.numpy())
+    alive += [layer.backward(again[2], dy, stream=there)]
+    layer.zero_grad()  # on the default stream, which other streams are not ordered with
+    assert not any(a.numpy().any() for a in layer.grads.values())
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_other_libraries_wait_for_results(first, cuda):
+    layer = make("gru", sizes=(H, H))
+    x = normal("float32", T, N, H)
+    expected = layer(layer(x)[0])[0].numpy()
+    streams = cuda.Stream(), cuda.Stream()
+    for theirs in (Foreign, Interface):
+        y = layer(x, stream=streams[first])
+        z = layer(theirs(y[0]), stream=streams[1 - first])
+        np.testing.assert_array_equal(z[0].numpy(), expected)
+
+
+def test_memory_lives_as_long_as_other_streams_read_it(cuda):
+    layer = make("gru", sizes=(H, H))
+    x = normal("float32", T, N, H)
+    expected = layer(layer(x)[0])[0].numpy()
+    streams = cuda.Stream(), cuda.Stream()
+    for theirs in (lambda a: a, Foreign, Interface):
+        y = layer(x, stream=streams[0])
+        z = layer(theirs(y[0]), stream=streams[1])
+        del y
+        np.testing.assert_array_equal(z[0].numpy(), expected)
+
+
+def test_what_streams_refuse():
+    layer, x = make("gru"), normal("float32", T, N, I)
+    for bad, error in [("0", TypeError), (1.0, TypeError), (True, TypeError), (-1, ValueError)]:
+        with pytest.raises(error, match=r"^stream: expected"):
+            layer(x, stream=bad)
+
+
+def test_memory_is_given_back(emulated):
+    emulated(memory=2**20)
+    layer = make("lstm", sizes=(I, H))
+    x, _, dy, _ = inputs(layer)
+    for _ in range(200):  # 200 times what one step takes would not fit
+        y, _, tape = layer.forward(x)
+        layer.backward(tape, dy)
+    y.numpy()
+
+
+@pytest.mark.parametrize("memory", [2**17, 2**18, 2**19])
+def test_out_of_memory(memory, emulated):
+    layer = make("lstm", sizes=(I, 24), num_layers=2)
+    x, state, dy, dstate = inputs(layer)
+    y, _, tape = layer.forward(x, state)
+    layer.backward(tape, dy, dstate)
+    expected, grads = y.numpy(), {name: a.numpy() for name, a in layer.grads.items()}
+    del y, tape
+    big = normal("float32", 40, 60, I)
+    emulated(memory=memory)
+    with pytest.raises(
+        RuntimeError, match=r"^cudaMallocAsync of \d+ bytes: .*\(cudaErrorMemoryAllocation\)"
+    ):
+        layer.backward(layer.forward(big)[2], normal("float32", 40, 60, 24))
+    for name, a in layer.grads.items():
+        np.testing.assert_array_equal(a.numpy(), grads[name])
+    emulated()
+    np.testing.assert_array_equal(layer(x, state)[0].numpy(), expected)
