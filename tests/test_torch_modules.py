@@ -94,6 +94,7 @@ def test_cells(kind, bias, batched, given):
         ("LSTM", torch.zeros(T, N, I), (torch.zeros(1, N, H), torch.zeros(2, N, H))),
         ("LSTM", torch.zeros(T, N, I), (torch.zeros(1, N, H), torch.zeros(N, H))),
         ("LSTM", [1.0], None),
+        ("LSTM", torch.zeros(T, N, I), ()),
     ],
 )
 def test_errors_are_those_of_torch(kind, x, hx):
@@ -103,6 +104,11 @@ def test_errors_are_those_of_torch(kind, x, hx):
     with pytest.raises(type(wanted.value)) as got:
         ours(x, hx)
     assert str(got.value) == str(wanted.value)
+
+
+def test_a_cell_wants_both_parts_of_a_state():
+    with pytest.raises(RuntimeError, match="two hidden states"):
+        fusedrnn.torch.LSTMCell(I, H)(torch.zeros(N, I), ())
 
 
 def test_an_empty_batch():
@@ -152,6 +158,35 @@ def test_tied_frozen_and_parametrized_weights():
         loss_of(outputs).backward()
         results.append([*outputs, *(p.grad for p in module.parameters() if p.requires_grad)])
         assert module.bias_ih_l0.grad is None
+    agree(*results)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("named", [True, False])
+def test_weights_that_a_subclass_puts_in_place_of_its_own(named, compiled):
+    """As for dropout of the recurrent weights: `torch.nn` takes those in `_flat_weights`."""
+    results = []
+    for module in pair("LSTM"):
+
+        class Scaled(type(module)):
+            def forward(self, x, hx=None):
+                own = self._flat_weights
+                self._flat_weights = [2 * weight for weight in own]
+                result = super().forward(x, hx)
+                self._flat_weights = own
+                return result
+
+        module.__class__ = Scaled
+        torch.manual_seed(3)
+        xs, parameters = inputs(module, "batch"), list(module.parameters())
+        if not named:
+            module._parameters.clear()
+        if compiled and isinstance(module, fusedrnn.torch.LSTM):
+            torch.compiler.reset()
+            module.compile(fullgraph=True, backend="aot_eager")
+        outputs = call(module, "batch", xs)
+        grads = torch.autograd.grad(loss_of(outputs), [*xs, *parameters])
+        results.append([*outputs, *grads])
     agree(*results)
 
 

@@ -35,7 +35,7 @@ class FusedCell(compilers.Unscripted, torch.nn.RNNCellBase):
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run as `torch.nn`'s module: the same arguments, shapes, errors and results."""
         weights = fits.weights_of(self, NAMES if self.bias else NAMES[:2])
-        pairs = self.states == 2 and isinstance(hx, (tuple, list))
+        pairs = self.states == 2 and isinstance(hx, (tuple, list)) and hx
         state = () if hx is None else tuple(hx) if pairs else (hx,)
         reason = fits.mode() or fits.why_not((input, *state, *weights), plain=False)
         cell = self.cell

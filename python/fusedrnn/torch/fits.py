@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -111,6 +112,14 @@ def weights_of(module: Module, names: Sequence[str]) -> tuple[Any, ...]:
         return tuple([parameters[name] for name in names])
     except KeyError:  # some are computed, by a parametrization or a hook
         return tuple([getattr(module, name, None) for name in names])
+
+
+def flat_weights_of(module: Any) -> tuple[Any, ...]:
+    """Return those of a layer, or what someone put into `_flat_weights` in their place."""
+    named, flat = weights_of(module, module._flat_weights_names), module._flat_weights
+    if len(named) == len(flat) and all(map(operator.is_, named, flat)):
+        return named
+    return named if module._weights_have_changed() else tuple(flat)
 
 
 def hand_over(module: Module, run: Any, reason: str, x: Any, *arguments: Any) -> Any:

@@ -38,8 +38,8 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
         """Run as `torch.nn`'s module: the same arguments, shapes, errors and results."""
         packed = isinstance(input, PackedSequence)
         x = input.data if packed else input
-        weights = fits.weights_of(self, self._flat_weights_names)
-        pairs = self.mode == "LSTM" and isinstance(hx, (tuple, list))
+        weights = fits.flat_weights_of(self)
+        pairs = self.mode == "LSTM" and isinstance(hx, (tuple, list)) and hx
         state = () if hx is None else tuple(hx) if pairs else (hx,)
         plain = not packed and not self.proj_size
         reason = fits.mode() or fits.why_not((x, *state, *weights), plain)
