@@ -2,7 +2,9 @@
 """`Frozen`: the layer's own bits, by sequence and step by step, for any N and any threads."""
 
 import copy
+import gc
 import pickle
+import weakref
 
 import fusedrnn
 import numpy as np
@@ -114,6 +116,17 @@ def test_settings_of_the_layer_are_copied():
     wanted = frozen(x)[0]
     layer.batch_first = True
     np.testing.assert_array_equal(frozen(x)[0], wanted)
+
+
+def test_only_the_panels_are_kept():
+    layer, x = fusedrnn.GRU(3, 4, seed=0), np.ones((2, 1, 3), np.float32)
+    layer.backward(layer.forward(x)[2], np.ones((2, 1, 4), np.float32))
+    frozen = layer.freeze()
+    kept = [weakref.ref(a) for a in (*layer.params.values(), *layer.grads.values())]
+    del layer
+    gc.collect()
+    assert not [ref for ref in kept if ref() is not None]
+    frozen(x)
 
 
 def test_copies_are_itself_and_pickle_refuses():

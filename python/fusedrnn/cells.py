@@ -14,7 +14,7 @@ import numpy as np
 
 from . import functional, validate
 from .layers import gru_name, lstm_name
-from .parameters import Engine, Parameters, names_of_weights, pick, shapes_of_weights, unchecked
+from .parameters import Engine, Parameters, names_of_weights, shapes_of_weights, unchecked
 from .weights import CELLS, Array, State
 
 __all__ = ["CellTape", "GRUCell", "LSTMCell", "RNNCell"]
@@ -48,15 +48,16 @@ class SingleStep(Parameters, Generic[CellState]):
         self.input_size = validate.size("input_size", input_size)
         self.hidden_size = validate.size("hidden_size", hidden_size)
         self.bias = validate.flag("bias", bias)
-        self._names = names_of_weights(cell, self.bias)
+        names = names_of_weights(cell, self.bias)
+        self._slots = [names]
         self._letters = CELLS[cell].state_letters
         sizes, bound = (self.input_size, self.hidden_size), 1 / math.sqrt(self.hidden_size)
-        super().__init__(shapes_of_weights(cell, *sizes, self._names), sizes, bound, dtype, seed)
+        super().__init__(shapes_of_weights(cell, *sizes, names), sizes, bound, dtype, seed)
 
     def __call__(self, x: Array, state: CellState | None = None) -> CellState:
         """Take one step and keep nothing: `forward` without its tape."""
         x, parts = self._checked(x, state)
-        weights = pick(self.params, self._names)
+        (weights,) = self._weights()
         _, state_n = unchecked(self.engine).infer(self.cell, x, parts, weights)
         return self._joined(state_n)
 
@@ -87,7 +88,7 @@ class SingleStep(Parameters, Generic[CellState]):
         """
         engine = self.engine
         x, parts = self._checked(x, state)
-        weights = pick(self.params, self._names)
+        (weights,) = self._weights()
         _, state_n, tape = unchecked(engine).forward(self.cell, x, parts, weights)
         return self._joined(state_n), CellTape(self, engine, x.shape[1], tape)
 
@@ -122,11 +123,10 @@ class SingleStep(Parameters, Generic[CellState]):
         """
         self._check_tape(tape, CellTape, "cell")
         parts = self._parts(dstate, tape.N, validate.DSTATE_NAMES)
-        self._check_grads()
+        (grads,) = self._dweights()
         accumulate = validate.flag("accumulate", accumulate)
         dh, *rest = parts  # h is y as well: its gradient enters there
         dstate_n = (np.zeros_like(dh), *rest) if rest else None
-        grads = pick(self.grads, self._names)
         dx, dstate_0, _ = unchecked(tape.engine).backward(
             tape.tape, dh[None], dstate_n, grads=grads, accumulate=accumulate
         )
@@ -135,7 +135,6 @@ class SingleStep(Parameters, Generic[CellState]):
     def _checked(self, x: Array, state: CellState | None) -> tuple[Array, State | None]:
         """Check a step's arguments; return x with a time axis, and the state as a tuple."""
         x = validate.inputs(x, self.dtype, self.input_size, ("N", "I"))
-        self._check_params()
         if state is None:
             return x[None], None
         return x[None], self._parts(state, x.shape[0], validate.STATE_NAMES)

@@ -13,9 +13,8 @@ from typing import Any, Generic
 import numpy as np
 
 from . import _core, validate
-from .parameters import pick
+from .parameters import Seen
 from .recurrent import LayerState, Recurrent
-from .stack import How
 from .weights import CELLS, Array
 
 __all__ = ["Frozen"]
@@ -44,18 +43,14 @@ class Frozen(Generic[LayerState]):
 
     def __init__(self, layer: Recurrent[LayerState], batch_size: int) -> None:
         rows = validate.size("batch_size", batch_size)
-        layer._check_params()
+        zoneout = layer.zoneout_h, layer.zoneout_c
+        self._packed = tuple(
+            [_core.pack(layer.cell, weights, rows, *zoneout) for weights in layer._weights()]
+        )
         self._layer = copy.copy(layer)  # for its sizes; later settings of the layer are not seen
         self._layer.params, self._layer.grads = {}, {}
+        self._layer._seen_params = self._layer._seen_grads = Seen()
         self._is_tuple = CELLS[layer.cell].states > 1
-        self._packed = tuple(
-            [
-                _core.pack(
-                    layer.cell, pick(layer.params, names), rows, layer.zoneout_h, layer.zoneout_c
-                )
-                for names in layer._slots
-            ]
-        )
 
     def __repr__(self) -> str:
         return f"Frozen({self._layer!r})"
@@ -85,7 +80,7 @@ class Frozen(Generic[LayerState]):
         resets: Array | None = None,
     ) -> tuple[Array, LayerState]:
         """Run over a sequence: the layer's own call, with the same arguments, result and bits."""
-        return self._layer._run(x, state, lengths, resets, How({}, packed=self._packed))
+        return self._layer._run(x, state, lengths, resets, packed=self._packed)
 
     def step(self, x: Array, state: LayerState, out: LayerState | None = None) -> LayerState:
         """Take one step: the state after it; the output of the step is the last layer's h.

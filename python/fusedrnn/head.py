@@ -71,7 +71,7 @@ class Linear(Parameters):
     def __call__(self, x: Array) -> Array:
         """Return y (..., O) for x (..., I), and keep nothing."""
         validate.sequence("x", x, self.dtype, self.in_features, ("...", "I"))
-        self._check_params()
+        self._weights()
         y = np.empty((*x.shape[:-1], self.out_features), self.dtype)
         bias = self.params["bias"] if self.bias else None
         _core.linear_forward(_rows(x), self.params["weight"], bias, _rows(y))
@@ -123,7 +123,7 @@ class Linear(Parameters):
         self._check_tape(tape, LinearTape)
         x, shape = tape.x, (*tape.x.shape[:-1], self.out_features)
         validate.array("dy", dy, self.dtype, shape, "(..., O)")
-        self._check_grads()
+        self._dweights()
         accumulate = validate.flag("accumulate", accumulate)
         dx = np.empty(x.shape, self.dtype)
         dweight, dbias = self.grads["weight"], self.grads["bias"] if self.bias else None

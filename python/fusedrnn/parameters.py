@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, combinations
 from typing import Any, Protocol
 
 import numpy as np
@@ -98,11 +99,34 @@ def is_bfloat16(value: Any) -> bool:
     return str(getattr(value, "dtype", "")) in ("bfloat16", "torch.bfloat16")
 
 
+class Seen:
+    """Arrays as they were found right, and the `Weights` they are of every slot.
+
+    Until one is replaced they need no check: `_core` looks at them again in any case.
+    """
+
+    __slots__ = ("arrays", "weights")
+
+    def __init__(self, arrays: tuple[Array, ...] = (), weights: Sequence[Weights] = ()) -> None:
+        self.arrays, self.weights = arrays, weights
+
+    def __reduce__(self) -> Any:
+        """Return an empty one: the copy of a layer has arrays of its own."""
+        return Seen, ()
+
+    def are(self, arrays: Iterator[Array | None], count: int) -> bool:
+        """Whether these are the arrays found right."""
+        return len(self.arrays) == count and all(map(operator.is_, arrays, self.arrays))
+
+
 class Parameters:
     """Base of everything that trains: `params` and `grads`, dicts of arrays by PyTorch's names.
 
     The arrays of `params` are the user's: change them in place or replace them between calls.
     """
+
+    _slots: Sequence[Names] = ()
+    """The names of each `Weights` in it."""
 
     def __init__(
         self, shapes: Shapes, sizes: tuple[int, int], bound: float, dtype: Any, seed: Any
@@ -114,7 +138,7 @@ class Parameters:
             name: self._placed(initial(name, shape, bound, rng))
             for name, (shape, _) in shapes.items()
         }
-        self._apart: tuple[int, ...] = ()
+        self._seen_params, self._seen_grads = Seen(), Seen()
         self.grads: dict[str, Array] = {
             name: self._zeros(shape) for name, (shape, _) in shapes.items()
         }
@@ -220,12 +244,36 @@ class Parameters:
                 raise ValueError(f"grads: expected an array named {name}, got none")
             label, grad = f"grads[{name!r}]", self.grads[name]
             validate.array(label, grad, self.dtype, shape, rule, validate.WRITE)
-            if np.may_share_memory(grad, self.params[name]):
-                raise ValueError(f"{label}: expected memory of its own, got the parameter itself")
-        now = tuple([id(grad) for grad in self.grads.values()])
-        if now != self._apart:  # else they were found to be apart before
-            for a, b in itertools.combinations(self._shapes, 2):
-                if np.may_share_memory(self.grads[a], self.grads[b]):
-                    label = f"grads[{a!r}]"
-                    raise ValueError(f"{label}: expected memory of its own, got that of {b}")
-            self._apart = now
+
+    def _check_apart(self) -> None:
+        """Check that no array of `grads` is another one of them, or its parameter."""
+        for name in self._shapes:
+            if np.may_share_memory(self.grads[name], self.params[name]):
+                rule = "expected memory of its own, got the parameter itself"
+                raise ValueError(f"grads[{name!r}]: {rule}")
+        for a, b in combinations(self._shapes, 2):
+            if np.may_share_memory(self.grads[a], self.grads[b]):
+                raise ValueError(f"grads[{a!r}]: expected memory of its own, got that of {b}")
+
+    def _weights(self) -> Sequence[Weights]:
+        """Return the parameters of every slot, checked."""
+        names, seen = self._shapes, self._seen_params
+        if not seen.are(map(self.params.get, names), len(names)):
+            self._check_params()
+            arrays = tuple([self.params[name] for name in names])
+            self._seen_params = seen = Seen(arrays, [pick(self.params, s) for s in self._slots])
+        return seen.weights
+
+    def _dweights(self) -> Sequence[Weights]:
+        """Return the gradients of every slot, checked, and apart from the parameters."""
+        names, seen, both = self._shapes, self._seen_grads, (self.grads, self.params)
+        same = seen.are(chain(*[map(a.get, names) for a in both]), 2 * len(names))
+        if (
+            not same or len(self._slots) > 1
+        ):  # the first slots are added before `_core` sees the next
+            self._check_grads()
+        if not same:
+            self._check_apart()
+            arrays = tuple([a[name] for a in both for name in names])
+            self._seen_grads = seen = Seen(arrays, [pick(self.grads, s) for s in self._slots])
+        return seen.weights

@@ -10,13 +10,22 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
 from . import functional, recompute, stack, validate
 from .noise import Noise, checked
-from .parameters import Engine, Names, Parameters, Shapes, names_of_weights, shapes_of_weights
+from .parameters import (
+    Engine,
+    Names,
+    Parameters,
+    Shapes,
+    names_of_weights,
+    shapes_of_weights,
+    unchecked,
+)
 from .placement import Placed
 from .stack import LayerTape
 from .weights import CELLS, Array
@@ -93,7 +102,7 @@ class Recurrent(Placed, Parameters, Generic[LayerState]):
         resets: Array | None = None,
     ) -> tuple[Array, LayerState]:
         """Run over a sequence and keep nothing: `forward` without its tape, y writable."""
-        return self._run(x, state, lengths, resets, stack.How({}))
+        return self._run(x, state, lengths, resets)
 
     def zero_state(self, N: int) -> LayerState:
         """Return the state that a call without one begins with: new zeros, h (L*D, N, P)."""
@@ -180,7 +189,7 @@ class Recurrent(Placed, Parameters, Generic[LayerState]):
         engine, tapes = self.engine, list[Any]()
         checkpoint, memory_budget = recompute.checked(checkpoint, memory_budget)
         noise = self._drawn(noise)
-        how = stack.How({}, noise, None, checkpoint, memory_budget)
+        how = stack.How(noise, checkpoint, memory_budget)
         y, state_n = self._run(x, state, lengths, resets, how, tapes)
         y.flags.writeable = False
         return y, state_n, LayerTape(self, engine, y.shape, tapes, noise)
@@ -237,13 +246,13 @@ class Recurrent(Placed, Parameters, Generic[LayerState]):
         dstates = stack.split_state(
             self, dstate, tape.shape[not self.batch_first], validate.DSTATE_NAMES
         )
-        self._check_grads()
+        grads = self._dweights()
         if truncate is not None:
             truncate = validate.integer("truncate", truncate, 0)
         accumulate = validate.flag("accumulate", accumulate)
         if dy is not None:
             dy = self._swapped(dy)
-        dx, dstate_0 = stack.backward(self, tape, dy, dstates, truncate, accumulate)
+        dx, dstate_0 = stack.backward(self, tape, dy, dstates, grads, truncate, accumulate)
         return None if dx is None else self._swapped(dx), stack.join_states(self, dstate_0)
 
     def _run(
@@ -252,20 +261,22 @@ class Recurrent(Placed, Parameters, Generic[LayerState]):
         state: LayerState | None,
         lengths: Array | None,
         resets: Array | None,
-        how: stack.How,
+        how: stack.How = stack.PLAIN,
         tapes: list[Any] | None = None,
+        packed: Sequence[Any] | None = None,
     ) -> tuple[Array, LayerState]:
-        """Check and run; a list of tapes is filled."""
+        """Check and run, on packed weights if there are some; a list of tapes is filled."""
         axes = ("N", "T", "I") if self.batch_first else ("T", "N", "I")
         x = self._swapped(validate.inputs(x, self.dtype, self.input_size, axes))
         states = stack.split_state(self, state, x.shape[1], validate.STATE_NAMES)
-        if how.packed is None:
-            self._check_params()
+        weights: Any = packed or self._weights()
+        engine = unchecked(functional if packed else self.engine)
+        form = {}
         if lengths is not None:
-            how.form["lengths"] = validate.lengths(lengths, *x.shape[:2])
+            form["lengths"] = validate.lengths(lengths, *x.shape[:2])
         if resets is not None:
-            how.form["resets"] = self._resets(resets, x.shape[:2])
-        y, state_n = stack.forward(self, x, states, how, tapes)
+            form["resets"] = self._resets(resets, x.shape[:2])
+        y, state_n = stack.forward(self, engine, x, states, weights, form, how, tapes)
         return self._swapped(y), stack.join_states(self, state_n)
 
     def _resets(self, resets: Array, shape: tuple[int, ...]) -> Array:

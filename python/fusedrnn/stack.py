@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import functional, recompute, truncated, validate
+from . import recompute, truncated, validate
 from .noise import CellNoise, Noise, of_slot
-from .parameters import Engine, pick, unchecked
-from .weights import Array, State
+from .parameters import Engine, unchecked
+from .weights import Array, State, Weights
 
 if TYPE_CHECKING:
     from .recurrent import Recurrent
@@ -49,29 +49,34 @@ class LayerTape:
 class How(NamedTuple):
     """How a call runs, beside its arrays."""
 
-    form: dict[str, Array | None]
-    """lengths and resets."""
     noise: Noise | None = None
     """For training."""
-    packed: Sequence[Any] | None = None
     checkpoint: int | None = None
     memory_budget: int | None = None
 
 
+PLAIN = How()
+
+
 def forward(
     layer: Recurrent[Any],
+    engine: Any,
     x: Array,
     states: list[State | None],
+    weights: Sequence[Any],
+    form: dict[str, Array],
     how: How,
-    tapes: list[Any] | None = None,
+    tapes: list[Any] | None,
 ) -> tuple[Array, list[State]]:
-    """Run the layers, each on the output of the one before; fill the tapes if there is a list."""
-    engine: Any = functional.unchecked if how.packed else unchecked(layer.engine)
+    """Run the layers, each on the output of the one before; fill the tapes if there is a list.
+
+    `form` has lengths and resets, if they are given; the engine takes what is checked.
+    """
     run = engine.infer if tapes is None else engine.forward
     D, P, every = len(layer._directions), layer._h_size, how.checkpoint
     if how.memory_budget is not None:
         sizes = (*x.shape[:2], layer.hidden_size, P)
-        lengths = how.form.get("lengths")
+        lengths = form.get("lengths")
         runs, drops = len(layer._slots), layer.recurrent_dropout > 0
         every = recompute.interval(
             how.memory_budget, layer.cell, layer.dtype, sizes, runs, lengths, drops
@@ -85,9 +90,10 @@ def forward(
         both = np.empty((*x.shape[:2], D * P), layer.dtype) if D == 2 else None
         for d in range(D):
             k, out = l * D + d, None if both is None else both[:, :, d * P : (d + 1) * P]
-            weights = how.packed[k] if how.packed else pick(layer.params, layer._slots[k])
-            form = how.form | _noise(layer, how.noise, k)
-            y, last, *tape = run(layer.cell, x, states[k], weights, reverse=d == 1, out=out, **form)
+            noise = _noise(layer, how.noise, k)
+            y, last, *tape = run(
+                layer.cell, x, states[k], weights[k], reverse=d == 1, out=out, noise=noise, **form
+            )
             if tapes is not None:
                 tapes += tape
             state_n.append(last)
@@ -100,6 +106,7 @@ def backward(
     tape: LayerTape,
     dy: Array | None,
     dstates: list[State | None],
+    grads: Sequence[Weights],
     truncate: int | None,
     accumulate: bool,
 ) -> tuple[Array | None, list[State]]:
@@ -111,9 +118,8 @@ def backward(
     for l in reversed(range(layer.num_layers)):
         dy, dx = dx, None
         for d in range(D):
-            k, dy_d = l * D + d, None if dy is None else dy[:, :, d * P : (d + 1) * P]
-            grads = pick(layer.grads, layer._slots[k])
-            dx, dstate_0[k], _ = back(tape.tapes[k], dy_d, dstates[k], dx=dx, grads=grads)
+            k, dy_d = l * D + d, dy if dy is None or D == 1 else dy[:, :, d * P : (d + 1) * P]
+            dx, dstate_0[k], _ = back(tape.tapes[k], dy_d, dstates[k], dx=dx, grads=grads[k])
         if l and tape.noise and layer.dropout and dx is not None:
             dx = engine.dropout(dx, layer.dropout, _of_slot(tape.noise, l), out=dx)
     return dx, dstate_0
@@ -136,15 +142,15 @@ def _of_slot(noise: Noise, slot: int) -> Noise:
     return noise._replace(seed=of_slot(noise, slot))
 
 
-def _noise(layer: Recurrent[Any], noise: Noise | None, slot: int) -> dict[str, Any]:
-    """Return the noise of one slot as an option of the engine, if it has any."""
+def _noise(layer: Recurrent[Any], noise: Noise | None, slot: int) -> CellNoise | None:
+    """Return the noise of one slot, if it has any."""
     zoneout = layer.zoneout_h, layer.zoneout_c
-    if noise is None and any(zoneout):
-        return {"noise": CellNoise(0, zoneout=zoneout, expected=True)}
-    if noise is None or not (layer.recurrent_dropout or any(zoneout)):
-        return {}
+    if noise is None:
+        return CellNoise(0, zoneout=zoneout, expected=True) if any(zoneout) else None
+    if not (layer.recurrent_dropout or any(zoneout)):
+        return None
     seed, first = of_slot(noise, slot), (noise.first_step, noise.first_row)
-    return {"noise": CellNoise(seed, layer.recurrent_dropout, zoneout, False, *first)}
+    return CellNoise(seed, layer.recurrent_dropout, zoneout, False, *first)
 
 
 def split_state(
