@@ -14,11 +14,12 @@
 namespace fusedrnn {
 
 inline int find_cell(const Isa& isa, const std::string& name) {
+  const auto* cells = isa.float32.cells;
+  const int count = isa.float32.cell_count;
+  for (int i = 0; i < count; i++)
+    if (name == cells[i].name) return i;
   std::string names;
-  for (int i = 0; i < isa.float32.cell_count; i++) {
-    if (name == isa.float32.cells[i].name) return i;
-    names += (names.empty() ? "" : ", ") + std::string(isa.float32.cells[i].name);
-  }
+  for (int i = 0; i < count; i++) names += (i ? ", " : "") + std::string(cells[i].name);
   throw std::invalid_argument("cell: expected one of " + names + ", got '" + name + "'");
 }
 
