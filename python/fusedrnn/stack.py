@@ -91,12 +91,13 @@ def forward(
         for d in range(D):
             k, out = l * D + d, None if both is None else both[:, :, d * P : (d + 1) * P]
             noise = _noise(layer, how.noise, k)
-            y, last, *tape = run(
+            result = run(
                 layer.cell, x, states[k], weights[k], reverse=d == 1, out=out, noise=noise, **form
             )
+            y = result[0]
+            state_n.append(result[1])
             if tapes is not None:
-                tapes += tape
-            state_n.append(last)
+                tapes.append(result[2])
         x = y if both is None else both
     return x, state_n
 
