@@ -30,7 +30,6 @@ CHECKS = [
     "sticky_error",
     "stream_memory",
     "touch_device_memory",
-    "what_was_asked_for_stays",
     "work_waits",
     "wrong_copies",
 ]

@@ -54,6 +54,7 @@ template <class Kernel, class Params>
 void run_loop(Kernel kernel, const Params& params, const Plan& plan, int directions, int phases, cudaStream_t stream) {
   const dim3 grid(plan.unit_blocks, directions, plan.row_blocks);
   const int each = plan.persistent ? phases : 1;
+  check(simt::ask_shared(kernel), "cudaFuncSetAttribute");
   for (int first = 0; first < phases; first += each)
     check(simt::launch(kernel, grid, dim3(kThreads), plan.shared_bytes, stream, plan.persistent, params, first, first + each),
           plan.persistent ? "cudaLaunchKernel(time loop)" : "cudaLaunchKernel(time step)");

@@ -17,10 +17,8 @@
 
 namespace simt {
 
-// More dynamic shared memory than this has to be asked for, kernel by kernel.
-constexpr std::size_t kUnaskedShared = 48 * 1024;
-
-// Lets a kernel have as much as the current device has. Never less: that would be what another thread's launch needs.
+// More than 48 KB of dynamic shared memory have to be asked for, kernel by kernel: here for as much as the current device
+// has, and never less, which would be taken from what another thread is about to launch.
 template <class... Params> cudaError_t ask_shared(void (*kernel)(Params...)) {
   int device = 0, most = 0;
   cudaError_t error = cudaGetDevice(&device);
@@ -34,9 +32,6 @@ template <class... Params> cudaError_t ask_shared(void (*kernel)(Params...)) {
 template <class... Params, class... Args>
 cudaError_t launch(void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
                    bool cooperative, Args&&... args) {
-  if (shared_bytes > kUnaskedShared) {
-    if (const cudaError_t error = ask_shared(kernel); error != cudaSuccess) return error;
-  }
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeCooperative;
   attribute.val.cooperative = cooperative;

@@ -31,6 +31,7 @@ std::string refused_launches() {
   EXPECT(launch(1, 1025, 0) == cudaErrorInvalidConfiguration);
   EXPECT(launch(1, dim3(1, 1, 65), 0) == cudaErrorInvalidConfiguration);
   EXPECT(launch(dim3(1, 65536), 32, 0) == cudaErrorInvalidConfiguration);
+  EXPECT(simt::ask_shared(add_one) == cudaSuccess);
   EXPECT(launch(1, 32, 163 * 1024 + 1) == cudaErrorInvalidValue);
   EXPECT(launch(1, 32, 163 * 1024) == cudaSuccess);
   EXPECT(launch(4, 32, 163 * 1024, true) == cudaErrorCooperativeLaunchTooLarge);
@@ -48,7 +49,7 @@ std::string refused_launches() {
 }
 CHECK(refused_launches);
 
-// More than 48 KB have to be asked for, which simt::launch does.
+// More than 48 KB have to be asked for, and simt::ask_shared asks for all there is.
 std::string asked_shared_memory() {
   cudaLaunchConfig_t config{};
   config.gridDim = config.blockDim = 1;
@@ -58,22 +59,13 @@ std::string asked_shared_memory() {
   EXPECT(cudaFuncSetAttribute(hang, cudaFuncAttributeMaxDynamicSharedMemorySize, 163 * 1024 + 1) == cudaErrorInvalidValue);
   EXPECT(cudaFuncSetAttribute(hang, cudaFuncAttributeMaxDynamicSharedMemorySize, 48 * 1024 + 1) == cudaSuccess);
   EXPECT(cudaLaunchKernelEx(&config, hang, a.p) == cudaSuccess);
+  config.dynamicSmemBytes = 163 * 1024;
+  EXPECT(cudaLaunchKernelEx(&config, hang, a.p) == cudaErrorInvalidValue);
+  EXPECT(simt::ask_shared(hang) == cudaSuccess);
+  EXPECT(cudaLaunchKernelEx(&config, hang, a.p) == cudaSuccess);
   return {};
 }
 CHECK(asked_shared_memory);
-
-// One thread's launch may come between what another one asked for and its launch.
-std::string what_was_asked_for_stays() {
-  cudaLaunchConfig_t config{};
-  config.gridDim = config.blockDim = 1;
-  config.dynamicSmemBytes = 100 * 1024;
-  Array a(1);
-  EXPECT(simt::launch(add_one, 1, 1, 100 * 1024, nullptr, false, a.p) == cudaSuccess);
-  EXPECT(simt::launch(add_one, 1, 1, 60 * 1024, nullptr, false, a.p) == cudaSuccess);
-  EXPECT(cudaLaunchKernelEx(&config, add_one, a.p) == cudaSuccess);
-  return {};
-}
-CHECK(what_was_asked_for_stays);
 
 // A kernel that fails says so at the next wait, and then everything does.
 std::string sticky_error() {
