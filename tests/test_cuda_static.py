@@ -150,6 +150,8 @@ def test_instructions(architecture, source, sass):
         loop = "forward_kernel" in name or "backward_kernel" in name
         if loop:
             assert having(instructions, "LDGSTS"), name
+            # Only the grid's barrier does not know which memory it reads.
+            assert not [i for i in having(instructions, "LD", "ST") if "STRONG" not in i], name
             # What other blocks wrote since the launch may not come from the read-only cache.
             assert not [i for i in instructions if "CONSTANT" in i or i.startswith("LDG.E.CI")], (
                 name

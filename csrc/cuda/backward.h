@@ -102,10 +102,10 @@ __global__ void __launch_bounds__(kThreads, 2)
     for (int tile = blockIdx.z; tile * kRows < N; tile += gridDim.z) {
       if (from < T) {
         const Rows<Real> grads{d.d + (long(t) * N * Cell::kGrads + gate) * Hp, long(Cell::kGrads) * Hp};
-        const Panel<Real> weights{panel.data + gate * Hp, panel.row, panel.resident};
-        tile_product<1>(memory, grads, tile * kRows, N, weights, (early ? Cell::kLate : kFirst<Cell>)*Hp);
+        const int columns = (early ? Cell::kLate : kFirst<Cell>)*Hp;
+        tile_product<1>(memory, grads, tile * kRows, N, panel.from(0, gate * Hp), columns);
       }
-      const BackwardUnit<Cell, Real> unit{p, d, s, tile * kRows + row, j};
+      const BackwardUnit<Cell, Real> unit{.p = p, .d = d, .s = s, .n = tile * kRows + row, .j = j};
       if (row >= kRows || unit.n >= N) continue;
       if (s < 0) unit.start(memory);
       else if (!early) unit.step(memory);

@@ -98,13 +98,12 @@ __global__ void __launch_bounds__(kThreads, 2)
     const bool early = Cell::kLate && phase % kPhases<Cell> == 0;
     if (phase > first) simt::grid_sync();
     for (int tile = blockIdx.z; tile * kRows < N; tile += gridDim.z) {
-      const ForwardUnit<Cell, Real> unit{p, d, s, tile * kRows + row, j};
+      const ForwardUnit<Cell, Real> unit{.p = p, .d = d, .s = s, .n = tile * kRows + row, .j = j};
       const bool own = row < kRows && unit.n < N;
       if constexpr (Cell::kLate > 0) {
         if (!early) {
           const Rows<Real> u{d.u + (p.training ? long(unit.t()) * N * Hp : 0), Hp};
-          const Panel<Real> late{panel.data + long(kFirst<Cell>) * kUnits * panel.row, panel.row, panel.resident};
-          tile_product<Cell::kLate>(memory, u, tile * kRows, N, late, Hp);
+          tile_product<Cell::kLate>(memory, u, tile * kRows, N, panel.from(kFirst<Cell> * kUnits, 0), Hp);
           if (own) unit.finish(memory);
           continue;
         }

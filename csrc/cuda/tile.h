@@ -18,21 +18,31 @@ template <class Real> struct Rows {
   long row;
 };
 
-// The weights of one block: row r from column k on. In shared memory for the whole loop, or fetched chunk by chunk.
+// The weights of one block: fetched chunk by chunk, or in shared memory for the whole loop. Two pointers, so that the compiler
+// knows which memory is read.
 template <class Real> struct Panel {
-  const Real* data;
-  int row;
+  Rows<Real> source;
+  const Real* kept;  // rows kept_row apart
+  int kept_row;
   bool resident;
+
+  // From this row and this column on
+  __device__ Panel from(int row, int column) const {
+    return {.source = {source.data + row * source.row + column, source.row},
+            .kept = kept + (resident ? row * kept_row + column : 0),
+            .kept_row = kept_row,
+            .resident = resident};
+  }
 };
 
 // What a block needs for tiles of at most `outs` times kUnits rows of weights.
 template <class Real> struct TileMemory {
   static constexpr int kRow = kChunk<Real> + kPad<Real>;
-  Real *a, *w;     // (2, kRows, kRow), (2, outs * kUnits, kRow); w is not used with resident weights
+  Real *a, *w;     // (2, kRows, kRow), (2, outs * kUnits, kRow); w is empty with resident weights
   float* partial;  // (kWarps, outs, kRows, kUnits)
 
   __device__ TileMemory(simt::Shared& shared, int outs, bool resident)
-      : a(shared.take<Real>(2 * kRows * kRow)), w(resident ? nullptr : shared.take<Real>(2 * outs * kUnits * kRow)),
+      : a(shared.take<Real>(2 * kRows * kRow)), w(shared.take<Real>(resident ? 0 : 2 * outs * kUnits * kRow)),
         partial(shared.take<float>(kWarps * outs * kRows * kUnits)) {}
   static std::size_t bytes(int outs, bool resident) {
     return simt::shared_bytes<Real>(2 * kRows * kRow) + (resident ? 0 : simt::shared_bytes<Real>(2 * outs * kUnits * kRow)) +
@@ -53,11 +63,11 @@ template <class Real> __device__ void stage(Real* to, int to_row, Rows<Real> fro
 // `rows` rows of K columns, kept in shared memory if asked: then copied in one group with the first tile's first chunk.
 template <class Real>
 __device__ Panel<Real> load_panel(simt::Shared& shared, const Real* data, int rows, int K, bool resident) {
-  if (!resident) return {data, K, false};
-  const int row = K + kPad<Real>;
-  Real* weights = shared.take<Real>(rows * row);
-  stage(weights, row, Rows<Real>{data, K}, rows, rows, 0, K);
-  return {weights, row, true};
+  const Rows<Real> source{data, K};
+  const int row = resident ? K + kPad<Real> : 0;
+  Real* kept = shared.take<Real>(rows * row);
+  if (resident) stage(kept, row, source, rows, rows, 0, K);
+  return {.source = source, .kept = kept, .kept_row = row, .resident = resident};
 }
 template <class Real> std::size_t panel_bytes(int rows, int K) { return simt::shared_bytes<Real>(rows * (K + kPad<Real>)); }
 
@@ -114,12 +124,12 @@ __device__ void tile_product(const TileMemory<Real>& memory, const Rows<Real>& a
                              int K) {
   constexpr int kRow = TileMemory<Real>::kRow;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, chunks = (K + kChunk<Real> - 1) / kChunk<Real>;
-  const Rows<Real> tile{a.data + first * a.row, a.row}, weights{panel.data, panel.row};
+  const Rows<Real> tile{a.data + first * a.row, a.row};
   const auto fetch = [&](int chunk) {
     const int k0 = chunk * kChunk<Real>, columns = min(kChunk<Real>, K - k0), buffer = chunk & 1;
     stage(memory.a + buffer * kRows * kRow, kRow, tile, kRows, N - first, k0, columns);
     if (!panel.resident)
-      stage(memory.w + buffer * kOut * kUnits * kRow, kRow, weights, kOut * kUnits, kOut * kUnits, k0, columns);
+      stage(memory.w + buffer * kOut * kUnits * kRow, kRow, panel.source, kOut * kUnits, kOut * kUnits, k0, columns);
     simt::cp_commit();  // also an empty group, so that all but the newest is always the chunk that is needed
   };
   WarpProduct<Real, kOut> product;
@@ -129,9 +139,9 @@ __device__ void tile_product(const TileMemory<Real>& memory, const Rows<Real>& a
     simt::cp_wait<1>();
     __syncthreads();
     const int k0 = chunk * kChunk<Real>, columns = min(kChunk<Real>, K - k0), buffer = chunk & 1;
-    const Real* w = panel.resident ? panel.data + k0 : memory.w + buffer * kOut * kUnits * kRow;
+    const Real* w = panel.resident ? panel.kept + k0 : memory.w + buffer * kOut * kUnits * kRow;
     for (int k = warp * kDepth; k < columns; k += kWarps * kDepth)
-      product.add(memory.a + buffer * kRows * kRow + k, kRow, w + k, panel.resident ? panel.row : kRow, lane);
+      product.add(memory.a + buffer * kRows * kRow + k, kRow, w + k, panel.resident ? panel.kept_row : kRow, lane);
     __syncthreads();
   }
   UNROLL

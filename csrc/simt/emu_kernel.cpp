@@ -83,7 +83,11 @@ cudaError_t launch_kernel(const cudaLaunchConfig_t& config, const void* function
   if (call.refused()) return call(cudaSuccess);
   CUstream_st* const stream = find_stream(config.stream);
   if (!stream) return call(cudaErrorInvalidResourceHandle);
-  Kernel kernel{config.gridDim, config.blockDim, config.dynamicSmemBytes, false, std::move(body)};
+  Kernel kernel{.grid = config.gridDim,
+                .block = config.blockDim,
+                .shared_bytes = config.dynamicSmemBytes,
+                .cooperative = false,
+                .body = std::move(body)};
   for (unsigned i = 0; i < config.numAttrs; i++)
     if (config.attrs[i].id == cudaLaunchAttributeCooperative) kernel.cooperative = config.attrs[i].val.cooperative != 0;
   const cudaError_t error = refusal(kernel, function);

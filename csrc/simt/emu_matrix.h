@@ -30,7 +30,7 @@ void mma(Mma& mine, Place where);
 // r[q]: elements (lane / 4, 2 (lane % 4)) and the next of matrix q, the first in the lower half.
 template <int N> void ldmatrix(std::uint32_t (&r)[N], const void* row, emu::Place where = emu::Place::current()) {
   static_assert(N == 2 || N == 4);
-  emu::Rows rows{row, N, {}};
+  emu::Rows rows{.mine = row, .count = N, .needed = {}};
   emu::share_rows(rows, where);
   const unsigned lane = emu::lane();
   for (int q = 0; q < N; q++) std::memcpy(&r[q], rows.needed[q] + lane % 4 * 4, 4);
@@ -38,7 +38,7 @@ template <int N> void ldmatrix(std::uint32_t (&r)[N], const void* row, emu::Plac
 
 inline void mma_bf16(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const float (&c)[4],
                      emu::Place where = emu::Place::current()) {
-  emu::Mma mine{a, b, c, {}};
+  emu::Mma mine{.a = a, .b = b, .c = c, .d = {}};
   emu::mma(mine, where);
   for (int i = 0; i < 4; i++) d[i] = mine.d[i];
 }
