@@ -43,7 +43,7 @@ def operand(line: str, at: int, step: int) -> tuple[int, int]:
     while 0 <= i - (step < 0) < len(line):
         c = line[i - (step < 0)]
         depth += step * ((c in "([") - (c in ")]"))
-        word = line[i - 7 : i] == "return " if step < 0 else False
+        word = step < 0 and (line[i - 7 : i] == "return " or line[i - 3 : i] == " : ")
         if depth < 0 or (depth == 0 and (word or DELIMITER.match(line, i - (step < 0)))):
             break
         i += step
@@ -70,6 +70,72 @@ def changes(line: str) -> Iterator[tuple[int, int, str]]:
     for match in LOGICAL.finditer(line):
         for at, step in ((match.start(), -1), (match.end(), 1)):
             yield *operand(line, at, step), "true" if match[1] == "&&" else "false"
+
+
+# A mutant that is built in with all others, and is one only if the variable MUTANT has its number.
+PRELUDE = """
+#include <cstdlib>
+inline const int active_mutant = std::getenv("MUTANT") ? std::atoi(std::getenv("MUTANT")) : -1;
+inline bool mutant(int number) { return number == active_mutant; }
+// `a <less(7)> b` is a < b, and a <= b in mutant 7.
+template <class A> struct Compared {
+  const A& a;
+  char how;
+  template <class B> friend bool operator>(Compared c, const B& b) {
+    return c.how == '<' ? c.a < b : c.how == '>' ? c.a > b : c.how == 'l' ? c.a <= b : c.a >= b;
+  }
+};
+struct Comparison { char how; };
+template <class A> Compared<A> operator<(const A& a, Comparison c) { return {a, c.how}; }
+inline Comparison less(int n) { return {mutant(n) ? 'l' : '<'}; }
+inline Comparison less_equal(int n) { return {mutant(n) ? '<' : 'l'}; }
+inline Comparison greater(int n) { return {mutant(n) ? 'g' : '>'}; }
+inline Comparison greater_equal(int n) { return {mutant(n) ? '>' : 'g'}; }
+"""
+NAMES = {"<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal"}
+
+
+def schema(text: str, numbered: list[tuple[int, Mutant]]) -> str:
+    """A file with these mutants in it, asleep."""
+    lines = text.split("\n")
+    for number in {mutant.line for _, mutant in numbered}:
+        line = lines[number - 1]
+        here = [(n, mutant) for n, mutant in numbered if mutant.line == number]
+        lines[number - 1] = asleep(line, here)
+    return "\n".join(lines)
+
+
+def asleep(line: str, here: list[tuple[int, Mutant]]) -> str:
+    pieces = dict(enumerate(line))  # what stands at each place instead of its character
+    for number, (_, _, start, end, new, _) in sorted(
+        here, key=lambda each: each[1].end - each[1].start
+    ):
+        old = line[start:end]
+        if old in NAMES:
+            pieces |= dict.fromkeys(range(start, end), "") | {start: f"<{NAMES[old]}({number})>"}
+            continue
+        before = {
+            "true": f"(mutant({number}) || (",
+            "false": f"(!mutant({number}) && (",
+            "": f"(mutant({number}) ? void() : (",
+        }.get(new, f"(mutant({number}) ? {new} : (")
+        pieces[start] = before + pieces[start]
+        pieces[end - 1] += "))"
+    return "".join(pieces.values())
+
+
+def can_sleep(lines: list[str]) -> list[bool]:
+    """Whether what a line says is left to the time of running."""
+    result, until = [], ""
+    for line in lines:
+        indent = line[: len(line) - len(line.lstrip())]
+        constant = "constexpr" in line
+        if constant and line.endswith("{") and "if constexpr" not in line:
+            until = until or indent + "}"
+        result.append(not (constant or until))
+        if line.startswith(until):
+            until = ""
+    return result
 
 
 def kernel_files(csrc: Path) -> list[Path]:

@@ -3,14 +3,17 @@
 
 Run by hand, for it takes an hour or two:  python tests/mutate_cuda.py [NUMBER ...] [--list]
 
-A mutant lacks one synchronisation, compares with < for <= or the like, or has lost a guard. Each
-is built with few cells and run without sanitizers, then for races, then with those for addresses,
-until results are wrong or a run fails. Who survives must be explained in cuda_survivors.md.
+A mutant lacks one synchronisation, compares with < for <= or the like, or has lost a guard. All
+but those in what is known when it is compiled are built at once, asleep, with few cells. Each is
+run without sanitizers, then for races, then with those for addresses, until results are wrong or a
+run fails. Who survives must be explained in cuda_survivors.md.
 """
 
 import argparse
 import dataclasses
+import functools
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -21,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TOLERANCES
-from cuda_mutants import Mutant, mutants
+from cuda_mutants import PRELUDE, Mutant, can_sleep, kernel_files, mutants, schema
 from host_build import ASAN, CSRC, FEW, TESTS, TSAN, replay
 from replay_cases import ONE_BLOCK, SHAPES, SMALL, TWO_BLOCKS, TYPES, Case, Device, Layer, every_way
 from replay_runs import plans, run
@@ -31,48 +34,71 @@ from test_cuda_plan import MEMORY, assert_memory, assert_sizes
 SURVIVORS = TESTS / "cuda_survivors.md"
 OPTIONS = {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1"}
 PLANNING = ("cuda/plan.cu", "cuda/host.h", "cuda/forward.cu", "cuda/backward.cu")
-SECONDS = 300  # of one run; a mutant may never end
+SECONDS = 300  # that the processor gives to one run; a mutant may never end
 
 
 class Mode:
     """One way to build and to run."""
 
-    def __init__(self, folder: Path, csrc: Path, sanitizers: tuple[str, ...], problems):
-        self.folder, self.csrc, self.sanitizers, self.problems = folder, csrc, sanitizers, problems
-        self.build()  # what no mutant changes is kept
-        self.kept = set(folder.iterdir())
+    def __init__(self, folder: Path, csrc: Path, expected: "Expected", sanitizers, problems):
+        self.folder, self.csrc, self.expected, self.problems = folder, csrc, expected, problems
+        self.flags = *sanitizers, "-w", "-include", str(csrc / "prelude.h")
 
     def build(self) -> Path:
-        return replay(*self.sanitizers, "-w", few=True, csrc=self.csrc, to=self.folder)
+        return replay(*self.flags, few=True, csrc=self.csrc, to=self.folder)
 
-    def forget(self) -> None:
-        """What the last mutant left behind."""
-        for path in set(self.folder.iterdir()) - self.kept:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    @functools.cached_property
+    def asleep(self) -> Path:
+        """What has all mutants that can be woken when it runs, and is right if none is."""
+        executable = self.build()
+        if why := self.wrong(executable, -1):
+            raise RuntimeError(f"without a mutant: {why}")
+        return executable
 
-    def kill(self, mutant: Mutant, expected: "Expected") -> str:
-        """Why the mutant is wrong, or nothing."""
-        options = {"env": os.environ | OPTIONS, "timeout": SECONDS}
+    def built_for(self, mutant: Mutant) -> Path:
+        """With a mutant that cannot."""
+        kept = set(self.asleep.parents[1].iterdir()) | {self.folder / "replay"}
+        path = self.csrc / mutant.file
+        text = path.read_text()
+        lines = text.split("\n")
+        lines[mutant.line - 1] = mutant.mutated()
+        path.write_text("\n".join(lines))
         try:
-            executable = self.build()
-            wrong = wrong_plan(executable, self.folder) if mutant.file in PLANNING else ""
-            if wrong:
-                return wrong
+            return self.build().rename(self.folder / "replay")
+        finally:
+            path.write_text(text)
+            for path in set(self.folder.iterdir()) - kept:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def kill(self, number: int, mutant: Mutant, sleeps: bool) -> str:
+        """Why the mutant is wrong, or nothing."""
+        asleep = self.asleep
+        try:
+            executable = asleep if sleeps else self.built_for(mutant)
+        except RuntimeError as error:
+            return " ".join(str(error).split())[:200]
+        return self.wrong(executable, number, mutant.file in PLANNING)
+
+    def wrong(self, executable: Path, number: int, planning: bool = True) -> str:
+        os.environ["MUTANT"] = str(number)
+        options = {"env": os.environ | OPTIONS, "preexec_fn": limit_time}
+        try:
+            if planning and (why := wrong_plan(executable, self.folder)):
+                return why
             for problems in batches(self.problems):
                 results = run(executable, problems, self.folder, **options)
                 for (case, _), result in zip(problems, results, strict=True):
-                    wrong = compare(case, result, expected[case])
-                    if wrong:
-                        return f"{wrong} of {case.cell}, {case.type}"
+                    if why := compare(case, result, self.expected[case]):
+                        return f"{why} of {case.cell}, {case.type}"
         except (AssertionError, pytest.fail.Exception):
             return "sizes"
         except RuntimeError as error:
             return " ".join(str(error).split())[:200]
-        except subprocess.TimeoutExpired:
-            return f"runs longer than {SECONDS} s"
-        finally:
-            self.forget()
         return ""
+
+
+def limit_time() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
 
 
 def batches(problems: list) -> Iterator[list]:
@@ -180,21 +206,31 @@ def hunt(chosen: list[tuple[int, Mutant]], folder: Path, names: list[str]) -> in
     csrc, expected, unexplained = folder / "csrc", Expected(), 0
     explained = SURVIVORS.read_text() if SURVIVORS.exists() else ""
     shutil.copytree(CSRC, csrc, dirs_exist_ok=True)
-    modes = {name: Mode(folder / name, csrc, *MODES[name]()) for name in names}
+    sleeping = put_to_sleep(csrc)
+    modes = {name: Mode(folder / name, csrc, expected, *MODES[name]()) for name in names}
     for number, mutant in chosen:
-        path = csrc / mutant.file
-        before = path.read_text()
-        lines = before.split("\n")
-        lines[mutant.line - 1] = mutant.mutated()
-        path.write_text("\n".join(lines))
-        deaths = ((name, mode.kill(mutant, expected)) for name, mode in modes.items())
+        given = number, mutant, number in sleeping
+        deaths = ((name, mode.kill(*given)) for name, mode in modes.items())
         name, why = next(((name, why) for name, why in deaths if why), ("", ""))
-        path.write_text(before)
         fate = f"killed by {name}" if name else "survives"
         if not name and mutant.key() not in explained:
             fate, unexplained = "SURVIVES UNEXPLAINED", unexplained + 1
         print(f"{number} {fate}: {mutant} -- {why}", flush=True)
     return unexplained != 0
+
+
+def put_to_sleep(csrc: Path) -> set[int]:
+    """Change the sources so that they have all mutants that can be; return their numbers."""
+    every, sleeping = list(enumerate(mutants(csrc))), set()
+    for path in kernel_files(csrc):
+        text = path.read_text()
+        can = can_sleep(text.split("\n"))
+        own = [(number, mutant) for number, mutant in every if csrc / mutant.file == path]
+        chosen = [(number, mutant) for number, mutant in own if can[mutant.line - 1]]
+        path.write_text(schema(text, chosen))
+        sleeping |= {number for number, _ in chosen}
+    (csrc / "prelude.h").write_text(PRELUDE)
+    return sleeping
 
 
 if __name__ == "__main__":
