@@ -147,6 +147,15 @@ def assert_refused_as_x(cases):
             layer(bad)
 
 
+def test_what_its_library_does_not_hand_over():
+    class Kept(Foreign):
+        def __dlpack__(self, *, stream=None):
+            raise BufferError("it needs a gradient")
+
+    with pytest.raises(TypeError, match=r"^x: expected an array that its library hands over, got"):
+        make("gru")(Kept(normal("float32", T, N, I)))
+
+
 def test_what_is_no_input():
     host = np.zeros((T, N, I), np.float32)
     cases = [

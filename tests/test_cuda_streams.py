@@ -34,10 +34,15 @@ def test_streams(cuda, monkeypatch):
     assert asked.streams == [handle, 1]  # 1: DLPack's number of the default stream
 
 
+class Derived(Foreign):
+    """Of a class of the user's."""
+
+
+@pytest.mark.parametrize("kind", [Foreign, Derived])
 @pytest.mark.parametrize("name", ["torch", "cupy"])
-def test_the_current_stream_of_a_library(name, cuda, monkeypatch):
+def test_the_current_stream_of_a_library(name, kind, cuda, monkeypatch):
     stream, layer = cuda.Stream(), make("gru")
-    x = Foreign(normal("float32", T, N, I))
+    x = kind(normal("float32", T, N, I))
     if name == "torch":
         namespace = types.SimpleNamespace(current_stream=lambda device: stream)
     else:

@@ -55,12 +55,19 @@ void check_sizes(const Buffer::Shape& shape, const std::string& name) {
     if (n < 1) throw std::invalid_argument(name + ": expected sizes >= 1, got shape " + shape_text(shape));
 }
 
+py::object hand_over(const py::object& object, const std::string& name, cudaStream_t stream) try {
+  return object.attr("__dlpack__")(py::arg("stream") = number_of(stream));
+} catch (py::error_already_set& error) {
+  if (!error.matches(PyExc_BufferError)) throw;
+  throw py::type_error(name + ": expected an array that its library hands over, got " + error.what());
+}
+
 std::unique_ptr<Buffer> view_dlpack(const py::object& object, const std::string& name, cudaStream_t stream) {
   const auto type = py::cast<int>(py::tuple(object.attr("__dlpack_device__")())[0]);
   if (type != dlpack::kCUDA && type != dlpack::kCUDAManaged)
     throw py::type_error(name + ": expected an array on a CUDA device, got " + type_of(object) +
                          (type == dlpack::kCPU ? " on the host" : " on another kind of device"));
-  const py::object capsule = object.attr("__dlpack__")(py::arg("stream") = number_of(stream));
+  const py::object capsule = hand_over(object, name, stream);
   auto* managed = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::kName));
   if (!managed) throw py::error_already_set();
   PyCapsule_SetName(capsule.ptr(), dlpack::kUsedName);

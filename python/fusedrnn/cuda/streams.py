@@ -46,8 +46,9 @@ class Stream:
 
 
 def library_of(x: object) -> str:
-    """Return the name of the package that x's type is from, as "torch"."""
-    return type(x).__module__.partition(".")[0]
+    """Return the name of the package that x's type is from, or one that it is derived from."""
+    names = [kind.__module__.partition(".")[0] for kind in type(x).__mro__]
+    return next((name for name in names if name in ("torch", "cupy")), names[0])
 
 
 def importer_of(x: object) -> Callable[[Any], Any]:

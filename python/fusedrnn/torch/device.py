@@ -111,5 +111,5 @@ def memory(x: Tensor, nbytes: int) -> Tensor:
 def views(value: Any, on: Any) -> Any:
     """Return tensors, or sequences of them, as buffers; all else as it is."""
     if isinstance(value, Tensor):
-        return core().Buffer.view(value, "tensor", on)
+        return core().Buffer.view(value.detach(), "tensor", on)  # one with a gradient is refused
     return tuple([views(a, on) for a in value]) if isinstance(value, (list, tuple)) else value
