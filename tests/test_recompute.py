@@ -42,6 +42,18 @@ def test_the_bits_of_the_whole_tape(name, form, tokens):
                 np.testing.assert_array_equal(got[key], value, err_msg=f"{key}, {every}")
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_no_stretch_is_longer_than_one_that_ran_after_it(reverse):
+    """Backward takes them from the last: each tape fits where that of the one before was."""
+    for T, every in [(10, 4), (8, 4), (3, 4), (1, 1), (4096, 410)]:
+        stretches = list(recompute.stretches(T, every, reverse))
+        sizes = [steps.stop - steps.start for steps in stretches]
+        assert sizes == [*([T % every] if T % every else []), *[every] * (T // every)]
+        in_time = sorted(stretches, key=lambda steps: steps.start, reverse=reverse)
+        assert stretches == in_time
+        assert {t for steps in stretches for t in range(T)[steps]} == set(range(T))
+
+
 def test_gradients_add_up():
     layer, x = fusedrnn.GRU(3, 4, seed=0), np.ones((7, 2, 3), np.float32)
     y, _, tape = layer.forward(x, checkpoint=3)

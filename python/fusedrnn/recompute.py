@@ -36,7 +36,7 @@ class Tape:
     resets: Array | None = field(repr=False)
     noise: CellNoise | None
     before: list[tuple[slice, State]] = field(default_factory=list, repr=False)
-    """In the order in which the stretches ran; those after every row's end are left out."""
+    """In the order in which the stretches ran, up to the end of the longest row."""
 
     @property
     def nbytes(self) -> int:
@@ -98,10 +98,10 @@ def forward(
         state = tuple([np.zeros((N, width), dtype) for width in widths])
     lengths, resets = (None if a is None else a.copy() for a in (lengths, resets))
     tape = Tape(engine, cell, x, weights, reverse, lengths, resets, noise)
+    if lengths is not None:
+        T = int(lengths.max())
+        y[T:] = 0
     for steps in stretches(T, every, reverse):
-        if lengths is not None and lengths.max() <= steps.start:
-            y[steps] = 0
-            continue
         state = tape.cut(state, steps)
         tape.before.append((steps, tuple([part.copy() for part in state])))
         _, state = engine.infer(cell, x[steps], state, weights, out=y[steps], **tape.options(steps))
@@ -210,7 +210,10 @@ def interval(
 
 
 def stretches(T: int, every: int, reverse: bool) -> Iterator[slice]:
-    """Yield the stretches of T steps in the direction of the run."""
-    starts = range(0, T, every)
-    for start in reversed(starts) if reverse else starts:
-        yield slice(start, min(start + every, T))
+    """Yield the stretches of T steps in the direction of the run.
+
+    A shorter one is the first: so backward, which comes to it last, has memory for its tape.
+    """
+    ends = range(every, T + every, every) if reverse else range(T, 0, -every)
+    for end in reversed(ends):
+        yield slice(max(end - every, 0), min(end, T))
