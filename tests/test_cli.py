@@ -477,6 +477,35 @@ def test_gradflow_of_a_trained_model(finished, tmp_path, capsys):
     assert out.stat().st_size > 1000
 
 
+def test_gradflow_of_a_trained_model_reads_what_the_model_writes(finished, monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    from fusedrnn import gradflow_cmd
+
+    seen = []
+    monkeypatch.setattr(gradflow_cmd, "gate_saturation", lambda layer, x: [seen.append(x) or {}])
+    out = str(tmp_path / "flow.png")
+    assert cli.main(["gradflow", str(finished), "--steps", "5", "--seed", "3", "--out", out]) == 0
+    model = run_module.load_model(finished)
+    written = "".join(model.generate("", 5 * gradflow_cmd.ROWS, seed=3))
+    assert "".join(model.vocabulary.decode(row) for row in seen[0].T) == written
+
+
+@pytest.mark.parametrize("option", [("--cells", "gru"), ("--hidden", "8")])
+def test_gradflow_of_a_trained_model_takes_no_sizes(finished, option, capsys):
+    assert cli.main(["gradflow", str(finished), *option]) == 2
+    assert "--cells and --hidden are for fresh layers" in capsys.readouterr().err
+
+
+def test_gradflow_names_a_picture_it_cannot_draw(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    few = ["gradflow", "--steps", "2", "--hidden", "2", "--cells", "rnn", "--out"]
+    assert cli.main([*few, "flow.txt"]) == 2
+    assert "flow.txt: expected a suffix of " in capsys.readouterr().err
+    assert cli.main([*few, "flow"]) == 0
+    assert (tmp_path / "flow").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("cell", ["gru", "gru_reset_before", "rnn"])
 def test_bench_prints_a_table(monkeypatch, capsys, cell):
     from fusedrnn import bench_cmd

@@ -172,13 +172,14 @@ def _add_gradflow(commands: Any) -> None:
         "gradflow",
         help="draw how far the error reaches back",
         description="Follow the gradient of the last output back through time, for fresh layers "
-        "side by side or for a trained model: the vanishing gradient, as a table and a picture.",
+        "side by side, or for a trained model on what it writes itself: the vanishing gradient, "
+        "as a table and a picture.",
     )
     add.set_defaults(run=gradflow)
     option = add.add_argument
     option("model", nargs="?", type=Path, help="folder of a run; default: fresh layers")
     option("--cells", nargs="+", type=_cell, choices=CELLS, metavar="CELL", help="default: the 3")
-    option("--hidden", type=_integer(1), default=64, help="units; default: %(default)s")
+    option("--hidden", type=_integer(1), help="units; default: 64")
     option("--steps", type=_integer(1), default=100, help="default: %(default)s")
     option("--seed", type=_integer(0, 2**63), default=0, help="default: %(default)s")
     option("--out", type=Path, default=Path("gradflow.png"), help="default: %(default)s")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import InputError
 from .gradflow import gate_saturation, gradient_flow
 from .layers import KINDS
 from .plot import gradient_by_lag
@@ -18,7 +19,7 @@ from .weights import Array
 __all__ = ["gradflow"]
 
 CELLS = ("rnn_tanh", "lstm", "gru")
-ROWS, INPUTS = 16, 16
+ROWS, INPUTS, HIDDEN = 16, 16, 64
 SHOWN = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
@@ -40,14 +41,17 @@ def gradflow(args: argparse.Namespace) -> int:
 
 
 def _cases(args: argparse.Namespace) -> Iterator[tuple[str, Any, Array]]:
-    """Yield a name, a layer and an input: fresh layers, or that of a trained model."""
-    rng = np.random.default_rng(args.seed)
+    """Yield a name, a layer and an input: fresh layers, or a trained one and what it writes."""
     if args.model is not None:
+        if args.cells or args.hidden:
+            raise InputError("--cells and --hidden are for fresh layers, a model has its own")
         model = load_model(args.model)
-        tokens = rng.integers(0, len(model.vocabulary), (args.steps, ROWS))
-        yield str(args.model), model.rnn, tokens
+        text = "".join(model.generate("", args.steps * ROWS, seed=args.seed))
+        rows = model.vocabulary.encode(text).reshape(ROWS, args.steps)
+        yield str(args.model), model.rnn, np.ascontiguousarray(rows.T)
         return
+    rng = np.random.default_rng(args.seed)
     for cell in args.cells or CELLS:
         layer, options = KINDS[cell]
         x = rng.standard_normal((args.steps, ROWS, INPUTS), np.float32)
-        yield cell, layer(INPUTS, args.hidden, seed=args.seed, **options), x
+        yield cell, layer(INPUTS, args.hidden or HIDDEN, seed=args.seed, **options), x

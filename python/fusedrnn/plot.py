@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import load_extra
+from .errors import InputError, load_extra
 from .weights import Array
 
 __all__ = ["gradient_by_lag", "loss_curve"]
@@ -59,12 +59,20 @@ def gradient_by_lag(path: Path, norms: Mapping[str, Array], title: str) -> None:
     norms : mapping of str to ndarray (T + 1,)
         1 at lag 0, if the line is to show a factor.
     title : str
+
+    Raises
+    ------
+    InputError
+        A suffix of path that Matplotlib does not write; without one it is a PNG.
     """
     figure = load_extra("matplotlib.figure").Figure(figsize=(8, 4.5), layout="constrained")
+    kind, kinds = path.suffix[1:].lower() or "png", figure.canvas.get_supported_filetypes()
+    if kind not in kinds:
+        raise InputError(f"{path}: expected a suffix of {', '.join(kinds)}, got {path.suffix}")
     axes = figure.subplots()
     for name, values in norms.items():
         axes.semilogy(np.where(values > 0, values, np.nan), label=name)
     axes.set(xlabel="lag (steps back)", ylabel="‖∂L/∂h‖", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, format=kind)
