@@ -65,6 +65,18 @@ def test_two_directions_are_refused():
             call(layer, x)
 
 
+def test_saturation_checks_what_it_is_given():
+    layer, x = fusedrnn.GRU(I, H), np.zeros((T, N, I), np.float32)
+    with pytest.raises(TypeError, match=r"^x: expected dtype float32, got float64"):
+        gate_saturation(layer, x.astype(np.float64))
+    with pytest.raises(ValueError, match=r"^x: expected shape \(T, N, I\) with I = 4, got"):
+        gate_saturation(layer, x[:, :, :2])
+    with pytest.raises(TypeError, match=r"^near: expected a number, got str"):
+        gate_saturation(layer, x, near="a")
+    with pytest.raises(ValueError, match=r"^near: expected 0 to 1, got 2"):
+        gate_saturation(layer, x, near=2)
+
+
 def test_a_layer_with_noise_is_observed_without_a_trace():
     options = {"recurrent_dropout": 0.5, "zoneout_h": 0.2, "seed": 0}
     layer, other = fusedrnn.LSTM(3, 8, **options), fusedrnn.LSTM(3, 8, **options)

@@ -8,7 +8,7 @@ rounding. That its forward is the right one is in test_reference_cells.py.
 import numpy as np
 import pytest
 from fusedrnn import reference
-from fusedrnn.reference_cells import STEPS
+from fusedrnn.reference_cells import GATES, STEPS
 from fusedrnn.weights import CELLS, Weights
 from reference_cases import (
     COMPLEX_STEP,
@@ -173,7 +173,7 @@ def test_none_is_zeros(cell, P):
 
 
 def test_names_and_tokens_are_checked():
-    assert STEPS.keys() == CELLS.keys()
+    assert STEPS.keys() == GATES.keys() == CELLS.keys()
     x, state, weights = split("gru", make("gru")[0])
     with pytest.raises(ValueError, match=r"cell: expected one of rnn_tanh, .*, got 'GRU'"):
         reference.infer("GRU", x, state, weights)

@@ -12,7 +12,8 @@ from . import reference, stack, validate
 from .noise import Noise
 from .parameters import pick
 from .recurrent import LayerState, Recurrent
-from .weights import CELLS, Array
+from .reference_cells import GATES
+from .weights import Array
 
 __all__ = ["GradientFlow", "gate_saturation", "gradient_flow"]
 
@@ -101,7 +102,7 @@ def gate_saturation(
     """Return, layer by layer, which share of each gate's values is within `near` of its limits.
 
     The limits are 0 and 1 of a σ, and ±1 of a tanh; a gate that is there passes no gradient on.
-    The steps are those of `fusedrnn.reference`.
+    The steps are those of `fusedrnn.reference`. A rectifier has no limits, and no share.
 
     Parameters
     ----------
@@ -109,6 +110,12 @@ def gate_saturation(
         Of one direction, batch_first=False.
     x, state : as for the layer
     near : float
+        In [0, 1].
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the layer's call; a layer that runs both ways or has the batch first.
 
     Examples
     --------
@@ -117,13 +124,15 @@ def gate_saturation(
     [{'r': 0.0, 'z': 0.0, 'n': 0.0}]
     """
     layer._check_plain()
+    near = validate.probability("near", near)
+    x = validate.inputs(x, layer.dtype, layer.input_size)
     states, shares = stack.split_state(layer, state, x.shape[1], validate.STATE_NAMES), []
     for k, names in enumerate(layer._slots):
         x, _, tape = reference.forward(layer.cell, x, states[k], pick(layer.params, names))
         gates: dict[str, list[Array]] = {}
         for _, saved in tape.saved:
-            for letter, value in zip(*GATES[layer.cell](saved), strict=True):
-                gates.setdefault(letter, []).append(value)
+            for letter, index in GATES[layer.cell].items():
+                gates.setdefault(letter, []).append(saved[index])
         shares.append({g: _share(g, np.array(values), near) for g, values in gates.items()})
     return shares
 
@@ -131,16 +140,3 @@ def gate_saturation(
 def _share(letter: str, values: Array, near: float) -> float:
     low = -1 if letter in "gnh" else 0  # of tanh, of σ
     return float(((values < low + near) | (values > 1 - near)).mean())
-
-
-GATES: dict[str, Any] = (
-    {  # from what a step of the reference has saved
-        "rnn_tanh": lambda saved: ("h", saved[1:]),
-        "rnn_relu": lambda saved: ("", ()),
-        "gru": lambda saved: ("rzn", saved[1:4]),
-        "gru_norm": lambda saved: ("rzn", saved[1:4]),
-        "gru_reset_before": lambda saved: ("rzn", (saved[1], saved[2], saved[4])),
-        "gru_reset_before_norm": lambda saved: ("rzn", (saved[1], saved[2], saved[4])),
-    }
-    | {name: lambda saved: ("ifgo", saved[2:6]) for name in CELLS if name.startswith("lstm")}
-)

@@ -207,3 +207,23 @@ STEPS: dict[str, Steps] = {
     "gru_norm": (gru_forward, gru_backward),
     "gru_reset_before_norm": (gru_reset_before_forward, gru_reset_before_backward),
 }
+
+LSTM_GATES = {"i": 2, "f": 3, "g": 4, "o": 5}
+
+GATES: dict[str, dict[str, int]] = {
+    "rnn_tanh": {"h": 1},
+    "rnn_relu": {},
+    "lstm": LSTM_GATES,
+    "lstm_peephole": LSTM_GATES,
+    "lstm_coupled": LSTM_GATES,
+    "lstm_peephole_coupled": LSTM_GATES,
+    "gru": {"r": 1, "z": 2, "n": 3},
+    "gru_reset_before": {"r": 1, "z": 2, "n": 4},
+    "lstm_norm": LSTM_GATES,
+    "lstm_peephole_norm": LSTM_GATES,
+    "lstm_coupled_norm": LSTM_GATES,
+    "lstm_peephole_coupled_norm": LSTM_GATES,
+    "gru_norm": {"r": 1, "z": 2, "n": 3},
+    "gru_reset_before_norm": {"r": 1, "z": 2, "n": 4},
+}
+"""Where in `Saved` the values of σ and tanh are that a step's gates have, g, n and h of tanh."""
