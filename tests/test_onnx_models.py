@@ -13,7 +13,7 @@ from fusedrnn.onnx import from_onnx, nodes, to_onnx
 from layer_cases import DTYPES, flat, like
 from onnx_cases import H, I, N, T, onnx, run
 
-CELLS = [name for name in KINDS if "norm" not in name]
+CELLS = nodes.ONNX_CELLS
 
 
 def onnx_runtime():
@@ -25,6 +25,11 @@ def onnx_runtime():
         except ImportError:
             return None
     return onnxruntime
+
+
+def test_cells_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"^cell: expected one of rnn_tanh, .*, got 'lstm_norm'"):
+        nodes.attributes_of("lstm_norm", 1)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -8,7 +8,7 @@ from fusedrnn.layers import KINDS
 from fusedrnn.onnx import from_onnx, nodes, plain, to_onnx
 from onnx_cases import H, I, N, T, onnx, run
 
-CELLS = [name for name in KINDS if "norm" not in name]
+CELLS = nodes.ONNX_CELLS
 PERMUTED = {
     "GATES": {"RNN": "h", "GRU": "rzn", "LSTM": "ifog"},
     "PEEPHOLES": "ifo",

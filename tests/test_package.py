@@ -15,6 +15,7 @@ import sys
 import fusedrnn
 import pytest
 from fusedrnn import _core
+from fusedrnn.layers import KINDS
 
 PACKAGE = pathlib.Path(fusedrnn.__file__).parent
 ROOT = pathlib.Path(__file__).parents[1]
@@ -110,6 +111,17 @@ def test_readme_examples_run():
         if "torch" in block:
             pytest.importorskip("torch")
         exec(block, names)
+
+
+def test_the_table_of_cells_in_the_readme_has_every_form():
+    readme = (ROOT / "README.md").read_text()
+    (table,) = re.findall(r"\| cell \| equations \|\n(.*?)\n\n", readme, re.DOTALL)
+    for kind, options in KINDS.values():
+        name = kind.__name__
+        assert f"| `{name}` |" in table
+        for option, value in options.items():
+            form = value if isinstance(value, str) else f"`{name}({option}={value})`"
+            assert form in table
 
 
 def test_main_objects_have_examples():

@@ -18,7 +18,7 @@
 // A cell with kLate > 0 has a second product inside the step: its last kLate gates see not h but
 //   u = early(xg, hg, s, saved)          the first gates' work; only their xg and hg are given
 // so that hg[late] = W_hh[late] u + b_hh[late]. early fills the first kGates - kLate of saved, forward the rest; u is made
-// by gate 0, so backward leaves out d[0] and is followed by
+// by gate 0, which has no other use, so backward leaves out d[0] and is followed by
 //   early_backward(saved, s, du, ds, d)  du = dL/du; writes d[0], adds to ds
 //
 // What layer normalisation makes of a cell: norm.h.

@@ -17,9 +17,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .errors import load_extra
-from .layers import GRU, LSTM, RNN
+from .layers import GRU, KINDS, LSTM, RNN
 from .parameters import as_array, is_bfloat16
-from .weights import Array
+from .weights import CELLS, Array
 
 __all__ = ["from_state_dict", "to_state_dict"]
 
@@ -130,12 +130,13 @@ def layer_of(arrays: Mapping[str, Array], **options: Any) -> Layer:
         if name in arrays:
             told[option] = True
     G, rest = divmod(rows, H)
-    if rest or G not in (1, 3, 4):
-        wanted = f"G*H rows with G = 1, 3 or 4 and H = {H}"
+    kinds: dict[int, Any] = {CELLS[name].gates: kind for name, (kind, _) in KINDS.items()}
+    if rest or G not in kinds:
+        wanted = f"G*H rows with G in {sorted(kinds)} and H = {H}"
         raise ValueError(f"weight_hh_l0: expected {wanted}, got {rows}")
     has_c = "weight_ch_l0" in arrays or "weight_ln_ch_l0" in arrays
     coupled = has_c or options.get("coupled", False)
-    kind: Any = {1: RNN, 3: LSTM if coupled else GRU, 4: LSTM}[G]
+    kind = kinds[G] if G != 3 else LSTM if coupled else GRU
     if G == 3 and coupled:
         told["coupled"] = True
     layer: Layer = kind(I, H, **(told | options))

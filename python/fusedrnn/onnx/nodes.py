@@ -24,6 +24,12 @@ ACTIVATIONS = {"RNN": ("tanh",), "GRU": ("sigmoid", "tanh"), "LSTM": ("sigmoid",
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 """Whether each direction runs from the last step to the first."""
 
+ONNX_CELLS = (
+    *("rnn_tanh", "rnn_relu", "gru", "gru_reset_before"),
+    *("lstm", "lstm_peephole", "lstm_coupled", "lstm_peephole_coupled"),
+)
+"""Those of `CELLS` that ONNX has."""
+
 Attributes = Mapping[str, Any]
 """Of a node; what is missing or None has its default."""
 
@@ -52,7 +58,15 @@ def cells(op: str, attributes: Attributes, peephole: bool = False) -> tuple[str,
 
 
 def attributes_of(cell: str, D: int) -> tuple[str, dict[str, Any]]:
-    """Return the operator, and the attributes with which it is D directions of this cell."""
+    """Return the operator, and the attributes with which it is D directions of this cell.
+
+    Raises
+    ------
+    ValueError
+        A cell that ONNX does not have.
+    """
+    if cell not in ONNX_CELLS:
+        raise ValueError(f"cell: expected one of {', '.join(ONNX_CELLS)}, got {cell!r}")
     own: dict[str, Any] = {"direction": "bidirectional" if D == 2 else "forward"}
     if cell.startswith("rnn"):
         return "RNN", own | {"activations": [cell.removeprefix("rnn_").title()] * D}
