@@ -55,6 +55,16 @@ def test_exported():
         agree(program.module()(x), ours(x), 0)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("to_onnx", [False, True])
+@pytest.mark.parametrize("module", ["LSTM", "LSTMCell"])
+def test_exported_to_onnx_by_operators_that_it_knows(module, to_onnx, monkeypatch):
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: to_onnx)
+    x = torch.randn(7, I)
+    program = torch.export.export(getattr(fusedrnn.torch, module)(I, H), (x,))
+    assert ("fusedrnn" in program.graph_module.code) != to_onnx
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_opcheck(keep):
     x = torch.randn(3, 2, I, requires_grad=keep)

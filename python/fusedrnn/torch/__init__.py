@@ -15,7 +15,8 @@ draws. Threads are `torch.get_num_threads()`, and no more than `fusedrnn.num_thr
 `torch.compile` has these modules in its graph, where it breaks that at `torch.nn`'s own; so it does
 at ours, for calls that `torch.nn` runs (but with fullgraph=True it traces those of bfloat16 and
 autocast). A compiled module has no second derivatives. A program of `torch.export` needs this
-import before `torch.export.load`.
+import before `torch.export.load`; `torch.onnx.export` of a module writes what it writes for
+`torch.nn`'s.
 """
 
 import torch

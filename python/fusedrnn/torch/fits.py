@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
+import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -60,12 +61,18 @@ def mode() -> str | None:
     if torch._C._are_functorch_transforms_active():
         return FUNC
     if torch.compiler.is_compiling():
-        return None
+        return "in torch.onnx.export" if exports_to_onnx() else None
     if torch._C._get_tracing_state() is not None:
         return "under torch.jit.trace"
     if forward_ad._current_level >= 0:
         return FORWARD
     return None
+
+
+@torch._dynamo.assume_constant_result
+def exports_to_onnx() -> bool:
+    """Whether `torch.onnx.export` traces, which knows `torch.nn`'s operators and not ours."""
+    return "torch.onnx" in sys.modules and torch.onnx.is_in_onnx_export()
 
 
 def why_not(tensors: Sequence[Any], plain: bool = True) -> str | None:
