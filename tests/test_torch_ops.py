@@ -55,6 +55,18 @@ def test_exported():
         agree(program.module()(x), ours(x), 0)
 
 
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("module", ["RNN", "GRU", "LSTMCell"])
+def test_exported_without_an_empty_list(module, strict):
+    """Of the state that is not given: AOTInductor's programs would pass None for it."""
+    ours, x = getattr(fusedrnn.torch, module)(I, H), torch.randn(3, I)
+    program = torch.export.export(ours, (x,), strict=strict)
+    calls = [node for node in program.graph.nodes if "fusedrnn" in str(node.target)]
+    assert calls
+    assert [] not in [a for node in calls for a in node.args]
+    agree(program.module()(x), ours(x), 0)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("to_onnx", [False, True])
 @pytest.mark.parametrize("module", ["LSTM", "LSTMCell"])

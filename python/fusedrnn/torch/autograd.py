@@ -30,6 +30,9 @@ def run(
     grad_mode = torch.is_grad_enabled()
     if torch.compiler.is_compiling():
         keep = grad_mode and any(tensor.requires_grad for tensor in tensors)
+        if not state and torch.compiler.is_exporting():  # AOTInductor has no empty lists
+            N = layer.sequences(x, state)
+            state = [x.new_zeros(shape) for shape in layer.state_shapes(x, N, weights)]
         outputs, _ = ops.run_layer(*layer, x, batch_sizes, list(state), list(weights), keep)
         if keep and not layer.step:
             return outputs[0].clone(), *outputs[
