@@ -54,6 +54,7 @@ class Prepared:
         sizes = "lstm", "float32", T, N, I, H, 1, 0
         tape = self.new(self.core.tape_bytes(*sizes), dtype="uint8")
         workspace = self.new(self.core.workspace_bytes(*sizes, "training"), dtype="uint8")
+        self.unaligned = self.new(2**20, dtype="uint8").rows(4, 2**20 - 4)
         self.good = {
             "cell": "lstm", "x": self.x, "lengths": None, "weights": self.weights,
             "state": self.state, "reverse": False, "y": self.new(T, N, H),
@@ -152,6 +153,8 @@ def test_states_and_memory_that_do_not_fit(one):
             r"tape: expected aligned memory of \d+ bytes, got 8",
         ),
         ({"workspace": one.good["tape"]}, ValueError, "(tape|workspace): expected"),
+        ({"tape": one.unaligned}, ValueError, "tape: expected aligned memory"),
+        ({"workspace": one.unaligned}, ValueError, "workspace: expected aligned memory"),
         ({"stream": None}, TypeError, "stream: expected a Stream, got NoneType"),
     ]
     one.refuses(cases)

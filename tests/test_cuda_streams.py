@@ -129,7 +129,8 @@ def test_out_of_memory(memory, emulated):
     big = normal("float32", 40, 60, I)
     emulated(memory=memory)
     with pytest.raises(
-        RuntimeError, match=r"^cudaMallocAsync of \d+ bytes: .*\(cudaErrorMemoryAllocation\)"
+        RuntimeError,
+        match=r"^cudaMallocFromPoolAsync of \d+ bytes: .*\(cudaErrorMemoryAllocation\)",
     ):
         layer.backward(layer.forward(big)[2], normal("float32", 40, 60, 24))
     for name, a in layer.grads.items():

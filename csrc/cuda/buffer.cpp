@@ -2,6 +2,9 @@
 // Memory and streams of the device, and copies from and to NumPy.
 #include "buffer.h"
 
+#include <map>
+#include <mutex>
+
 #include "arrays.h"
 #include "check.h"
 
@@ -32,6 +35,24 @@ py::dtype numpy_dtype(Dtype dtype) {
     default:
       return py::dtype::of<std::uint8_t>();
   }
+}
+
+// Memory of streams. What is freed stays here for the next call, where the device's own pool would give it back to the system
+// at every synchronisation; CUDA takes it for other allocations of the process that would fail.
+cudaMemPool_t pool_of(int device) {
+  static std::mutex mutex;
+  static std::map<int, cudaMemPool_t> pools;
+  const std::lock_guard lock(mutex);
+  if (const auto found = pools.find(device); found != pools.end()) return found->second;
+  cudaMemPoolProps properties{};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.location.type = cudaMemLocationTypeDevice;
+  properties.location.id = device;
+  cudaMemPool_t pool;
+  check(cudaMemPoolCreate(&pool, &properties), "cudaMemPoolCreate");
+  std::uint64_t everything = UINT64_MAX;
+  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &everything), "cudaMemPoolSetAttribute");
+  return pools[device] = pool;
 }
 
 void check_shape(const Buffer::Shape& shape, std::size_t item) {
@@ -73,7 +94,7 @@ cudaStream_t handle_of(const py::object& stream) { return stream.is_none() ? nul
 void wait(cudaStream_t waiter, cudaStream_t other) {
   if (waiter == other) return;
   cudaEvent_t event;
-  check(cudaEventCreate(&event), "cudaEventCreate");
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   const cudaError_t recorded = cudaEventRecord(event, other);
   const cudaError_t waits = recorded == cudaSuccess ? cudaStreamWaitEvent(waiter, event, 0) : cudaSuccess;
   cudaEventDestroy(event);  // goes once it is done
@@ -90,7 +111,8 @@ Buffer::Buffer(Shape shape, Dtype dtype, int device, py::object stream)
     return [=, this] { return name + (" of " + std::to_string(bytes()) + " bytes"); };
   };
   void* memory = nullptr;
-  if (of_stream) check(cudaMallocAsync(&memory, bytes(), handle_of(this->stream)), call("cudaMallocAsync"));
+  if (of_stream)
+    check(cudaMallocFromPoolAsync(&memory, bytes(), pool_of(device), handle_of(this->stream)), call("cudaMallocFromPoolAsync"));
   else check(cudaMalloc(&memory, bytes()), call("cudaMalloc"));
   data = static_cast<char*>(memory);
 }

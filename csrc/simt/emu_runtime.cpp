@@ -124,11 +124,28 @@ cudaError_t cudaFree(void* p) {
   return call(!p || release(p) ? cudaSuccess : cudaErrorInvalidValue);
 }
 
-// Memory that earlier work in any stream gives back can be had, after a wait for it.
-cudaError_t cudaMallocAsync(void** p, std::size_t bytes, cudaStream_t stream) {
+// All pools are one.
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
   const Call call;
   if (call.refused()) return call(cudaSuccess);
-  if (!p || !bytes) return call(cudaErrorInvalidValue);
+  if (!pool || !properties || properties->allocType != cudaMemAllocationTypePinned ||
+      properties->location.type != cudaMemLocationTypeDevice || properties->location.id != 0)
+    return call(cudaErrorInvalidValue);
+  static char one;
+  *pool = reinterpret_cast<cudaMemPool_t>(&one);
+  return call(cudaSuccess);
+}
+
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value) {
+  const Call call;
+  return call(pool && attribute == cudaMemPoolAttrReleaseThreshold && value ? cudaSuccess : cudaErrorInvalidValue);
+}
+
+// Memory that earlier work in any stream gives back can be had, after a wait for it.
+cudaError_t cudaMallocFromPoolAsync(void** p, std::size_t bytes, cudaMemPool_t pool, cudaStream_t stream) {
+  const Call call;
+  if (call.refused()) return call(cudaSuccess);
+  if (!p || !bytes || !pool) return call(cudaErrorInvalidValue);
   if (!find_stream(stream)) return call(cudaErrorInvalidResourceHandle);
   *p = allocate(bytes);
   if (!*p) {

@@ -74,10 +74,16 @@ std::string stream_memory() {
   simt::emu::configure(config);
   cudaStream_t stream;
   EXPECT(cudaStreamCreate(&stream) == cudaSuccess);
+  cudaMemPoolProps properties{};
+  cudaMemPool_t pool;
+  EXPECT(cudaMemPoolCreate(&pool, &properties) == cudaErrorInvalidValue);
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.location = {.type = cudaMemLocationTypeDevice, .id = 0};
+  EXPECT(cudaMemPoolCreate(&pool, &properties) == cudaSuccess);
   std::vector<float> x(32, 0);
   for (int i = 0; i < 8; i++) {  // more than there is, but not at the same time
     float* p;
-    EXPECT(cudaMallocAsync(&p, 1 << 18, stream) == cudaSuccess);
+    EXPECT(cudaMallocFromPoolAsync(&p, 1 << 18, pool, stream) == cudaSuccess);
     EXPECT(cudaMemsetAsync(p, 0, kBytes, stream) == cudaSuccess);
     EXPECT(start(p, stream) == cudaSuccess);
     EXPECT(cudaMemcpyAsync(x.data(), p, kBytes, cudaMemcpyDeviceToHost, stream) == cudaSuccess);

@@ -74,7 +74,8 @@ class DeviceRecurrent(OnDevice, Recurrent[Any]):
         """Run over a sequence and keep what `backward` needs.
 
         As on the host, but for what is said here. Nothing is copied, except x and y once if
-        batch_first. It returns when the work is enqueued.
+        batch_first. It returns when the work is enqueued; with lengths, once the stream's earlier
+        work is done.
 
         Parameters
         ----------
@@ -87,8 +88,9 @@ class DeviceRecurrent(OnDevice, Recurrent[Any]):
         stream : optional
             A stream of PyTorch or CuPy, an object with `__cuda_stream__`, or a handle; by default
             the current stream of x's library if that is PyTorch or CuPy, else the default stream.
-            It must live as long as what was computed on it; and arrays of another stream, given to
-            a call, until their work here is done.
+            It must live as long as what was computed on it; arrays of another stream, given to a
+            call, until their work here is done; and results, until work on another stream is that
+            their library does not order with this one (`record_stream` does not reach them).
 
         Raises
         ------
