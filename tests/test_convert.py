@@ -200,6 +200,12 @@ def test_what_torch_does_not_have_is_refused_by_name():
     with pytest.raises(ValueError, match=r"^reset_after: expected True, got False"):
         to_state_dict(fusedrnn.GRU(I, H, reset_after=False))
 
+    class Other(fusedrnn.GRU):
+        """Of a cell that may be another."""
+
+    with pytest.raises(ValueError, match=r"^layer: expected RNN, LSTM or GRU, got Other"):
+        to_state_dict(Other(I, H))
+
 
 def test_files_that_are_none_are_refused(tmp_path):
     pytest.importorskip("safetensors")

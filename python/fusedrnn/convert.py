@@ -210,6 +210,8 @@ def _torch_lacks(layer: Layer) -> str | None:
             return f"{name}: expected {False if value is True else 0}, got {value}"
     if not getattr(layer, "reset_after", True):
         return "reset_after: expected True, got False"
+    if type(layer) not in (RNN, LSTM, GRU):
+        return f"layer: expected RNN, LSTM or GRU, got {type(layer).__name__}"
     return None
 
 
