@@ -24,10 +24,9 @@ template <class Real> struct CellKernels {
 };
 
 template <class Real> struct Kernels {
-  static constexpr int kMaxCells = 14;
   int width;  // lanes of a vector
   int cell_count;
-  CellKernels<Real> cells[kMaxCells];
+  const CellKernels<Real>* cells;  // (cell_count,)
   void (*dropout)(const DropoutArgs<Real>&, Team&, int me);
   long (*linear_forward_size)(const LinearArgs<Real>&);
   long (*linear_backward_size)(const LinearArgs<Real>&);

@@ -49,24 +49,40 @@ template <class Real, class F> INLINE void map(const Real* x, Real* out, long n,
   for (long i = 0; i < n; i += kWidth<Real>) store(out + i, f(load(x + i, n - i)), n - i);
 }
 
+constexpr int count_cells() {
+  int count = 0;
+  for_each_cell([&]<Cell C>() { count++; });
+  return count;
+}
+template <class Real> struct CellTable { CellKernels<Real> cells[count_cells()]; };
+
+template <class Real> constexpr CellTable<Real> cell_table() {
+  CellTable<Real> table{};
+  CellKernels<Real>* next = table.cells;
+  for_each_cell([&]<Cell C>() {
+    *next++ = {C::kName,
+               C::kGates,
+               C::kStates,
+               C::kPeepholes,
+               NormCell<C>,
+               tape_size<C, Real>,
+               panels_size<C, Real>,
+               Engine<C, Real>::pack,
+               Engine<C, Real>::Forward::size,
+               Engine<C, Real>::Backward::size,
+               forward<C, Real>,
+               backward<C, Real>,
+               one_step<C, Real>};
+  });
+  return table;
+}
+template <class Real> constexpr CellTable<Real> kCells = cell_table<Real>();
+
 template <class Real> constexpr Kernels<Real> table() {
   Kernels<Real> k{};
   k.width = kWidth<Real>;
-  for_each_cell([&]<Cell C>() {
-    k.cells[k.cell_count++] = {C::kName,
-                               C::kGates,
-                               C::kStates,
-                               C::kPeepholes,
-                               NormCell<C>,
-                               tape_size<C, Real>,
-                               panels_size<C, Real>,
-                               Engine<C, Real>::pack,
-                               Engine<C, Real>::Forward::size,
-                               Engine<C, Real>::Backward::size,
-                               forward<C, Real>,
-                               backward<C, Real>,
-                               one_step<C, Real>};
-  });
+  k.cell_count = count_cells();
+  k.cells = kCells<Real>.cells;
   k.dropout = dropout<Real>;
   k.linear_forward_size = linear_forward_size<Real>;
   k.linear_backward_size = linear_backward_size<Real>;
