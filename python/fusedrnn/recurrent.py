@@ -163,8 +163,8 @@ class Recurrent(Placed, Parameters, Generic[LayerState]):
             stretch again: the same bits in a third more time. About sqrt(T) takes least memory.
         memory_budget : int, optional
             Bytes: choose `checkpoint` so that what the tape keeps, and in `backward` the tape and
-            y of one stretch, are no more; None if the whole tape fits. x, y and gradients come on
-            top.
+            y of one stretch, are no more; None if the whole tape fits. x, y, gradients and the
+            kernels' workspace come on top.
         noise : Noise, optional
             What dropout and zoneout are drawn from; by default a seed of the layer's own generator.
 
@@ -185,6 +185,18 @@ class Recurrent(Placed, Parameters, Generic[LayerState]):
         ValueError
             A shape or size that does not fit, or of 0; an array that is not C-contiguous; a token
             outside [0, I); both `checkpoint` and `memory_budget`; a budget that no interval fits.
+
+        Examples
+        --------
+        Two sequences, of 200 and 3 steps, with a state kept every 16 steps:
+
+        >>> import numpy as np, fusedrnn
+        >>> lstm, x = fusedrnn.LSTM(2, 8, seed=0), np.ones((200, 2, 2), np.float32)
+        >>> y, (h, c), tape = lstm.forward(x, lengths=np.array([200, 3]), checkpoint=16)
+        >>> bool((h[0, 1] == y[2, 1]).all()), bool((y[3:, 1] == 0).all())
+        (True, True)
+        >>> tape.nbytes < lstm.forward(x)[2].nbytes / 10
+        True
         """
         engine, tapes = self.engine, list[Any]()
         checkpoint, memory_budget = recompute.checked(checkpoint, memory_budget)
@@ -236,6 +248,17 @@ class Recurrent(Placed, Parameters, Generic[LayerState]):
             An argument, or an array put into `grads`, of another kind or dtype.
         ValueError
             The tape of another layer; a shape that does not fit; an array that is not C-contiguous.
+
+        Examples
+        --------
+        The error of the last step alone, over three transitions:
+
+        >>> import numpy as np, fusedrnn
+        >>> gru, x = fusedrnn.GRU(2, 8, seed=0), np.ones((9, 1, 2), np.float32)
+        >>> y, h, tape = gru.forward(x)
+        >>> dx, dh = gru.backward(tape, None, np.ones_like(h), truncate=3)
+        >>> dx.any(axis=(1, 2)).tolist()
+        [False, False, False, False, False, True, True, True, True]
         """
         self._check_tape(tape, LayerTape)
         rule = "(N, T, D*H)" if self.batch_first else "(T, N, D*H)"
