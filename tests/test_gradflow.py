@@ -45,6 +45,17 @@ def test_the_vanishing_gradient_of_the_lecture():
     assert lstm_flow[60, 0] > 1e-2 * lstm_flow[0, 0]
 
 
+def test_norms_whose_squares_are_no_float32():
+    x = np.random.default_rng(0).standard_normal((100, 2, 4))
+    by_step = {}
+    for dtype in ("float32", "float64"):
+        layer = fusedrnn.RNN(4, 32, seed=0, dtype=dtype)
+        layer.load_state_dict(fusedrnn.RNN(4, 32, seed=0).state_dict())
+        by_step[dtype] = gradient_flow(layer, x.astype(dtype), seed=1).by_step
+    assert by_step["float64"][0] < 1e-23
+    np.testing.assert_allclose(by_step["float32"], by_step["float64"], rtol=0.05)
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_saturation(name):
     layer, x = LAYERS[name](I, H, seed=0), np.zeros((T, N, I), np.float32)

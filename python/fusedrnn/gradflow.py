@@ -82,7 +82,8 @@ def gradient_flow(
         layer.zero_grad()
         _, gradient = layer.backward(tape, None, gradient)
         by_lag.append(_norms(gradient))
-        by_step.append(np.sqrt(sum(float(np.vdot(g, g)) for g in layer.grads.values())))
+        wide = (g.astype(np.float64) for g in layer.grads.values())  # as in _norms
+        by_step.append(np.sqrt(sum(float(np.vdot(g, g)) for g in wide)))
     for name, grad in layer.grads.items():
         grad[...] = kept[name]
     return GradientFlow(np.array(by_lag), np.array(by_step[::-1]))
