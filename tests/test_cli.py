@@ -466,7 +466,10 @@ def test_gradflow_of_fresh_layers(tmp_path, capsys):
         ["lstm_peephole", "1.0e+00"],
     ]
     assert last == str(out)
-    assert out.read_text().startswith("<?xml")
+    picture = out.read_text()
+    assert picture.startswith("<?xml")
+    for drawn in ("lag (steps back)", "<!-- step -->", "<!-- lstm_peephole f -->"):
+        assert drawn in picture
 
 
 def test_gradflow_of_a_trained_model(finished, tmp_path, capsys):

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from . import plot
 from .errors import InputError
 from .gradflow import gate_saturation, gradient_flow
 from .layers import KINDS
-from .plot import gradient_by_lag
 from .run import load_model
 from .weights import Array
 
@@ -25,17 +25,17 @@ SHOWN = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 def gradflow(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    norms: dict[str, Array] = {}
+    flows: dict[str, tuple[Array, Array, dict[str, float]]] = {}
     lags = [lag for lag in SHOWN if lag <= args.steps]
     print(f"{'':28}" + "".join(f"{lag:>9}" for lag in lags) + "   saturated gates")
     for name, layer, x in _cases(args):
-        flow = gradient_flow(layer, x).by_lag[:, -1]
-        norms[name] = flow / flow[0]
-        gates = gate_saturation(layer, x)[-1]
+        flow, gates = gradient_flow(layer, x), gate_saturation(layer, x)[-1]
+        by_lag = flow.by_lag[:, -1] / flow.by_lag[0, -1]
+        flows[name] = by_lag, flow.by_step, gates
         shares = " ".join(f"{gate} {100 * share:.0f} %" for gate, share in gates.items())
-        row = "".join(f"{norms[name][lag]:9.1e}" for lag in lags)
+        row = "".join(f"{by_lag[lag]:9.1e}" for lag in lags)
         print(f"{name:28}{row}   {shares}", flush=True)
-    gradient_by_lag(args.out, norms, "gradient of the last output, by lag")
+    plot.gradient_flow(args.out, flows)
     print(args.out)
     return 0
 

@@ -12,7 +12,7 @@ import numpy as np
 from .errors import InputError, load_extra
 from .weights import Array
 
-__all__ = ["gradient_by_lag", "loss_curve"]
+__all__ = ["gradient_flow", "loss_curve"]
 
 
 def loss_curve(
@@ -49,30 +49,38 @@ def loss_curve(
     figure.savefig(path, dpi=120)
 
 
-def gradient_by_lag(path: Path, norms: Mapping[str, Array], title: str) -> None:
-    """Draw the norm of the gradient over the lag, one line for each name, as a PNG or SVG.
+def gradient_flow(
+    path: Path, flows: Mapping[str, tuple[Array, Array, Mapping[str, float]]]
+) -> None:
+    """Draw the gradient's norm by lag and by step, and the saturated gates, as a PNG or SVG.
 
     Parameters
     ----------
     path : Path
         To write.
-    norms : mapping of str to ndarray (T + 1,)
-        1 at lag 0, if the line is to show a factor.
-    title : str
+    flows : mapping of str to tuple
+        By name: norms by lag (T + 1,), by step (T,), and the share of each gate in [0, 1].
 
     Raises
     ------
     InputError
         A suffix of path that Matplotlib does not write; without one it is a PNG.
     """
-    figure = load_extra("matplotlib.figure").Figure(figsize=(8, 4.5), layout="constrained")
+    figure = load_extra("matplotlib.figure").Figure(figsize=(15, 4.5), layout="constrained")
     kind, kinds = path.suffix[1:].lower() or "png", figure.canvas.get_supported_filetypes()
     if kind not in kinds:
         raise InputError(f"{path}: expected a suffix of {', '.join(kinds)}, got {path.suffix}")
-    axes = figure.subplots()
-    for name, values in norms.items():
-        axes.semilogy(np.where(values > 0, values, np.nan), label=name)
-    axes.set(xlabel="lag (steps back)", ylabel="‖∂L/∂h‖", title=title)
-    axes.grid(alpha=0.3)
-    axes.legend()
+    lags, steps, gates = figure.subplots(1, 3)
+    for name, (by_lag, by_step, shares) in flows.items():
+        (line,) = lags.semilogy(np.where(by_lag > 0, by_lag, np.nan), label=name)
+        steps.semilogy(np.where(by_step > 0, by_step, np.nan), color=line.get_color())
+        for gate, share in shares.items():
+            gates.bar(f"{name} {gate}", 100 * share, color=line.get_color())
+    lags.set(xlabel="lag (steps back)", ylabel="‖∂L/∂h‖", title="gradient of the last output")
+    steps.set(xlabel="step", ylabel="‖∂L/∂W‖", title="what a step adds to the weights' gradients")
+    gates.set(ylabel="%", ylim=(0, 100), title="saturated gates")
+    gates.tick_params(axis="x", rotation=90)
+    for axes in (lags, steps, gates):
+        axes.grid(alpha=0.3)
+    lags.legend()
     figure.savefig(path, dpi=120, format=kind)
