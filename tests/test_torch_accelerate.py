@@ -84,6 +84,16 @@ def test_what_is_left_and_why():
         fusedrnn.torch.accelerate(3)
 
 
+def test_a_layer_whose_weights_are_elsewhere_is_replaced():
+    module, x = torch.nn.GRU(2, 3), torch.randn(4, 1, 2)
+    y = module(x)[0]
+    weights = list(module.parameters())
+    module._parameters.clear()  # what generates the weights puts them into this list
+    module._flat_weights = weights
+    assert fusedrnn.torch.accelerate(module).replaced == [""]
+    agree([module(x)[0]], [y], 1e-6)
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRUCell"])
 def test_parametrized_before_and_after(kind):
     """PyTorch gives such a module a class of its own, which copies share."""

@@ -93,7 +93,7 @@ def why_not(tensors: Sequence[Any], plain: bool = True) -> str | None:
             dtype = tensor.dtype
         if not tensor.is_cpu:
             return _why_not_there(tensors, plain, compiling)
-    return None if dtype in DTYPES else f"with {dtype}"
+    return None if dtype is None or dtype in DTYPES else f"with {dtype}"
 
 
 def _why_not_there(tensors: Sequence[Any], plain: bool, compiling: bool) -> str | None:
