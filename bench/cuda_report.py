@@ -30,7 +30,11 @@ def main():
     elif reason := fusedrnn.cuda.why_not():
         sys.exit(f"no device: {reason} (--emulate runs without one)")
     name = "the emulator" if args.emulate else smi("name")
-    machine_lines, plans = head(name), plan_lines()  # a kernel that fails may end all of CUDA
+    kernels = "built for the emulator" if args.emulate else fusedrnn.cuda.state()
+    machine_lines, plans = (
+        head(name, kernels),
+        plan_lines(),
+    )  # a kernel that fails may end all of CUDA
     found = []
     for parity in cuda_parity.parities(args.cells, args.dtypes):
         found.append(parity)
@@ -55,7 +59,7 @@ def emulate():
     module.configure(config)
 
 
-def head(name):
+def head(name, kernels):
     """What a figure must name."""
     facts, device = machine(), core().device(0)
     major, minor = device["capability"]
@@ -63,7 +67,7 @@ def head(name):
         "device": f"{name}, compute capability {major}.{minor}, {device['multiprocessors']} "
         f"multiprocessors, {device['shared_bytes']} bytes of shared memory for a block",
         "driver": smi("driver_version"),
-        "kernels": fusedrnn.cuda.state(),
+        "kernels": kernels,
         "cuDNN": cudnn(),
         **{key: facts[key] for key in ("fusedrnn", "torch", "numpy", "python", "cpu")},
         "date": str(datetime.date.today()),

@@ -63,6 +63,13 @@ def test_what_layers_refuse(kind, options, error, message):
         kind(I, H, **({"device": "cuda"} | options))
 
 
+def test_an_old_device_beside_new_ones(emulated):
+    make("gru")
+    emulated(capability_major=7, capability_minor=5)
+    with pytest.raises(RuntimeError, match=r"^CUDA is not available on cuda: .* capability 7.5"):
+        make("gru")
+
+
 @pytest.mark.usefixtures("cuda")
 def test_options():
     assert make("gru").device == "cuda"

@@ -28,6 +28,7 @@ def test_report(report):
     failed, page = report("--emulate", "--cells", "lstm", "gru_reset_before")
     assert not failed
     assert "- device: the emulator, compute capability 8.0, 1 multiprocessors" in page
+    assert "- kernels: built for the emulator\n" in page
     cases = page.count(" | yes | yes |")
     assert cases == 20  # with both directions one size only has one launch
     assert f"{cases} of {cases} right" in page

@@ -86,6 +86,7 @@ def test_other_libraries_wait_for_results(first, cuda):
     for theirs in (Foreign, Interface):
         y = layer(x, stream=streams[first])
         z = layer(theirs(y[0]), stream=streams[1 - first])
+        streams[1 - first].synchronize()  # and of the other one, what this one waits for
         np.testing.assert_array_equal(z[0].numpy(), expected)
 
 
@@ -99,6 +100,28 @@ def test_memory_lives_as_long_as_other_streams_read_it(cuda):
         z = layer(theirs(y[0]), stream=streams[1])
         del y
         np.testing.assert_array_equal(z[0].numpy(), expected)
+
+
+def test_states_live_as_long_as_other_streams_read_them(cuda):
+    """Layers have views of them, and it is the whole that lives."""
+    layer = make("gru", num_layers=2)
+    x = normal("float32", T, N, I)
+    expected = layer(x, layer(x)[1])[0].numpy()
+    streams = cuda.Stream(), cuda.Stream()
+    state_n = layer(x, stream=streams[0])[1]
+    y, _ = layer(x, state_n, stream=streams[1])
+    del state_n
+    streams[0].synchronize()
+    np.testing.assert_array_equal(y.numpy(), expected)
+
+
+def test_values_are_copied_in_after_what_is_under_way(cuda):
+    layer, stream = make("gru"), cuda.Stream()
+    x, weights = normal("float32", T, N, I), layer.params["weight_hh_l0"]
+    expected = layer(x)[0].numpy()
+    y, _ = layer(x, stream=stream)
+    weights.copy_from(np.zeros(weights.shape))
+    np.testing.assert_array_equal(y.numpy(), expected)
 
 
 def test_what_streams_refuse():

@@ -46,10 +46,15 @@ def why_not() -> str | None:
         return str(error)
     if count == 0:
         return "there is no CUDA device"
-    if (capability := module.device(0)["capability"]) < MINIMUM:
-        major, minor = capability
-        return f"the device has compute capability {major}.{minor}, 8.0 or newer is needed"
-    return None
+    return too_old(module, 0)
+
+
+def too_old(module: Any, index: int) -> str | None:
+    """Return why the kernels do not run on this device, None if they do."""
+    major, minor = module.device(index)["capability"]
+    if (major, minor) >= MINIMUM:
+        return None
+    return f"the device has compute capability {major}.{minor}, 8.0 or newer is needed"
 
 
 def is_available() -> bool:
