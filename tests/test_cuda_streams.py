@@ -77,17 +77,18 @@ def test_work_on_two_streams_is_in_order(first, cuda):
     assert not any(a.numpy().any() for a in layer.grads.values())
 
 
+@pytest.mark.parametrize("theirs", [Foreign, Interface])
 @pytest.mark.parametrize("first", [0, 1])
-def test_other_libraries_wait_for_results(first, cuda):
+def test_other_libraries_wait_for_results(first, theirs, cuda):
+    """Nothing dies in between, and only one stream is waited for, and what that one waits for."""
     layer = make("gru", sizes=(H, H))
     x = normal("float32", T, N, H)
     expected = layer(layer(x)[0])[0].numpy()
     streams = cuda.Stream(), cuda.Stream()
-    for theirs in (Foreign, Interface):
-        y = layer(x, stream=streams[first])
-        z = layer(theirs(y[0]), stream=streams[1 - first])
-        streams[1 - first].synchronize()  # and of the other one, what this one waits for
-        np.testing.assert_array_equal(z[0].numpy(), expected)
+    y = layer(x, stream=streams[first])
+    z = layer(theirs(y[0]), stream=streams[1 - first])
+    streams[1 - first].synchronize()
+    np.testing.assert_array_equal(z[0].numpy(), expected)
 
 
 def test_memory_lives_as_long_as_other_streams_read_it(cuda):
