@@ -26,7 +26,8 @@ inline int find_cell(const Isa& isa, const std::string& name) {
 constexpr int kWeights = 10, kWeightHr = 5;  // fields of Python's Weights
 
 inline py::tuple items(py::handle object, const char* name, std::size_t count) {
-  if (!py::isinstance<py::tuple>(object)) throw py::type_error(std::string(name) + ": expected a tuple");
+  if (!py::isinstance<py::tuple>(object))
+    throw py::type_error(std::string(name) + ": expected a tuple, got " + Py_TYPE(object.ptr())->tp_name);
   auto tuple = py::reinterpret_borrow<py::tuple>(object);
   if (tuple.size() != count)
     throw std::invalid_argument(std::string(name) + ": expected " + std::to_string(count) + " arrays, got " +

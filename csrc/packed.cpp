@@ -108,8 +108,11 @@ template <class Real> StepArgs<Real> read_step(const py::tuple& stack, py::handl
   if (const char kind = input.dtype().kind(); !tokens && (kind == 'i' || kind == 'u'))
     throw py::type_error(std::string("x: expected ") + type_name<Real>() + " or int64 tokens, got " +
                          py::cast<std::string>(py::str(input.dtype())));
-  if (input.ndim() != (tokens ? 1 : 2))
-    throw std::invalid_argument(tokens ? "x: expected tokens (N,)" : "x: expected shape (N, I)");
+  if (input.ndim() != (tokens ? 1 : 2)) {
+    const std::string rule = tokens ? "tokens (N,)" : "shape (N, I) with I = " + std::to_string(first.size.I);
+    throw std::invalid_argument("x: expected " + rule + ", got " +
+                                shape_text(std::vector<long>(input.shape(), input.shape() + input.ndim())));
+  }
   a.N = input.shape(0);
   if (a.N < 1) throw std::invalid_argument("x: expected N of at least 1, got 0");
   if (tokens) a.tokens = read_tokens(x, {a.N}, first.size.I);

@@ -163,7 +163,8 @@ X, STATE = np.zeros((2, 3), np.float32), LSTM.zero_state(2)
 WRONG = {
     "x of another width": (ValueError, "x: expected shape", (X[:, :2].copy(), STATE)),
     "x of another dtype": (TypeError, "x: expected float32", (X.astype("f8"), STATE)),
-    "x with time": (ValueError, "x: expected shape", (X[None], STATE)),
+    "x with time": (ValueError, r"\(N, I\) with I = 3, got \(1, 2, 3\)", (X[None], STATE)),
+    "tokens with time": (ValueError, r"tokens \(N,\), got \(1, 2\)", (np.ones((1, 2), int), STATE)),
     "x strided": (ValueError, "x: expected C-contiguous", (np.zeros((2, 6), "f")[:, ::2], STATE)),
     "token out of range": (ValueError, "x: expected tokens in 0..2", (np.array([0, 3]), STATE)),
     "state of other N": (ValueError, "state: expected shape", (X, LSTM.zero_state(1))),
@@ -171,7 +172,7 @@ WRONG = {
     "state of lists": (TypeError, "state: expected numpy", (X, ([0], [1]))),
     "x with a mask": (TypeError, "x: expected an array without a mask", (np.ma.array(X), STATE)),
     "tokens of another dtype": (TypeError, "int64 tokens, got int32", (np.zeros(2, "i4"), STATE)),
-    "no state": (TypeError, "state: expected a tuple", (X, None)),
+    "no state": (TypeError, "state: expected a tuple, got NoneType", (X, None)),
     "out crossed": (ValueError, "out: expected memory", (X, STATE, STATE[::-1])),
     "out twice": (ValueError, "out: expected memory", (X, STATE, (STATE[0], STATE[0]))),
     "out not a tuple": (TypeError, "out: expected a tuple", (X, STATE, STATE[0])),
