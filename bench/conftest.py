@@ -8,7 +8,6 @@ import importlib
 
 import pytest
 from contestants import (
-    CELLS,
     GRID,
     ODD,
     OURS,
@@ -21,6 +20,7 @@ from contestants import (
     make,
     work,
 )
+from fusedrnn.layers import KINDS
 from machine import line, machine
 
 for peer in filter(installed, PEERS):  # all before JAX starts its threads: OpenVINO's import forks
@@ -43,7 +43,7 @@ def pytest_generate_tests(metafunc):
     task = metafunc.module.TASK
     cases = [
         pytest.param((task, cell, *shape), name, id="-".join(map(str, (cell, *shape, name))))
-        for cell in CELLS
+        for cell in KINDS
         for shape in GRID + ODD
         for name in contestants(names, task, cell, *shape)
         if not quick or work(cell, *shape) <= QUICK.get(name, QUICK["any"])

@@ -9,8 +9,8 @@ import functools
 import importlib
 import importlib.util
 
-import fusedrnn
 import numpy as np
+from fusedrnn.layers import KINDS
 
 # T, N, I, H. Single sequences, batches, and the sizes of published models.
 GRID = tuple(
@@ -27,8 +27,7 @@ ODD = (
     (200, 8, 10, 256), (64, 16, 1024, 64), (2048, 1, 64, 64), (4096, 2, 128, 128),
 )  # fmt: skip
 
-GATES = {"rnn_tanh": 1, "lstm": 4, "gru": 3, "gru_reset_before": 3}  # relu takes the time of tanh
-CELLS = tuple(GATES)
+PEER_CELLS = ("rnn_tanh", "lstm", "gru", "gru_reset_before")  # relu takes the time of tanh
 TASKS = ("inference", "training")
 
 # The module that makes each contestant. A peer's name is the package it needs. The kernels pack the
@@ -63,11 +62,11 @@ def installed(name):
 
 def contestants(names, task, cell, T, N, I, H):
     """Those of the names that can do this, in a reasonable time."""
-    able = {
-        "torch": cell != "gru_reset_before",
+    able = dict.fromkeys(PEERS, cell in PEER_CELLS) | {
+        "torch": cell in PEER_CELLS and cell != "gru_reset_before",
         "frozen": task == "inference",
-        "onnxruntime": task == "inference",
-        "openvino": task == "inference",
+        "onnxruntime": cell in PEER_CELLS and task == "inference",
+        "openvino": cell in PEER_CELLS and task == "inference",
         "reference": work(cell, T, N, I, H) <= SLOW,
     }
     return [name for name in names if able.get(name, True)]
@@ -95,9 +94,8 @@ def data(cell, T, N, I, H):
 
 def layer(cell, I, H):
     """Our layer with the problem's weights."""
-    kind, _, rest = cell.partition("_")
-    options = {"reset_after": False} if rest == "reset_before" else {}
-    return getattr(fusedrnn, kind.upper())(I, H, seed=0, **options)
+    kind, options = KINDS[cell]
+    return kind(I, H, seed=0, **options)
 
 
 @functools.lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import tempfile
 
-from contestants import GATES
+from fusedrnn.weights import CELLS
 
 HERE = pathlib.Path(__file__).parent
 TEAM = HERE.parent / "csrc" / "cpu"
@@ -65,7 +65,7 @@ def limits(threads, cell, T, N, I, H):
     """The figures that bound one problem, measured now."""
     return {
         "peak": peak(threads),
-        "bandwidth": bandwidth(threads, 4 * GATES[cell] * H * H // threads),
+        "bandwidth": bandwidth(threads, 4 * CELLS[cell].gates * H * H // threads),
         "barrier": barrier(threads),
     }
 
@@ -76,7 +76,7 @@ def bound(limits, task, cell, T, N, I, H):
     Training is the forward scan, a backward scan that reads W_hh as often, and the products
     for dx, dW_ih and dW_hh, which can take all steps at once.
     """
-    rows, width = GATES[cell] * H, limits["peak"] / (2 * T * N)
+    rows, width = CELLS[cell].gates * H, limits["peak"] / (2 * T * N)
     step_by_step = max(rows * H / width, T * 4 * rows * H / limits["bandwidth"])
     if task == "inference":
         return rows * I / width + step_by_step

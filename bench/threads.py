@@ -109,13 +109,13 @@ def measure_figures(threads):
 def model(figures, cores, task, cell, T, N, I, H):
     """Seconds of a call by the model above."""
     import numpy as np
-    from contestants import GATES
+    from fusedrnn.weights import CELLS
     from limits import bound
     from machine import width
 
     cores = min(cores, -(-H // width()))
     sizes, rates = zip(*figures["curve"], strict=True)
-    share = 4 * GATES[cell] * H * H / cores
+    share = 4 * CELLS[cell].gates * H * H / cores
     bandwidth = cores * np.interp(np.log(share), np.log(sizes), rates)
     limits = {"peak": cores * figures["peak"], "bandwidth": bandwidth}
     barriers = T * (2 if cell in LATE else 1) * (1 if task == "inference" else 2)

@@ -37,11 +37,14 @@ class Tape:
     noise: CellNoise | None
     before: list[tuple[slice, State]] = field(default_factory=list, repr=False)
     """In the order in which the stretches ran, up to the end of the longest row."""
+    last: Any = field(default=None, repr=False)
+    """The engine's tape of the last stretch, until `backward`, which begins with it, takes it."""
 
     @property
     def nbytes(self) -> int:
-        """Memory of the states kept."""
-        return sum(part.nbytes for _, state in self.before for part in state)
+        """Memory of the states kept, and of the last stretch's tape."""
+        states = sum(part.nbytes for _, state in self.before for part in state)
+        return states + (0 if self.last is None else self.last.nbytes)
 
     def options(self, steps: slice) -> dict[str, Any]:
         """Return what the engine needs to know of these steps."""
@@ -58,6 +61,11 @@ class Tape:
         """Return the engine's tape of these steps."""
         x, options = self.x[steps], self.options(steps)
         return self.engine.forward(self.cell, x, before, self.weights, **options)[2]
+
+    def take(self, steps: slice, before: State) -> Any:
+        """Return the tape of these steps: that of the last stretch is there, once."""
+        last, self.last = self.last, None
+        return self.run(steps, before) if last is None else last
 
     def whole(self) -> Any:
         """Return the engine's tape of all steps: the memory that was saved, after all."""
@@ -84,13 +92,18 @@ def forward(
     weights: Weights,
     *,
     every: int,
+    keep: bool = False,
     reverse: bool = False,
     out: Array | None = None,
     lengths: Array | None = None,
     resets: Array | None = None,
     noise: CellNoise | None = None,
 ) -> tuple[Array, State, Tape]:
-    """Run as `engine.forward`, but keep only the state before every stretch of `every` steps."""
+    """Run as `engine.forward`, but keep only the state before every stretch of `every` steps.
+
+    With `keep`, for who goes back first, the tape of the last stretch as well: `backward` would
+    begin with making it again.
+    """
     (T, N), widths = x.shape[:2], state_widths(cell, weights)
     dtype = weights.weight_hh.dtype
     y = np.empty((T, N, widths[0]), dtype) if out is None else out
@@ -101,10 +114,14 @@ def forward(
     if lengths is not None:
         T = int(lengths.max())
         y[T:] = 0
-    for steps in stretches(T, every, reverse):
+    *others, last = stretches(T, every, reverse)
+    for steps in (*others, last):
         state = tape.cut(state, steps)
         tape.before.append((steps, tuple([part.copy() for part in state])))
-        _, state = engine.infer(cell, x[steps], state, weights, out=y[steps], **tape.options(steps))
+        run = engine.forward if keep and steps is last else engine.infer
+        form = tape.options(steps)
+        _, state, *kept = run(cell, x[steps], state, weights, out=y[steps], **form)
+    tape.last = kept[0] if kept else None
     return y, state, tape
 
 
@@ -124,13 +141,18 @@ def backward(
     state: Any = dstate
     for steps, before in reversed(tape.before):
         added = None if dx is None else dx[steps]
-        run, dy_part = tape.run(steps, before), None if dy is None else dy[steps]
         dx_part, state, grads = engine.backward(
-            run, dy_part, state, dx=added, grads=grads, accumulate=accumulate
+            tape.take(steps, before),
+            None if dy is None else dy[steps],
+            state,
+            dx=added,
+            grads=grads,
+            accumulate=accumulate,
         )
         accumulate = True
         if dx is None and into is not None:
             into[steps] = dx_part
+        del dx_part  # its memory is the next one's
         state = tape.cut(state, steps)
     assert grads is not None
     return into, state, grads

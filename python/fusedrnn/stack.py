@@ -64,7 +64,7 @@ def forward(
     x: Array,
     states: list[State | None],
     weights: Sequence[Any],
-    form: dict[str, Array],
+    form: dict[str, Any],
     how: How,
     tapes: list[Any] | None,
 ) -> tuple[Array, list[State]]:
@@ -91,6 +91,8 @@ def forward(
         for d in range(D):
             k, out = l * D + d, None if both is None else both[:, :, d * P : (d + 1) * P]
             noise = _noise(layer, how.noise, k)
+            if every is not None:  # backward begins with the last layer's first direction
+                form["keep"] = k == len(layer._slots) - D
             result = run(
                 layer.cell, x, states[k], weights[k], reverse=d == 1, out=out, noise=noise, **form
             )
