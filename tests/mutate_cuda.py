@@ -13,7 +13,6 @@ import argparse
 import dataclasses
 import functools
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -47,17 +46,24 @@ class Mode:
     def build(self) -> Path:
         return replay(*self.flags, few=True, csrc=self.csrc, to=self.folder)
 
+    def limited(self, executable: Path) -> Path:
+        """What runs it, and ends it if it never would."""
+        script = self.folder / f"{executable.parent.name}.sh"
+        script.write_text(f'#!/bin/sh\nulimit -t {SECONDS}\nexec {executable} "$@"\n')
+        script.chmod(0o755)
+        return script
+
     @functools.cached_property
     def asleep(self) -> Path:
         """What has all mutants that can be woken when it runs, and is right if none is."""
-        executable = self.build()
+        executable = self.limited(self.build())
         if why := self.wrong(executable, -1):
             raise RuntimeError(f"without a mutant: {why}")
         return executable
 
     def built_for(self, mutant: Mutant) -> Path:
         """With a mutant that cannot."""
-        kept = set(self.asleep.parents[1].iterdir()) | {self.folder / "replay"}
+        kept = {self.asleep, *self.folder.iterdir(), self.folder / "replay"}
         path = self.csrc / mutant.file
         text = path.read_text()
         lines = text.split("\n")
@@ -74,14 +80,14 @@ class Mode:
         """Why the mutant is wrong, or nothing."""
         asleep = self.asleep
         try:
-            executable = asleep if sleeps else self.built_for(mutant)
+            executable = asleep if sleeps else self.limited(self.built_for(mutant))
         except RuntimeError as error:
             return " ".join(str(error).split())[:200]
         return self.wrong(executable, number, mutant.file in PLANNING)
 
     def wrong(self, executable: Path, number: int, planning: bool = True) -> str:
         os.environ["MUTANT"] = str(number)
-        options = {"env": os.environ | OPTIONS, "preexec_fn": limit_time}
+        options = {"env": os.environ | OPTIONS}
         try:
             if planning and (why := wrong_plan(executable, self.folder)):
                 return why
@@ -95,10 +101,6 @@ class Mode:
         except RuntimeError as error:
             return " ".join(str(error).split())[:200]
         return ""
-
-
-def limit_time() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
 
 
 def batches(problems: list) -> Iterator[list]:
