@@ -91,8 +91,8 @@ template <class T> dlpack::Tensor tensor_of(py::handle object, const std::string
   return tensor;
 }
 
-// Whether these are tensors, of no other subclass, in the host's memory, all float32 or all float64, with the strides of new
-// ones: a view of imaginary parts, which may be stored with the other sign, never has them.
+// Whether these are tensors, of no other subclass, in the host's memory, all float32 or all float64, aligned and with the
+// strides of new ones: a view of imaginary parts, which may be stored with the other sign, never has them.
 inline bool are_plain(const py::tuple& objects) {
   std::uint8_t bits = 0;
   for (const py::handle object : objects) {
@@ -105,6 +105,7 @@ inline bool are_plain(const py::tuple& objects) {
     if (tensor.device.type != 1 || !(is_of<float>(tensor) || is_of<double>(tensor)) || (bits && tensor.dtype.bits != bits))
       return false;
     bits = tensor.dtype.bits;
+    if ((reinterpret_cast<std::uintptr_t>(tensor.data) + tensor.byte_offset) % (bits / 8)) return false;
     std::int64_t expected = 1;
     for (int i = tensor.ndim; i-- > 0; expected *= tensor.shape[i])
       if (tensor.strides[i] != expected) return false;

@@ -147,6 +147,26 @@ def test_memory_is_shared_with_the_kernels():
     agree([ours(x)[0]], [theirs(x)[0]])
 
 
+def misaligned(tensor):
+    """The same values one byte further than their type wants."""
+    raw = torch.zeros(tensor.nbytes + 1, dtype=torch.uint8)[1:].numpy()
+    apart = torch.from_numpy(raw.view(tensor.numpy().dtype).reshape(tensor.shape))
+    return apart.copy_(tensor)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRUCell"])
+def test_misaligned_tensors_are_taken(name):
+    torch.manual_seed(0)
+    module, x = getattr(fusedrnn.torch, name)(I, H), torch.randn(N, I)
+    run = module if name == "GRUCell" else lambda x: module(x)[0]
+    wanted = run(x)
+    for key, value in list(module.named_parameters()):
+        setattr(module, key, torch.nn.Parameter(misaligned(value.detach())))
+    got = run(misaligned(x))
+    agree([got], [wanted], 0)
+    got.sum().backward()
+
+
 def test_tied_frozen_and_parametrized_weights():
     results = []
     for module in pair("GRU", num_layers=2):
