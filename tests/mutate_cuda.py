@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Breaks the device kernels in one place at a time and tells which of these mutants no test sees.
 
-Run by hand, for it takes an hour or two:  python tests/mutate_cuda.py [NUMBER ...] [--list]
+Run by hand, for it takes up to an hour:  python tests/mutate_cuda.py [NUMBER ...] [--list]
 
 A mutant lacks one synchronisation, compares with < for <= or the like, or has lost a guard. All
 but those in what is known when it is compiled are built at once, asleep, with few cells. Each is
