@@ -46,7 +46,7 @@ class Turns:
         answers = {name: self.call(name, _answer, name, *problem) for name in contestants}
         for name, answer in answers.items():
             try:
-                assert_same(problem[0], answers["kernels"], answer)
+                assert_same(*problem[:2], answers["kernels"], answer)
             except AssertionError as error:
                 raise AssertionError(f"{name}, {problem}: {error}") from None
         times, limits = {name: [] for name in contestants}, []
