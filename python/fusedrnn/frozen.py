@@ -13,8 +13,8 @@ from typing import Any, Generic
 import numpy as np
 
 from . import _core, validate
-from .parameters import Seen
 from .recurrent import LayerState, Recurrent
+from .seen import Seen
 from .weights import CELLS, Array
 
 __all__ = ["Frozen"]

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, combinations
 from typing import Any, Protocol
 
 import numpy as np
 
 from . import check_weights, validate
+from .seen import Seen
 from .weights import CELLS, Array, Weights
 
 
@@ -97,26 +97,6 @@ def as_array(name: str, value: Any) -> Array:
 def is_bfloat16(value: Any) -> bool:
     """Whether a value's dtype is the one that NumPy lacks."""
     return str(getattr(value, "dtype", "")) in ("bfloat16", "torch.bfloat16")
-
-
-class Seen:
-    """Arrays as they were found right, and the `Weights` they are of every slot.
-
-    Until one is replaced they need no check: `_core` looks at them again in any case.
-    """
-
-    __slots__ = ("arrays", "weights")
-
-    def __init__(self, arrays: tuple[Array, ...] = (), weights: Sequence[Weights] = ()) -> None:
-        self.arrays, self.weights = arrays, weights
-
-    def __reduce__(self) -> Any:
-        """Return an empty one: the copy of a layer has arrays of its own."""
-        return Seen, ()
-
-    def are(self, arrays: Iterator[Array | None], count: int) -> bool:
-        """Whether these are the arrays found right."""
-        return len(self.arrays) == count and all(map(operator.is_, arrays, self.arrays))
 
 
 class Parameters:
