@@ -248,9 +248,8 @@ class Parameters:
         """Return the gradients of every slot, checked, and apart from the parameters."""
         names, seen, both = self._shapes, self._seen_grads, (self.grads, self.params)
         same = seen.are(chain(*[map(a.get, names) for a in both]), 2 * len(names))
-        if (
-            not same or len(self._slots) > 1
-        ):  # the first slots are added before `_core` sees the next
+        several = len(self._slots) > 1  # the first is added before `_core` sees the next one
+        if several or not same:
             self._check_grads()
         if not same:
             self._check_apart()
