@@ -112,6 +112,18 @@ def test_gradients_are_added_and_a_tape_serves_again():
     assert not any(a.numpy().any() for a in layer.grads.values())
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru_reset_before"])
+def test_the_state_of_a_row_without_steps_is_not_read(cell):
+    layer = make(cell, bidirectional=True)
+    x, state, dy, dstate = inputs(layer)
+    parts = [np.where(LENGTHS[:, np.newaxis] == 0, np.nan, part.numpy()) for part in flat(state)]
+    given = tuple([fusedrnn.cuda.Array(part, "float32") for part in parts])
+    _, _, tape = layer.forward(x, given if len(given) > 1 else given[0], LENGTHS)
+    layer.backward(tape, dy, dstate)
+    for name, a in layer.grads.items():
+        assert np.isfinite(a.numpy()).all(), name
+
+
 def test_no_gradient_of_y_is_zeros():
     layer = make("gru")
     x, _, dy, dstate = inputs(layer)

@@ -106,7 +106,13 @@ template <class Real> struct Backward {
   }
 
   void dweight_hh() {
-    const Product all{.M = l.H, .N = l.H, .K = l.T * l.N, .outputs = l.D * cell.info.gates, .b_row = row, .c_row = l.H};
+    const Product all{.M = l.H,
+                      .N = l.H,
+                      .K = l.T * l.N,
+                      .outputs = l.D * cell.info.gates,
+                      .b_row = row,
+                      .c_row = l.H,
+                      .padding = {l.lengths, l.N}};
     gate_product<true>(all, cell.h_position, [&](Product& p, int i, int d, int g) {
       p.b[i] = g < cell.first() ? states[d].h : states[d].u;
       p.c[i] = static_cast<Real*>(args.dweights[d].weight_hh) + long(g) * l.H * l.H;
