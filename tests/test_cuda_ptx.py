@@ -25,18 +25,29 @@ MMA = re.compile(
 )
 
 
-@pytest.fixture(scope="module")
-def loops():
-    """The text of each time loop, by the kernel's name."""
+def kernels(*sources):
+    """The text of each kernel, by its name."""
     if NVCC is None:
         pytest.skip("no nvcc")
     command = NVCC, *FLAGS, f"-I{host_build.CSRC}"
-    jobs = [(host_build.CSRC / "cuda" / source, command) for source in SOURCES]
     texts = {}
-    for path in host_build.compiled(jobs, host_build.folder()):
+    for path in host_build.compiled([(each, command) for each in sources], host_build.folder()):
         parts = ENTRY.split(path.read_text())[1:]
         texts |= dict(zip(parts[::2], parts[1::2], strict=True))
+    return texts
+
+
+@pytest.fixture(scope="module")
+def loops():
+    """The time loops."""
+    texts = kernels(*(host_build.CSRC / "cuda" / source for source in SOURCES))
     return {name: text for name, text in texts.items() if re.search("(for|back)ward_kernel", name)}
+
+
+@pytest.fixture(scope="module")
+def probes():
+    """Functions that stand in the loops in so many words that nothing can be read there."""
+    return kernels(host_build.TESTS / "cuda_probe.cu")
 
 
 def test_barrier_of_the_grid(loops):
@@ -76,3 +87,27 @@ def test_matrices(loops):
             assert b in loaded["2"], name
             assert len(d.split(",")) == len(c.split(",")) == 4, name
             assert d == c or not set(d.split(",")) & set(c.split(",")), name
+
+
+def test_order_in_a_product(probes):
+    """Of what is given and what comes out; in the loops sums of another order are no other text."""
+    d, a, b, c = (names.split(",") for names in MMA.search(probes["multiplies"]).groups())
+    access = r"global\.\w32\s+"
+    loads = re.findall(rf"\sld\.{access}(%\w+), \[%rd\d+\+?(\d*)\];", probes["multiplies"])
+    stores = re.findall(rf"\sst\.{access}\[%rd\d+\+?(\d*)\], (%\w+);", probes["multiplies"])
+    places = {name: int(at or 0) for name, at in [*loads, *((name, at) for at, name in stores)]}
+    for names in (a, b, c, d):
+        assert [places[name] for name in names] == [0, 4, 8, 12][: len(names)]
+
+
+def test_shared_arrays_follow_one_another(probes):
+    assert re.findall(r"\smov\.\w64\s+%rd\d+, (\d+);", probes["takes"]) == ["32", "64"]
+
+
+def test_bfloat16_is_rounded_to_nearest_even(probes):
+    for name, instruction in (
+        ("narrows", r"cvt\.rn\.bf16\.f32 (?P<to>%\w+), (?P=read);"),
+        ("widens", r"mov\.b32 (?P<to>%\w+), \{0,(?P=read)\};"),
+    ):
+        read, stored = r"\sld\.global\.\w+\s+(?P<read>%\w+), ", r"\sst\.global\.\w+\s+.*?, (?P=to);"
+        assert re.search(f"{read}.*?{instruction}.*?{stored}", probes[name], re.DOTALL), name
