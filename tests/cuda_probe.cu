@@ -15,6 +15,11 @@ __global__ void takes(long* bytes) {
   bytes[1] = third - first;
 }
 
+__global__ void copies(const void* from, bool all) {
+  simt::Shared shared;
+  simt::cp_async16(shared.take<float>(4), from, all);
+}
+
 __global__ void multiplies(float (*d)[4], const std::uint32_t (*a)[4], const std::uint32_t (*b)[2], const float (*c)[4]) {
   float sum[4];
   simt::mma_bf16(sum, *a, *b, *c);

@@ -89,6 +89,12 @@ def test_matrices(loops):
             assert d == c or not set(d.split(",")) & set(c.split(",")), name
 
 
+def test_a_copy_that_is_not_wanted_reads_nothing(probes):
+    (copied,) = COPY.findall(probes["copies"])
+    wanted = rf"setp\.(\w\w)\.s16\s+%p1, %rs1, 0;\s+selp\.b32\s+{copied}, (\d+, \d+), %p1;"
+    assert re.search(wanted, probes["copies"]).groups() in {("ne", "16, 0"), ("eq", "0, 16")}
+
+
 def test_order_in_a_product(probes):
     """Of what is given and what comes out; in the loops sums of another order are no other text."""
     d, a, b, c = (names.split(",") for names in MMA.search(probes["multiplies"]).groups())
