@@ -152,7 +152,8 @@ def test_what_its_library_does_not_hand_over():
         def __dlpack__(self, *, stream=None):
             raise BufferError("it needs a gradient")
 
-    with pytest.raises(TypeError, match=r"^x: expected an array that its library hands over, got"):
+    said = "expected an array that its library hands over, got it needs a gradient"
+    with pytest.raises(TypeError, match=f"^x: {said}$"):
         make("gru")(Kept(normal("float32", T, N, I)))
 
 
@@ -238,6 +239,24 @@ def test_parameters_of_another_library():
     np.testing.assert_array_equal(
         layer.state_dict()["weight_hh_l0"], twin.params["weight_hh_l0"].numpy() + 1
     )
+
+
+def test_what_is_read_only_is_read_only():
+    layer, name = make("gru"), "weight_hh_l0"
+    x, _, dy, _ = inputs(layer)
+    for arrays in (layer.params, layer.grads):
+        arrays[name] = Interface(arrays[name], data=(pointer(arrays[name]), True))
+    tape, before = layer.forward(x)[2], layer.state_dict()
+    for write, owner in (
+        (layer.zero_grad, rf"grads\['{name}'\]"),
+        (lambda: layer.backward(tape, dy), rf"grads\['{name}'\]"),
+        (lambda: layer.load_state_dict({k: a + 1 for k, a in before.items()}), name),
+    ):
+        with pytest.raises(ValueError, match=f"^{owner}: expected a writeable array, got a read"):
+            write()
+    assert not any(fusedrnn.cuda.arrays.host(a).any() for a in layer.grads.values())
+    for k, a in layer.state_dict().items():
+        np.testing.assert_array_equal(a, before[k])
 
 
 def test_lengths_of_any_library():

@@ -202,7 +202,9 @@ std::unique_ptr<Buffer> rows(py::object object, long first, long count) {
   Buffer::Shape shape = whole.shape;
   shape[0] = count;
   char* data = whole.data + first * (whole.bytes() / whole.shape[0]);
-  return std::make_unique<Buffer>(data, std::move(shape), whole.dtype, whole.device, object, whole.stream);
+  auto part = std::make_unique<Buffer>(data, std::move(shape), whole.dtype, whole.device, object, whole.stream);
+  part->readonly = whole.readonly;
+  return part;
 }
 
 void bind_buffer(py::module_& m) {
@@ -223,6 +225,7 @@ void bind_buffer(py::module_& m) {
       .def_property_readonly("dtype", [](const Buffer& b) { return name_of(b.dtype); })
       .def_readonly("device", &Buffer::device)
       .def_readonly("stream", &Buffer::stream)
+      .def_readonly("readonly", &Buffer::readonly)
       .def_property_readonly("nbytes", &Buffer::bytes)
       .def_property_readonly("pointer", [](const Buffer& b) { return reinterpret_cast<std::uintptr_t>(b.data); })
       .def("upload", &upload, py::arg("array"), py::arg("stream") = py::none())

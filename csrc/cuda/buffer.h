@@ -61,6 +61,7 @@ struct Buffer {
   py::object owner;      // None: the memory is our own
   py::object stream;     // a Stream: the last whose work writes here; None: nothing is under way
   bool of_stream = false;  // allocated on `stream`, which stays what it is
+  bool readonly = false;  // as its owner says
   bool shared = false;   // work of other streams may read it
 };
 

@@ -59,7 +59,8 @@ py::object hand_over(const py::object& object, const std::string& name, cudaStre
   return object.attr("__dlpack__")(py::arg("stream") = number_of(stream));
 } catch (py::error_already_set& error) {
   if (!error.matches(PyExc_BufferError)) throw;
-  throw py::type_error(name + ": expected an array that its library hands over, got " + error.what());
+  throw py::type_error(name + ": expected an array that its library hands over, got " +
+                       py::cast<std::string>(py::str(error.value())));
 }
 
 std::unique_ptr<Buffer> view_dlpack(const py::object& object, const std::string& name, cudaStream_t stream) {
@@ -99,11 +100,14 @@ std::unique_ptr<Buffer> view_interface(const py::object& object, const std::stri
     if (steps.size() != shape.size()) throw py::type_error(name + ": expected as many strides as sizes");
     check_contiguous(shape, steps, long(size_of(dtype)), name);
   }
-  void* data = reinterpret_cast<void*>(py::cast<std::uintptr_t>(py::tuple(interface["data"])[0]));
+  const py::tuple memory = interface["data"];
+  void* data = reinterpret_cast<void*>(py::cast<std::uintptr_t>(memory[0]));
   const int device = device_of(data, name);
   const OnDevice current(device);
   if (const py::object theirs = get("stream"); !theirs.is_none()) wait(stream, stream_of(py::cast<std::intptr_t>(theirs)));
-  return std::make_unique<Buffer>(data, std::move(shape), dtype, device, object, py::none());
+  auto buffer = std::make_unique<Buffer>(data, std::move(shape), dtype, device, object, py::none());
+  buffer->readonly = py::cast<bool>(memory[1]);
+  return buffer;
 } catch (const py::cast_error&) {
   throw py::type_error(name + ": expected a valid __cuda_array_interface__, got another one from " + type_of(object));
 }

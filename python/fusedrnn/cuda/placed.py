@@ -30,7 +30,8 @@ class OnDevice(Parameters):
 
     def zero_grad(self) -> None:
         """Set every gradient to zero, in place."""
-        for name, grad in self._buffers("grads", self.grads, core().Stream(0, None)).items():
+        on = core().Stream(0, None)
+        for name, grad in self._buffers("grads", self.grads, on, validate.WRITE).items():
             grad.zero(stream_of(None, self.grads[name]))
 
     def state_dict(self) -> dict[str, HostArray]:
@@ -68,7 +69,7 @@ class OnDevice(Parameters):
         return super()._loadable(name, host(value))
 
     def _check_params(self, need: int = validate.READ) -> None:
-        self._buffers("", self.params, core().Stream(0, None))
+        self._buffers("", self.params, core().Stream(0, None), need)
 
     def _assign(self, name: str, value: HostArray) -> None:
         on = core().Stream(0, None)
@@ -85,14 +86,18 @@ class OnDevice(Parameters):
             raise ValueError(f"{name}: expected memory of {self.device}, got cuda:{buffer.device}")
         return buffer
 
-    def _buffers(self, owner: str, arrays: dict[str, Any], on: Any) -> dict[str, Any]:
+    def _buffers(
+        self, owner: str, arrays: dict[str, Any], on: Any, need: int = validate.READ
+    ) -> dict[str, Any]:
         """Return the checked memory of `params` or `grads`, which the user may have replaced."""
         buffers = {}
         for name, (shape, rule) in self._shapes.items():
             if name not in arrays:
                 raise ValueError(f"{owner or 'params'}: expected an array named {name}, got none")
             label = f"{owner}[{name!r}]" if owner else name
-            buffers[name] = self._view(label, arrays[name], shape, rule, on)
+            buffers[name] = buffer = self._view(label, arrays[name], shape, rule, on)
+            if need == validate.WRITE and buffer.readonly:
+                raise ValueError(f"{label}: expected a writeable array, got a read-only one")
         return buffers
 
     def _state(self, state: Any, N: int, names: Any, on: Any) -> tuple[Any, ...] | None:
