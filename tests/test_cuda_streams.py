@@ -54,6 +54,15 @@ def test_the_current_stream_of_a_library(name, kind, cuda, monkeypatch):
     assert y.array._buffer.stream.handle == stream.__cuda_stream__()[1]
 
 
+def test_backward_of_a_state_alone_runs_where_that_is(cuda, monkeypatch):
+    stream, layer = cuda.Stream(), make("gru")
+    namespace = types.SimpleNamespace(current_stream=lambda device: stream)
+    library(monkeypatch, "torch", cuda=namespace)
+    tape = layer.forward(Foreign(normal("float32", T, N, I)))[2]
+    dx, _ = layer.backward(tape, None, Foreign(normal("float32", 1, N, H)))
+    assert dx.array._buffer.stream.handle == stream.__cuda_stream__()[1]
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_work_on_two_streams_is_in_order(first, cuda):
     """Nothing dies in between: that would wait for all streams."""

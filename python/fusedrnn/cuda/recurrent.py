@@ -150,7 +150,8 @@ class DeviceRecurrent(OnDevice, Recurrent[Any]):
         self._check_tape(tape, DeviceTape)
         accumulate = validate.flag("accumulate", accumulate)
         x = tape.calls[0].x
-        on = stream_of(stream, x if dy is None else dy)
+        given = (dy, *dstate) if isinstance(dstate, tuple) else (dy, dstate)
+        on = stream_of(stream, next((a for a in given if a is not None), None))
         run = stack.Run(self, on)
         if dy is None:
             dy_buffer = run.new(*tape.shape)
