@@ -187,3 +187,10 @@ def test_the_largest_sizes_are_refused_before_memory_is_asked_for():
         make("rnn_tanh", sizes=(2**31 - 1, 2**31 - 1))
     x, layer = normal("float32", T, N, I), make("lstm")
     assert [a.shape for a in flat(layer(x)[1])] == [(1, N, H)] * 2
+
+
+def test_an_error_that_was_told_is_not_left_for_others(emulated):
+    emulated()
+    with pytest.raises(RuntimeError, match=r"^cudaSetDevice\(7\): "):
+        fusedrnn.cuda.plan("gru", 1, 1, device="cuda:7")
+    assert library.core().unread_error() == "cudaSuccess"

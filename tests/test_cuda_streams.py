@@ -86,6 +86,19 @@ def test_work_on_two_streams_is_in_order(first, cuda):
     assert not any(a.numpy().any() for a in layer.grads.values())
 
 
+def test_gradients_are_set_to_zero_before_more_are_added(cuda):
+    layer, twin, stream = make("gru"), make("gru"), cuda.Stream()
+    x, _, dy, _ = inputs(layer)
+    tape = layer.forward(x, stream=stream)[2]
+    layer.zero_grad()  # on the default stream
+    alive = layer.backward(tape, dy, stream=stream)
+    stream.synchronize()
+    twin.backward(twin.forward(x)[2], dy)
+    for name, a in twin.grads.items():
+        np.testing.assert_array_equal(layer.grads[name].numpy(), a.numpy())
+    del alive
+
+
 @pytest.mark.parametrize("theirs", [Foreign, Interface])
 @pytest.mark.parametrize("first", [0, 1])
 def test_other_libraries_wait_for_results(first, theirs, cuda):
@@ -100,12 +113,20 @@ def test_other_libraries_wait_for_results(first, theirs, cuda):
     np.testing.assert_array_equal(z[0].numpy(), expected)
 
 
+class Unordered(Foreign):
+    """Of a library that waits for itself."""
+
+    def __dlpack__(self, *, stream=None):
+        self.array._buffer.stream.synchronize()
+        return self.array.__dlpack__(stream=-1)
+
+
 def test_memory_lives_as_long_as_other_streams_read_it(cuda):
     layer = make("gru", sizes=(H, H))
     x = normal("float32", T, N, H)
     expected = layer(layer(x)[0])[0].numpy()
     streams = cuda.Stream(), cuda.Stream()
-    for theirs in (lambda a: a, Foreign, Interface):
+    for theirs in (lambda a: a, Foreign, Interface, Unordered):
         y = layer(x, stream=streams[0])
         z = layer(theirs(y[0]), stream=streams[1])
         del y

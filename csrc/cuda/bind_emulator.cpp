@@ -28,6 +28,7 @@ void bind_emulator(py::module_& m) {
       },
       py::arg("config"));
   m.def("last_error", &simt::emu::last_error);
+  m.def("unread_error", [] { return cudaGetErrorName(cudaPeekAtLastError()); });
   m.def("switches", &simt::emu::switches);
 }
 
