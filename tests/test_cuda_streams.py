@@ -155,6 +155,15 @@ def test_values_are_copied_in_after_what_is_under_way(cuda):
     np.testing.assert_array_equal(y.numpy(), expected)
 
 
+def test_values_that_were_copied_in_are_there_for_every_stream(cuda):
+    layer, stream = make("gru"), cuda.Stream()
+    x, weights = normal("float32", T, N, I), layer.params["weight_hh_l0"]
+    weights.copy_from(np.zeros(weights.shape))
+    y, _ = layer(x, stream=stream)
+    stream.synchronize()
+    np.testing.assert_array_equal(y.numpy(), layer(x)[0].numpy())
+
+
 def test_what_streams_refuse():
     layer, x = make("gru"), normal("float32", T, N, I)
     for bad, error in [("0", TypeError), (1.0, TypeError), (True, TypeError), (-1, ValueError)]:
