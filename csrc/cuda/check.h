@@ -11,7 +11,7 @@ namespace fusedrnn::cuda {
 // call: a string, or what makes one; it is asked only after a failure
 template <class Call> void check(cudaError_t error, const Call& call) {
   if (error == cudaSuccess) return;
-  cudaGetLastError();  // else the next call would report it again
+  cudaGetLastError();  // else a library that asks for it after its own launches, as PyTorch, would take it for theirs
   std::string text;
   if constexpr (std::is_invocable_v<Call>) text = call();
   else text = call;
