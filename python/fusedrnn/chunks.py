@@ -119,7 +119,7 @@ def chunks(
         first, steps = max(end - k2, 0), slice(end - k1, min(end, T))
         window, drawn = slice(first, steps.stop), noise
         if noise is not None:
-            drawn = noise._replace(first_step=noise.first_step + first)
+            drawn = noise.from_step(first)
         y, after, tape = layer.forward(
             x[window],
             before[0],

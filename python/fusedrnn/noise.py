@@ -46,6 +46,10 @@ class Noise(NamedTuple):
     first_row: int = 0
     """The row of x[:, 0] in the whole batch."""
 
+    def from_step(self, step: int) -> Noise:
+        """Return the noise of the same sequence from a later step on."""
+        return self._replace(first_step=self.first_step + step)
+
 
 @dataclass(frozen=True, slots=True)
 class CellNoise:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from . import _core, validate
-from .noise import CellNoise
+from .noise import CellNoise, Noise
 from .ragged import Ragged
-from .weights import CELLS, Array, State, Weights, state_widths
+from .weights import CELLS, Array, State, zero_state
 
 __all__ = ["Tape", "backward", "forward", "interval"]
 
@@ -28,13 +28,14 @@ class Tape:
     """What `forward` keeps: references to its arguments, and the state before each stretch."""
 
     engine: Any = field(repr=False)
+    """That of one layer and direction, or `stretches.OneWay`; the next ones are of its kind."""
     cell: str
     x: Array = field(repr=False)
-    weights: Weights = field(repr=False)
+    weights: Any = field(repr=False)
     reverse: bool
     lengths: Array | None = field(repr=False)
     resets: Array | None = field(repr=False)
-    noise: CellNoise | None
+    noise: CellNoise | Noise | None
     before: list[tuple[slice, State]] = field(default_factory=list, repr=False)
     """In the order in which the stretches ran, up to the end of the longest row."""
     last: Any = field(default=None, repr=False)
@@ -89,7 +90,7 @@ def forward(
     cell: str,
     x: Array,
     state: State | None,
-    weights: Weights,
+    weights: Any,
     *,
     every: int,
     keep: bool = False,
@@ -97,18 +98,17 @@ def forward(
     out: Array | None = None,
     lengths: Array | None = None,
     resets: Array | None = None,
-    noise: CellNoise | None = None,
+    noise: CellNoise | Noise | None = None,
 ) -> tuple[Array, State, Tape]:
     """Run as `engine.forward`, but keep only the state before every stretch of `every` steps.
 
     With `keep`, for who goes back first, the tape of the last stretch as well: `backward` would
     begin with making it again.
     """
-    (T, N), widths = x.shape[:2], state_widths(cell, weights)
-    dtype = weights.weight_hh.dtype
-    y = np.empty((T, N, widths[0]), dtype) if out is None else out
+    T, N = x.shape[:2]
     if state is None:
-        state = tuple([np.zeros((N, width), dtype) for width in widths])
+        state = zero_state(cell, N, weights)
+    y = np.empty((T, N, state[0].shape[1]), state[0].dtype) if out is None else out
     lengths, resets = (None if a is None else a.copy() for a in (lengths, resets))
     tape = Tape(engine, cell, x, weights, reverse, lengths, resets, noise)
     if lengths is not None:
@@ -131,9 +131,9 @@ def backward(
     dstate: State | None = None,
     *,
     dx: Array | None = None,
-    grads: Weights | None = None,
+    grads: Any = None,
     accumulate: bool = True,
-) -> tuple[Array | None, State, Weights]:
+) -> tuple[Array | None, State, Any]:
     """Backpropagate as the engine's own backward."""
     engine, x, into = tape.engine, tape.x, dx
     if into is None and x.ndim == 3:
@@ -178,6 +178,7 @@ def interval(
     runs: int,
     lengths: Array | None = None,
     drops: bool = False,
+    together: bool = False,
 ) -> int | None:
     """Return the longest stretch with which `runs` directions of layers fit a budget of memory.
 
@@ -191,6 +192,8 @@ def interval(
     lengths : ndarray (N,) of integers, optional
     drops : bool
         With recurrent dropout.
+    together : bool
+        All runs go back through a stretch before the next one, and hold their tapes of it.
 
     Returns
     -------
@@ -224,7 +227,7 @@ def interval(
         if runs * count * state >= least:
             break
         every = -(-T // count)
-        need = runs * count * state + sum(tape_and_y(every))
+        need = runs * count * state + (runs if together else 1) * sum(tape_and_y(every))
         if need <= budget:
             return every
         least = min(least, need)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from . import functional, recompute, stack, validate
+from . import functional, recompute, stack, stretches, validate
 from .noise import Noise
 from .parameters import Engine, unchecked
 from .stack import LayerTape
@@ -104,7 +104,7 @@ class Recurrent(Structure, Generic[LayerState]):
         memory_budget : int, optional
             Bytes: choose `checkpoint` so that what the tape keeps, and in `backward` the tape and
             y of one stretch, are no more; None if the whole tape fits. x, y, gradients and the
-            kernels' workspace come on top.
+            kernels' workspace come on top; if bidirectional, those of every layer.
         noise : Noise, optional
             What dropout and zoneout are drawn from; by default a seed of the layer's own generator.
 
@@ -141,8 +141,8 @@ class Recurrent(Structure, Generic[LayerState]):
         engine, tapes = self.engine, list[Any]()
         checkpoint, memory_budget = recompute.checked(checkpoint, memory_budget)
         noise = self._drawn(noise)
-        how = stack.How(noise, checkpoint, memory_budget)
-        y, state_n = self._run(x, state, lengths, resets, how, tapes)
+        how = stack.How(noise, checkpoint)
+        y, state_n = self._run(x, state, lengths, resets, how, memory_budget, tapes)
         y.flags.writeable = False
         return y, state_n, LayerTape(self, engine, y.shape, tapes, noise)
 
@@ -171,7 +171,8 @@ class Recurrent(Structure, Generic[LayerState]):
             The error of a step reaches back over so many state transitions of each layer, no
             further. Each costs a product of W_hh with all steps at once; None, or T and more, is
             the whole way. It needs the whole tape: after `forward(checkpoint=...)` the forward run
-            of one layer and direction after the other is repeated, in the memory of its tape.
+            is repeated, in the memory of that; of one layer and direction after the other if
+            bidirectional.
         accumulate : bool
             False: `grads` is written over instead, as after `zero_grad` but with less traffic of
             memory; a tenth of the time and more where T*N is small.
@@ -215,7 +216,7 @@ class Recurrent(Structure, Generic[LayerState]):
         accumulate = validate.flag("accumulate", accumulate)
         if dy is not None:
             dy = self._swapped(dy)
-        dx, dstate_0 = stack.backward(self, tape, dy, dstates, grads, truncate, accumulate)
+        dx, dstate_0 = stretches.backward(self, tape, dy, dstates, grads, truncate, accumulate)
         return None if dx is None else self._swapped(dx), stack.join_states(self, dstate_0)
 
     def _run(
@@ -225,6 +226,7 @@ class Recurrent(Structure, Generic[LayerState]):
         lengths: Array | None,
         resets: Array | None,
         how: stack.How = stack.PLAIN,
+        memory_budget: int | None = None,
         tapes: list[Any] | None = None,
         packed: Sequence[Any] | None = None,
     ) -> tuple[Array, LayerState]:
@@ -239,7 +241,9 @@ class Recurrent(Structure, Generic[LayerState]):
             form["lengths"] = validate.lengths(lengths, *x.shape[:2])
         if resets is not None:
             form["resets"] = self._resets(resets, x.shape[:2])
-        y, state_n = stack.forward(self, engine, x, states, weights, form, how, tapes)
+        y, state_n = stretches.forward(
+            self, engine, x, states, weights, form, how, memory_budget, tapes
+        )
         return self._swapped(y), stack.join_states(self, state_n)
 
     def _resets(self, resets: Array, shape: tuple[int, ...]) -> Array:

@@ -52,7 +52,7 @@ class How(NamedTuple):
     noise: Noise | None = None
     """For training."""
     checkpoint: int | None = None
-    memory_budget: int | None = None
+    """Each layer and direction keeps the state every so many steps."""
 
 
 PLAIN = How()
@@ -74,13 +74,6 @@ def forward(
     """
     run = engine.infer if tapes is None else engine.forward
     D, P, every = len(layer._directions), layer._h_size, how.checkpoint
-    if how.memory_budget is not None:
-        sizes = (*x.shape[:2], layer.hidden_size, P)
-        lengths = form.get("lengths")
-        runs, drops = len(layer._slots), layer.recurrent_dropout > 0
-        every = recompute.interval(
-            how.memory_budget, layer.cell, layer.dtype, sizes, runs, lengths, drops
-        )
     if every is not None:
         run = partial(recompute.forward, engine, every=every)
     state_n: list[State] = []

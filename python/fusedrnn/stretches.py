@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""A layer's forward and backward, in stretches of time where memory is to be saved.
+
+Layers of one direction run a stretch together before the next one begins: none of those below
+holds its output, or the gradient of it, for longer. Where there are two directions each runs by
+itself. What is kept and what is run again says `recompute`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import recompute, stack, validate
+from .noise import Noise
+from .stack import How, LayerTape
+from .weights import Array, State, Weights
+
+if TYPE_CHECKING:
+    from .recurrent import Recurrent
+
+__all__ = ["backward", "forward"]
+
+
+def forward(
+    layer: Recurrent[Any],
+    engine: Any,
+    x: Array,
+    states: list[State | None],
+    weights: Sequence[Any],
+    form: dict[str, Any],
+    how: How,
+    memory_budget: int | None,
+    tapes: list[Any] | None,
+) -> tuple[Array, list[State]]:
+    """Run as `stack.forward`; a budget chooses the checkpoint."""
+    together = len(layer._directions) == 1 and layer.num_layers > 1
+    if memory_budget is not None:
+        every = recompute.interval(
+            memory_budget, layer.cell, layer.dtype,
+            (*x.shape[:2], layer.hidden_size, layer._h_size), len(layer._slots),
+            form.get("lengths"), layer.recurrent_dropout > 0, together,
+        )  # fmt: skip
+        how = How(how.noise, every)
+    if how.checkpoint is None or tapes is None or not together:
+        return stack.forward(layer, engine, x, states, weights, form, how, tapes)
+    way = OneWay(layer, engine)
+    if states[0] is None:
+        zeros, N = layer.zero_state(x.shape[1]), x.shape[1]
+        states = stack.split_state(layer, zeros, N, validate.STATE_NAMES)
+    y, state_n, tape = recompute.forward(
+        way, layer.cell, x, chained(states), weights,
+        every=how.checkpoint, keep=True, noise=how.noise, **form,
+    )  # fmt: skip
+    tapes.append(tape)
+    return y, way.by_slot(state_n)
+
+
+def backward(
+    layer: Recurrent[Any],
+    tape: LayerTape,
+    dy: Array | None,
+    dstates: list[State | None],
+    grads: Sequence[Weights],
+    truncate: int | None,
+    accumulate: bool,
+) -> tuple[Array | None, list[State]]:
+    """Go back as `stack.backward`."""
+    first = tape.tapes[0]
+    way = first.engine if isinstance(first, recompute.Tape) else None
+    if isinstance(way, OneWay):
+        if truncate is None or truncate >= len(first.x):
+            dx, before, _ = recompute.backward(
+                first, dy, chained(dstates), grads=grads, accumulate=accumulate
+            )
+            return dx, way.by_slot(before)
+        tape = first.whole()
+    return stack.backward(layer, tape, dy, dstates, grads, truncate, accumulate)
+
+
+class OneWay(NamedTuple):
+    """All layers of one direction as an engine for `recompute`; its tape is a `LayerTape`.
+
+    A state is that of every layer, one after the other.
+    """
+
+    layer: Recurrent[Any]
+    engine: Any
+
+    def infer(self, cell: str, *args: Any, **form: Any) -> tuple[Array, State]:
+        """Run a stretch."""
+        return self._run(None, *args, **form)
+
+    def forward(self, cell: str, *args: Any, **form: Any) -> tuple[Array, State, LayerTape]:
+        """Run a stretch and keep its tapes."""
+        tapes: list[Any] = []
+        y, state_n = self._run(tapes, *args, **form)
+        return y, state_n, LayerTape(self.layer, self.engine, y.shape, tapes, form["noise"])
+
+    def backward(
+        self,
+        tape: LayerTape,
+        dy: Array | None,
+        dstate: State | None,
+        *,
+        dx: None,
+        grads: Sequence[Weights],
+        accumulate: bool,
+    ) -> tuple[Array | None, State, Sequence[Weights]]:
+        """Go back through a stretch."""
+        dstates = self.by_slot(dstate)
+        into, dstate_0 = stack.backward(self.layer, tape, dy, dstates, grads, None, accumulate)
+        return into, tuple(chain(*dstate_0)), grads
+
+    def by_slot(self, state: State | None) -> list[Any]:
+        """Return the state of each layer."""
+        if state is None:
+            return [None] * self.layer.num_layers
+        each = len(self.layer._letters)
+        return [state[k : k + each] for k in range(0, len(state), each)]
+
+    def _run(
+        self,
+        tapes: list[Any] | None,
+        x: Array,
+        state: State,
+        weights: Sequence[Any],
+        *,
+        reverse: bool,
+        noise: Noise | None,
+        out: Array | None = None,
+        **form: Any,
+    ) -> tuple[Array, State]:
+        states = self.by_slot(state)
+        y, state_n = stack.forward(
+            self.layer, self.engine, x, states, weights, form, How(noise), tapes
+        )
+        if out is not None:
+            out[...] = y
+        return y, tuple(chain(*state_n))
+
+
+def chained(states: list[State | None]) -> State | None:
+    """Return the states of all layers one after the other, or None."""
+    return None if states[0] is None else tuple(chain(*[state or () for state in states]))
