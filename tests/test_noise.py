@@ -197,6 +197,23 @@ def test_every_forward_draws_anew_and_a_seed_repeats_a_layer():
     assert fusedrnn.LSTM(3, 8).forward(x, noise=Noise(1))[2].noise is None
 
 
+def test_a_refused_call_takes_no_draw():
+    x = np.ones((4, 2, 3), np.float32)
+    layer, other = (fusedrnn.LSTM(3, 8, zoneout_h=0.5, seed=0) for _ in range(2))
+    for bad, options in (
+        (x[:0], {}),
+        (x, {"lengths": np.array([9, 1])}),
+        (x, {"memory_budget": 1}),
+        (np.full((4, 2), 3), {}),  # tokens, which the kernel looks at
+    ):
+        with pytest.raises(ValueError, match=r"^(x|lengths|memory_budget): expected"):
+            layer.forward(bad, **options)
+        with pytest.raises(ValueError, match=r"^(x|lengths|memory_budget): expected"):
+            layer.forward(bad, noise=Noise(7), **options)
+    for _ in range(2):
+        assert (layer.forward(x)[0] == other.forward(x)[0]).all()
+
+
 def test_results_of_a_step():
     """As `test_layers` checks all others: one helper of theirs, with noise."""
     layer = fusedrnn.LSTM(3, 8, zoneout_h=1.0, zoneout_c=1.0, seed=0)

@@ -140,11 +140,16 @@ class Recurrent(Structure, Generic[LayerState]):
         """
         engine, tapes = self.engine, list[Any]()
         checkpoint, memory_budget = recompute.checked(checkpoint, memory_budget)
-        noise = self._drawn(noise)
-        how = stack.How(noise, checkpoint)
-        y, state_n = self._run(x, state, lengths, resets, how, memory_budget, tapes)
+        drawn = self._drawn(noise)
+        how = stack.How(drawn, checkpoint)
+        try:
+            y, state_n = self._run(x, state, lengths, resets, how, memory_budget, tapes)
+        except BaseException:
+            if noise is None:
+                self._spare = drawn
+            raise
         y.flags.writeable = False
-        return y, state_n, LayerTape(self, engine, y.shape, tapes, noise)
+        return y, state_n, LayerTape(self, engine, y.shape, tapes, drawn)
 
     def backward(
         self,

@@ -24,6 +24,9 @@ __all__ = ["Structure"]
 class Structure(Placed, Parameters):
     """Stacked layers of a cell, in one direction or both, batch-first or not."""
 
+    _spare: Noise | None = None
+    """Drawn for a call that was then refused: the next one takes it."""
+
     def __init__(
         self,
         cell: str,
@@ -80,6 +83,8 @@ class Structure(Placed, Parameters):
             noise = checked(noise)
         if not (self.dropout or self.recurrent_dropout or self.zoneout_h or self.zoneout_c):
             return None
+        if noise is None:
+            noise, self._spare = self._spare, None
         return noise or Noise(int(self._rng.integers(2**64, dtype=np.uint64)))
 
     def _check_plain(self) -> None:
