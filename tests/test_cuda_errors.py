@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: MIT
 """device="cuda": what is refused, in which words, and that a refusal or failure changes nothing."""
 
+import pickle
+
 import fusedrnn
 import numpy as np
 import pytest
 from cuda_cases import H, I, N, T, assert_refused, inputs, make, normal
+from fusedrnn.cuda.recurrent import ON_DEVICE
+from fusedrnn.layers import KINDS
 
 # Of layers with device="cuda"
 REFUSED = [
@@ -81,6 +85,14 @@ def test_options():
     assert Mine(I, H).device == "cpu"
     with pytest.raises(TypeError, match=r"^device: expected cpu for a subclass, Mine, got"):
         Mine(I, H, device="cuda")
+
+
+def test_every_layer_has_its_class_on_a_device():
+    """A new cell's constructor as well, whose author knows nothing of devices."""
+    assert set(ON_DEVICE) == {kind for kind, _ in KINDS.values()}
+    for kind, there in ON_DEVICE.items():
+        assert issubclass(there, kind)
+        assert pickle.loads(pickle.dumps(there)) is there
 
 
 class Prepared:

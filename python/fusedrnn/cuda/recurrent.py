@@ -180,20 +180,17 @@ class DeviceRecurrent(OnDevice, Recurrent[Any]):
         return arrays if len(arrays) > 1 else arrays[0]
 
 
-class RNN(DeviceRecurrent, layers.RNN):
-    """`fusedrnn.RNN` with device="cuda"."""
-
-
-class LSTM(DeviceRecurrent, layers.LSTM):
-    """`fusedrnn.LSTM` with device="cuda"."""
-
-
-class GRU(DeviceRecurrent, layers.GRU):
-    """`fusedrnn.GRU` with device="cuda"."""
-
-
-ON_DEVICE: dict[type, type] = {layers.RNN: RNN, layers.LSTM: LSTM, layers.GRU: GRU}
+ON_DEVICE: dict[type, type] = {
+    getattr(layers, name): type(
+        name,
+        (DeviceRecurrent, getattr(layers, name)),
+        {"__module__": __name__, "__doc__": f'`fusedrnn.{name}` with device="cuda".'},
+    )
+    for name in layers.__all__
+}
 """By the class of the host."""
+
+globals().update({kind.__name__: kind for kind in ON_DEVICE.values()})  # where pickle looks
 
 
 def class_on(kind: type, device: object) -> type:
