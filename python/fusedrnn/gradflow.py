@@ -23,7 +23,11 @@ class GradientFlow:
     """Norms of ∂L/∂h by lag, for a loss L of the last output alone."""
 
     by_lag: Array
-    """(T + 1, L): mean over rows of ‖∂L/∂h_{T-lag}‖ in every layer; lag T is the state before."""
+    """(T + 1, L): mean over rows of ‖∂L/∂h_{T-lag}‖ in every layer; lag T is the state before.
+
+    h is meant as the state that the next step begins with: what reaches it from the layer above at
+    its own step, or goes past it through c, is not in it. At lag 0 only the last layer has any.
+    """
     by_step: Array
     """(T,): norm of what step t adds to the gradients of all weights."""
 
