@@ -87,7 +87,7 @@ def test_rows_end_and_begin_anew_as_in_a_batch_of_their_own(name, k1, k2):
 def test_forms_that_do_not_fit(options, text):
     layer, x, _ = problem("gru")
     with pytest.raises(ValueError, match=re.escape(text)):
-        next(fusedrnn.chunks(layer, x, 2, **options))
+        fusedrnn.chunks(layer, x, 2, **options)  # at once, not at the first chunk
 
 
 def test_weights_may_change_between_chunks():
@@ -112,7 +112,7 @@ def test_weights_may_change_between_chunks():
 def test_wrong_arguments(options, arguments, text):
     layer, x, _ = problem("lstm", **options)
     with pytest.raises(ValueError, match=text):
-        next(fusedrnn.chunks(layer, x, *arguments))
+        fusedrnn.chunks(layer, x, *arguments)
 
 
 def test_wrong_gradient():

@@ -113,7 +113,21 @@ def chunks(
         T = int(lengths.max())
     if resets is not None:
         validate.array("resets", resets, validate.BOOL, x.shape[:2], "(T, N)")
-    noise = layer._drawn(noise)
+    return _chunks(layer, x[:T], k1, k2, state, lengths, resets, layer._drawn(noise))
+
+
+def _chunks(
+    layer: Recurrent[LayerState],
+    x: Array,
+    k1: int,
+    k2: int,
+    state: LayerState | None,
+    lengths: Array | None,
+    resets: Array | None,
+    noise: Noise | None,
+) -> Iterator[Chunk[LayerState]]:
+    """Yield from what `chunks` has checked; x ends with the longest row."""
+    T = len(x)
     before: deque[Any] = deque([state], maxlen=k2 // k1)  # the state k2 steps ago is the first
     for end in range(k1, T + k1, k1):
         first, steps = max(end - k2, 0), slice(end - k1, min(end, T))
