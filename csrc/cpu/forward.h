@@ -142,9 +142,9 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     if (n0 >= n1) return;
     constexpr int g = gates_of<Cell>(kStage), kMostRows = step_rows(g);
     const long block = g * z.P * W, tiles = (n1 - n0 + kMostRows - 1) / kMostRows;
-    const bool down = s.t % 2, near = tiles == 1 || (mine.b1 - mine.b0) * block * long(sizeof(Real)) < kNearBytes;
+    const bool scattered = n1 - n0 <= kScattered, down = s.t % 2,
+               near = tiles == 1 || (mine.b1 - mine.b0) * block * long(sizeof(Real)) < kNearBytes;
     for_group_parts(panels.groups[kStage], mine.b0, mine.b1, down, [&](int n, int b, int j0, int j1) {
-      const Real* w = panels.w_hh[kStage] + b * block;
       const Group next = near ? Group{} : group_after(panels.groups[kStage], b, mine.b0, mine.b1, down);
       Ahead<Real> ahead;
       if (next.n) {
@@ -153,21 +153,31 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
                  tiles * ((j1 - j0 + most - 1) / most) * ((z.P + kRun - 1) / kRun)};
       }
       for_row_tiles<kMostRows>(n0, n1, [&](auto rows, long row) {
-        for_groups(step_blocks(g, rows.value), j0, j1, [&](int count, int j) {
-          const StepTile<Real> tile{.bias = panels.b_hh + ((b + j) * G + first_gate<Cell>(kStage)) * W,
-                                    .bias_block = G * W,
-                                    .h = h ? h + row * h_row : nullptr,
-                                    .h_row = h_row,
-                                    .K = z.P,
-                                    .panel = w + j * g * W,
-                                    .panel_step = n * g * W};
-          V sums[kSums];
-          with_count<step_blocks(g, rows.value)>(
-              count, [&](auto blocks) { step_sums<g, rows.value, blocks.value>(tile, ahead, sums); });
+        constexpr int kBlocks = step_blocks(g, rows.value), kMostSums = rows.value * kBlocks * g;
+        const StepTile<Real> tile{.bias = panels.b_hh[kStage] + b * g * W,
+                                  .h = h ? h + row * h_row : nullptr,
+                                  .h_row = h_row,
+                                  .K = z.P,
+                                  .panel = panels.w_hh[kStage] + b * block};
+        for_groups(kBlocks, j0, j1, [&](int count, int j) {
+          V sums[kMostSums];  // [row][block][gate]
+          if (scattered) fetch_tile<kStage>(s, row, b + j, rows.value, count);
+          group_sums<rows.value>(tile, panels.vectors[kStage], n * g, j * g, (j + count) * g, ahead, sums);
           finish_tile<kStage>(s, row, b + j, rows.value, count, sums);
         });
       });
     });
+  }
+
+  // What the cell will read of the chunk's input part, brought near while the tile multiplies: few rows of a gate and block
+  // are a piece too short for the hardware to foresee.
+  static constexpr long kScattered = 8;
+  template <int kStage> INLINE void fetch_tile(const Step& s, long n, int b, int rows, int count) const {
+    for (int v = b * G + first_gate<Cell>(kStage); count > 0; v += G, count--)
+      for (int g = 0; g < gates_of<Cell>(kStage); g++) {
+        const Real* p = at.xg + ((v + g) * s.chunk_rows + s.chunk_row + n) * W;
+        for (int r = 0; r < rows; r += kLineRows) __builtin_prefetch(p + r * W);
+      }
   }
 
   // The cell in the tile's rows n.. and blocks b..; a function of its own, that tiles of all sizes share.
@@ -192,7 +202,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     if (a.form.resets && a.form.resets[step.row + n]) {
       UNROLL for (int i = 0; i < S; i++) s[i] = V{};
       if constexpr (kStage == 0)  // as from h = 0
-        UNROLL for (int g = 0; g < count; g++) hg[g] = load(panels.b_hh + (b * G + g) * W);
+        UNROLL for (int g = 0; g < count; g++) hg[g] = load(panels.b_hh[0] + (b * count + g) * W);
     }
     if constexpr (kDone > 0) UNROLL for (int i = 0; i < kDone; i++) saved[i] = load(taped + i * W);
     if constexpr (kLate > 0 && kStage == 0) {

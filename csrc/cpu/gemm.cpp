@@ -58,7 +58,7 @@ template <int kRows, int kBlocks, class Real>
     for (int u = u0; u < u1; u++, from += a.block_stride) {
       const long run = u + 1 < a.blocks ? a.run : a.last_run;
       ahead.fetch();
-      fetch_rows<kRows>(from + kRunsAhead * a.block_stride, a.row);
+      fetch_rows<kRows, kLineRows>(from + kRunsAhead * a.block_stride, a.row);
       multiply<kRows, kBlocks>(acc, from, a.row, a.step, run, w, w_k);
       w += run * w_k;
     }

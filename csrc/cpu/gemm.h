@@ -16,7 +16,8 @@ INLINE void multiply(Vec<Real> (&acc)[kRows][kVectors], const Real* a, long a_ro
       Vec<Real> x[kRows];
       UNROLL for (int r = 0; r < kRows; r++) x[r] = splat(a[r * a_row]);
       UNROLL for (int v = 0; v < kVectors; v++) {
-        const Vec<Real> column = load(w + v * W);
+        Vec<Real> column = load(w + v * W);
+        if constexpr (kRows > 1) hold(column);
         UNROLL for (int r = 0; r < kRows; r++) acc[r][v] = fma(x[r], column, acc[r][v]);
       }
     } else {
@@ -50,10 +51,12 @@ template <class Real> struct Ahead {
   }
 };
 
+constexpr int kLineRows = 64 / kBytes;  // vectors in a cache line
+
 // A tile's rows of its left factor, some k's before they are multiplied: they may have been written by another core, from
-// which a line takes 0.1 µs, longer than out-of-order execution looks ahead.
-template <int kRows, class Real> INLINE void fetch_rows(const Real* a, long a_row) {
-  UNROLL for (int r = 0; r < kRows; r++) __builtin_prefetch(a + r * a_row);
+// which a line takes 0.1 µs, longer than out-of-order execution looks ahead. Of rows that share a line one is enough.
+template <int kRows, int kSharing, class Real> INLINE void fetch_rows(const Real* a, long a_row) {
+  UNROLL for (int r = 0; r < kRows; r += kSharing) __builtin_prefetch(a + r * a_row);
 }
 
 // Sizes of tiles, in rows and vectors: as many sums as the registers hold beside their operands (24 of 32, 12 of 16).

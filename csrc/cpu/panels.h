@@ -2,21 +2,9 @@
 // The weights of one layer in one direction as the forward scan reads them.
 #pragma once
 #include "scan.h"
+#include "step.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
-
-// Rows and blocks of a step's tile, for `gates` gates: measured; all gates of a unit stay in one tile.
-constexpr int step_rows(int gates) { return kRegisters == 32 ? (gates == 3 ? 8 : 6) : (gates % 2 ? 4 : 3); }
-constexpr int step_blocks(int gates, long rows) {
-  const int most = rows == 1 ? kSums * 2 / 3 : kSums / int(rows), cap = rows == 1 ? 8 : 4;
-  const int blocks = most / gates;
-  return blocks < 1 ? 1 : blocks < cap ? blocks : cap;
-}
-// Blocks in a group of the panel, for a scan of so many rows
-constexpr int step_group(int gates, long rows) {
-  const int most = step_rows(gates), tiles = (rows + most - 1) / most;
-  return step_blocks(gates, tiles ? (rows + tiles - 1) / tiles : 1);
-}
 
 // A cell with late gates takes a step in two stages, each with gates and panels of its own.
 template <class Cell> constexpr int stages = Cell::kLate ? 2 : 1;
@@ -25,10 +13,12 @@ template <class Cell> constexpr int gates_of(int stage) { return stage ? Cell::k
 
 template <class Cell, class Real> struct Panels {
   static constexpr int W = kWidth<Real>, G = Cell::kGates;
-  Real *w_ih, *w_hh[2], *b_ih, *b_hh;  // panels; biases [block][G][W]
+  Real *w_ih, *w_hh[2];                // panels
+  Real *b_ih, *b_hh[2];                // [block][gates, of the stage in b_hh][W]
   Real* w_ch;                          // peepholes, [block][Q][W]
   Real* w_hr;                          // projection: columns are those of h
-  Groups input_groups, groups[2];      // of w_ih (of vectors: G a block) and of w_hh
+  Groups input_groups, groups[2];      // of w_ih (of vectors: G a block) and of w_hh,
+  int vectors[2];                      // where a group is a number of panels of so many vectors
   Groups h_groups;                     // of w_hr
   int once;                            // > 0: w_ih is used once, and has room for one group of so many threads each
   long size;
@@ -36,16 +26,18 @@ template <class Cell, class Real> struct Panels {
   // Of a share's blocks; the groups suit input products of so many rows, and scans of so many, and are right for any.
   Panels(Real* base, const Sizes& z, const Share& of, long input_rows, long rows, int once = 0)
       : input_groups{group_blocks(input_rows), of.b0 * G, of.b1 * G}, h_groups{group_blocks(rows), of.h0, of.h1}, once(once) {
-    const long vectors = long(blocks_of<Real>(z.H)) * W;
+    const long units = long(blocks_of<Real>(z.H)) * W;
     Arena<Real> arena{base};
-    w_ih = arena.take((once ? long(once) * input_groups.group * W : vectors * G) * z.I);
+    w_ih = arena.take((once ? long(once) * input_groups.group * W : units * G) * z.I);
     for (int stage = 0; stage < stages<Cell>; stage++) {
-      w_hh[stage] = arena.take(vectors * gates_of<Cell>(stage) * z.P);
-      groups[stage] = {step_group(gates_of<Cell>(stage), rows), of.b0, of.b1};
+      const int g = gates_of<Cell>(stage), tile_rows = step_rows_of(g, rows), blocks = step_blocks(g, tile_rows);
+      groups[stage] = {blocks, of.b0, of.b1};
+      vectors[stage] = step_vectors(tile_rows) < blocks * g ? step_vectors(tile_rows) : blocks * g;
+      w_hh[stage] = arena.take(units * g * z.P);
+      b_hh[stage] = arena.take(units * g);
     }
-    b_ih = arena.take(vectors * G);
-    b_hh = arena.take(vectors * G);
-    w_ch = arena.take(vectors * Cell::kPeepholes);
+    b_ih = arena.take(units * G);
+    w_ch = arena.take(units * Cell::kPeepholes);
     w_hr = arena.take(z.projected() ? long(blocks_of<Real>(z.P)) * W * z.H : 0);
     size = arena.used;
   }
@@ -59,12 +51,13 @@ template <class Cell, class Real> struct Panels {
     for (int stage = 0; stage < stages<Cell>; stage++) {
       const int g = gates_of<Cell>(stage);
       const GateRows<Real> rows{w.weight_hh + first_gate<Cell>(stage) * H * P, H, P, g};
-      for_packed_groups(shared, me, threads, groups[stage],
-                        [&](int n, int b) { pack_units(rows, b * g, n * g, w_hh[stage] + b * g * P * W); });
+      for_packed_groups(shared, me, threads, groups[stage], [&](int n, int b) {
+        for_groups(vectors[stage], b * g, (b + n) * g, [&](int m, int v) { pack_units(rows, v, m, w_hh[stage] + v * P * W); });
+        pack_bias(w.bias_hh ? w.bias_hh + first_gate<Cell>(stage) * H : nullptr, H, g, b, b + n, b_hh[stage]);
+      });
     }
     for_packed_groups(shared, me, threads, groups[0], [&](int n, int b) {
       pack_bias(w.bias_ih, H, G, b, b + n, b_ih);
-      pack_bias(w.bias_hh, H, G, b, b + n, b_hh);
       if constexpr (Cell::kPeepholes > 0) pack_bias(w.weight_ch, H, Cell::kPeepholes, b, b + n, w_ch);
     });
     if (z.projected())

@@ -53,6 +53,13 @@ template <class Real> INLINE Vec<Real> load(const Real* p) {
 }
 template <class Real, class V> INLINE void store(Real* p, V v) { __builtin_memcpy(p, &v, sizeof v); }
 
+// v stays in its register: to GCC each use of a loaded value is a load of its own, for fma takes one from memory.
+template <class V> INLINE void hold([[maybe_unused]] V& v) {
+#if defined(__x86_64__)
+  asm("" : "+v"(v));
+#endif
+}
+
 // The first n lanes; zeros behind.
 template <class Real> INLINE Vec<Real> load(const Real* p, long n) {
   if (n >= kWidth<Real>) return load(p);
