@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import FORMS, Problem, make_problem, run_forward, run_kernel
 
-# Small and odd, units split with a tail, rows split (gates * H <= 3 * N), several chunks of rows
+# Small and odd, units split with a tail, rows split, several chunks of rows, and whole vectors of
+# units and inputs, where backward reads the weights of few rows as they lie
 SHAPES = [(3, 2, 5, 17), (2, 3, 1030, 40), (40, 1, 33, 150), (12, 64, 20, 45), (9, 50, 16, 130)]
+SHAPES += [(1, 12, 48, 32), (2, 3, 16, 144)]
 ROWS_SPLIT = {"N": (55, 90), "H": (20, 40), "threads": (2, 5)}
 parametrize_cells = pytest.mark.parametrize("cell", FORMS)
 parametrize_shapes = pytest.mark.parametrize(("T", "N", "I", "H"), SHAPES)

@@ -4,6 +4,7 @@
 // Step by step from the last: dh = gate gradients · W_hh for own units, then the cell's backward on the same units. The
 // gradients of weights (gradients.h) and of x follow chunk by chunk, while the gate gradients are warm.
 #pragma once
+#include "input_gradient.h"
 #include "projection.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
@@ -22,11 +23,12 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   Backward(const BackwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
         noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)),
-        dx_by_rows(splits_dx_by_rows(a)), once(is_once(a)),
-        groups{group_blocks(z.N / (a.plan.by_rows ? threads : 1)), mine.h0, mine.h1}, at(a.workspace, a), taped(a, clock),
+        group(group_blocks(z.N / (a.plan.by_rows ? threads : 1))),
+        groups(reads_in_place<Real>(z, z.P) ? all_columns<Real>(z.P) : Groups{group, mine.h0, mine.h1}), at(a.workspace, a),
+        taped(a, clock), input(a, at.w_ih, me, threads),
         weights(a, clock, taped, {at.gradients + me * at.gradients_size, z, at.rows}, at.token_sum,
                 share_of_units<Real>(z, me, threads)),
-        projection(a, clock, mine, {groups.group, mine.b0, mine.b1}, {projected() ? at.projection : nullptr, z, at.rows}) {}
+        projection(a, clock, mine, {group, mine.b0, mine.b1}, {projected() ? at.projection : nullptr, z, at.rows}) {}
 
   void run() {
     pack();
@@ -39,7 +41,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       while (step > chunk.first_step) after = take_step(chunk, --step, d, dh, after);
       if (a.plan.by_rows) team.wait(me);
       weights.sum(chunk, d, dh, i > 0 || a.add);
-      if (a.dx) input_gradient(chunk, d);
+      if (a.dx) input.run(chunk, d);
     }
     add_hidden(after, false);
     Base::store_states(mine, z, at.ds, a.dstate_0, projected());
@@ -60,14 +62,13 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     Layout(Real* base, const BackwardArgs<Real>& a) {
       const Sizes& z = a.size;
       const Plan& plan = a.plan;
-      const long units = long(blocks_of<Real>(z.H)) * W, columns = long(blocks_of<Real>(z.I)) * W;
-      const long outputs = long(blocks_of<Real>(z.P)) * W;
+      const long units = long(blocks_of<Real>(z.H)) * W, outputs = long(blocks_of<Real>(z.P)) * W;
+      const bool packs = !reads_in_place<Real>(z, z.P);
       rows = chunk_rows(z, plan);
       Arena<Real> arena{base};
-      w_hh[0] = arena.take(kEarly * z.H * outputs);
-      w_hh[1] = arena.take(kLate * z.H * outputs);
-      const long kept = is_once(a) ? plan.threads * kTileBlocks * W : columns;
-      w_ih = token_sum = arena.take(a.tokens ? Weights::token_sum_size(z) : a.dx ? G * z.H * kept : 0);
+      w_hh[0] = packs ? arena.take(kEarly * z.H * outputs) : const_cast<Real*>(a.weights.weight_hh);
+      w_hh[1] = packs || !kLate ? arena.take(kLate * z.H * outputs) : w_hh[0] + kEarly * z.H * z.P;
+      w_ih = token_sum = arena.take(a.tokens ? Weights::token_sum_size(z) : InputGradient<Cell, Real>::size(a));
       ds = arena.take(units * S * z.N);
       du = arena.take(kLate || a.form.noise.dropout > 0 ? units * z.N : 0);
       for (Real*& buffer : d) buffer = arena.take(units * D * rows);
@@ -78,27 +79,18 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     }
   };
 
-  static bool splits_dx_by_rows(const BackwardArgs<Real>& a) {
-    return a.plan.by_rows || blocks_of<Real>(a.size.I) < 2 * a.plan.threads;
-  }
-  // A sequence of one chunk needs the panels of W_ih once: w_ih has room for one group of each thread.
-  static bool is_once(const BackwardArgs<Real>& a) { return is_one_chunk(a.size, a.plan) && !splits_dx_by_rows(a); }
-
   void pack() {
     const bool shared = a.plan.by_rows;
     const long early_rows = kEarly * z.H, late_rows = kLate * z.H;
-    for_packed_groups(shared, me, threads, groups, [&](int n, int b) {
-      pack_columns(a.weights.weight_hh, early_rows, z.P, b, n, at.w_hh[0] + b * early_rows * W);
-      if (kLate) pack_columns(a.weights.weight_hh + early_rows * z.P, late_rows, z.P, b, n, at.w_hh[1] + b * late_rows * W);
-    });
-    const auto [c0, c1] = input_columns();
-    if (a.dx && !once)
-      for_packed_groups(dx_by_rows, me, threads, {kTileBlocks, c0, c1}, [&](int n, int b) {
-        pack_columns(a.weights.weight_ih, G * z.H, z.I, b, n, at.w_ih + b * G * z.H * W);
+    if (!reads_in_place<Real>(z, z.P))
+      for_packed_groups(shared, me, threads, groups, [&](int n, int b) {
+        pack_columns(a.weights.weight_hh, early_rows, z.P, b, n, at.w_hh[0] + b * early_rows * W);
+        if (kLate) pack_columns(a.weights.weight_hh + early_rows * z.P, late_rows, z.P, b, n, at.w_hh[1] + b * late_rows * W);
       });
+    if (a.dx) input.pack();
     if (projected()) projection.begin(shared, me, threads);
     weights.begin();
-    if (shared || dx_by_rows) team.wait(me);
+    if (shared || input.by_rows) team.wait(me);
   }
 
   Real* ds_of(int b, long n) const { return at.ds + (b * z.N + n) * S * W; }
@@ -206,36 +198,6 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     for (int b = mine.b0; b < mine.b1; b++)
       for (long n = mine.n0; n < own_end(rows); n++) f(b, n);
   }
-  // Columns of x whose gradient this thread computes (for all rows, or for its own).
-  struct Columns { int c0, c1; };
-  Columns input_columns() const {
-    const long all = blocks_of<Real>(z.I);
-    if (dx_by_rows) return {0, int(all)};
-    return {int(all * me / threads), int(all * (me + 1) / threads)};
-  }
-  void input_gradient(const Chunk& chunk, const Gates& d) {
-    const auto [c0, c1] = input_columns();
-    const long r0 = dx_by_rows ? chunk.rows * me / threads : 0, r1 = dx_by_rows ? chunk.rows * (me + 1) / threads : chunk.rows;
-    Real* dx = a.dx + chunk.first_row * z.I;
-    Product<Real> p{.left = d.left(z.H, G, Cell::kX),
-                    .panel = at.w_ih,
-                    .groups = {kTileBlocks, c0, c1},
-                    .init = {a.dx_add ? dx : nullptr, z.I, W},
-                    .out = {dx, z.I, W},
-                    .columns = z.I};
-    if (!once) return product(p, r0, r1, c0, c1);
-    Real* group = at.w_ih + me * kTileBlocks * G * z.H * W;
-    for_groups(kTileBlocks, c0, c1, [&](int n, int c) {
-      pack_columns(a.weights.weight_ih, G * z.H, z.I, c, n, group);
-      p.panel = group;
-      p.groups = {n, 0, n};
-      p.out.data = dx + c * W;
-      p.init.data = a.dx_add ? p.out.data : nullptr;
-      p.columns = z.I - c * W;
-      product(p, r0, r1, 0, n);
-    });
-  }
-
   const BackwardArgs<Real>& a;
   const Sizes& z;
   Team& team;
@@ -244,10 +206,11 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   const RowNoise noise;
   const int blocks;
   const Share mine;
-  const bool dx_by_rows, once;
+  const int group;
   const Groups groups;
   const Layout at;
   const Taped<Cell, Real> taped;
+  const InputGradient<Cell, Real> input;
   Weights weights;
   Projection projection;
 };

@@ -24,7 +24,7 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
   using V = Vec<Real>;
   using Gates = GateGradients<Real>;
   using After = typename Base::After;
-  using Base::add_hidden, Base::du_of, Base::ds_of, Base::input_gradient, Base::load_step, Base::own_end, Base::projected;
+  using Base::add_hidden, Base::du_of, Base::ds_of, Base::input, Base::load_step, Base::own_end, Base::projected;
   using Base::z, Base::noise, Base::team, Base::me, Base::threads, Base::clock, Base::blocks, Base::mine, Base::at,
       Base::weights, Base::projection;
   static constexpr int W = kWidth<Real>, G = Cell::kGates, S = Cell::kStates, D = Cell::kGrads, Q = Cell::kPeepholes;
@@ -52,7 +52,7 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
       const bool add = i > 0 || args.add;
       weights.sum(chunk, d, dh, add);
       if (weights.wanted) norm_gradients(chunk, d, add);
-      if (args.dx) input_gradient(chunk, d);
+      if (args.dx) input.run(chunk, d);
     }
     add_hidden(after, false);
     Scan<Cell, Real>::store_states(mine, z, at.ds, args.dstate_0, projected());
