@@ -79,6 +79,12 @@ def assert_refused(cases):
             call()
 
 
+def assert_refused_as_x(cases):
+    """Each is an input of a layer, its error, and a pattern that the error's text begins with."""
+    layer = make("gru")
+    assert_refused((lambda bad=bad: layer(bad), *expected) for bad, *expected in cases)
+
+
 class Foreign:
     """An array of another library: the memory of one of ours, and the stream it was asked for."""
 

@@ -5,7 +5,7 @@ import ctypes
 
 import numpy as np
 import pytest
-from cuda_cases import I, N, T, make, normal
+from cuda_cases import Foreign, I, N, T, make, normal
 from fusedrnn.cuda import Array, library
 
 pytestmark = pytest.mark.usefixtures("cuda")
@@ -118,3 +118,42 @@ def test_what_is_refused_is_given_back(change, error, message):
     with pytest.raises(error, match=f"^x: expected {message}$"):
         make("gru")(given)
     assert given.deleted == 1
+
+
+def test_a_capsule_is_taken_once():
+    core, array = library.core(), normal("float32", 4)
+    capsule = array.__dlpack__()
+
+    class Again:
+        __dlpack_device__ = array.__dlpack_device__
+
+        def __dlpack__(self, stream=None):
+            return capsule
+
+    on = core.Stream(0, None)
+    core.Buffer.view(Again(), "x", on)
+    with pytest.raises(ValueError, match="PyCapsule"):
+        core.Buffer.view(Again(), "x", on)
+
+
+def test_what_dlpack_refuses():
+    array = normal("float32", 4)
+    for options, error, message in [
+        ({"copy": True}, BufferError, "copy: expected None or False, got True"),
+        ({"dl_device": (1, 0)}, BufferError, "dl_device: expected the array's own"),
+        ({"stream": 0}, ValueError, "stream: expected None or a number >= 1, got 0"),
+        ({"stream": -2}, ValueError, "stream: expected None or a number >= 1, got -2"),
+    ]:
+        with pytest.raises(error, match=f"^{message}"):
+            array.__dlpack__(**options)
+    array.__dlpack__(stream=-1, max_version=(1, 0), dl_device=(2, 0), copy=False)
+
+
+def test_what_its_library_does_not_hand_over():
+    class Kept(Foreign):
+        def __dlpack__(self, *, stream=None):
+            raise BufferError("it needs a gradient")
+
+    said = "expected an array that its library hands over, got it needs a gradient"
+    with pytest.raises(TypeError, match=f"^x: {said}$"):
+        make("gru")(Kept(normal("float32", T, N, I)))

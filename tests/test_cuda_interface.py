@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""The CUDA array interface of other libraries: what is refused, and what may only be read."""
+
+import fusedrnn
+import numpy as np
+import pytest
+from cuda_cases import I, Interface, N, T, assert_refused_as_x, inputs, make, normal
+
+pytestmark = pytest.mark.usefixtures("cuda")
+
+
+def test_what_views_refuse():
+    x = normal("float32", T, N, I)
+    host = np.zeros((T, N, I), np.float32)
+    cases = [
+        (
+            Interface(x, data=(host.ctypes.data, False)),
+            ValueError,
+            "x: expected memory of a CUDA device, got memory of the host",
+        ),
+        (
+            Interface(x, strides=(4, 4 * T, 4 * T * N)),
+            ValueError,
+            "x: expected C-contiguous, got strided data",
+        ),
+        (Interface(x, strides=(4,)), TypeError, "x: expected as many strides as sizes"),
+        (
+            Interface(x, typestr="<f8"),
+            TypeError,
+            "x: expected dtype float32, bfloat16, int32 or int64, got <f8",
+        ),
+        (Interface(x, typestr="<i4"), TypeError, "x: expected dtype float32, got int32"),
+        (
+            Interface(x, shape=(T, 0, I)),
+            ValueError,
+            r"x: expected sizes >= 1, got shape \(5, 0, 4\)",
+        ),
+        (Interface(x, shape="no"), TypeError, "x: expected a valid __cuda_array_interface__"),
+        (Interface(x, mask=x), TypeError, "x: expected an array without a mask"),
+        (
+            Interface(x, data=(x._buffer.pointer + 2, False)),
+            ValueError,
+            "x: expected aligned memory, got unaligned",
+        ),
+    ]
+    assert_refused_as_x(cases)
+
+
+def test_what_is_read_only_is_read_only():
+    layer, name = make("gru"), "weight_hh_l0"
+    x, _, dy, _ = inputs(layer)
+    for arrays in (layer.params, layer.grads):
+        arrays[name] = Interface(arrays[name], data=(arrays[name]._buffer.pointer, True))
+    tape, before = layer.forward(x)[2], layer.state_dict()
+    for write, owner in (
+        (layer.zero_grad, rf"grads\['{name}'\]"),
+        (lambda: layer.backward(tape, dy), rf"grads\['{name}'\]"),
+        (lambda: layer.load_state_dict({k: a + 1 for k, a in before.items()}), name),
+    ):
+        with pytest.raises(ValueError, match=f"^{owner}: expected a writeable array, got a read"):
+            write()
+    assert not any(fusedrnn.cuda.arrays.host(a).any() for a in layer.grads.values())
+    for k, a in layer.state_dict().items():
+        np.testing.assert_array_equal(a, before[k])
