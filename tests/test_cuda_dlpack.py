@@ -132,8 +132,21 @@ def test_a_capsule_is_taken_once():
 
     on = core.Stream(0, None)
     core.Buffer.view(Again(), "x", on)
-    with pytest.raises(ValueError, match="PyCapsule"):
+    said = "x: expected a DLPack capsule that nobody has taken, got PyCapsule"
+    with pytest.raises(ValueError, match=f"^{said}$"):
         core.Buffer.view(Again(), "x", on)
+    capsule = None
+    with pytest.raises(ValueError, match=r"^x: expected a DLPack capsule .*, got NoneType$"):
+        core.Buffer.view(Again(), "x", on)
+
+
+@pytest.mark.parametrize("device", [None, 2, (), (2,), ("cuda", 0)])
+def test_what_is_no_device(device, monkeypatch):
+    x = Foreign(normal("float32", T, N, I))
+    monkeypatch.setattr(Foreign, "__dlpack_device__", lambda _: device)
+    said = "x: expected a valid __dlpack_device__, got another one from Foreign"
+    with pytest.raises(TypeError, match=f"^{said}$"):
+        make("gru")(x)
 
 
 def test_what_dlpack_refuses():

@@ -46,6 +46,40 @@ def test_what_views_refuse():
     assert_refused_as_x(cases)
 
 
+class Given:
+    """Whatever is there in the place of a CUDA array interface."""
+
+    def __init__(self, value):
+        self.__cuda_array_interface__ = value
+
+
+@pytest.mark.parametrize("key", ["shape", "typestr", "data"])
+def test_what_is_missing_is_named(key):
+    rest = normal("float32", T, N, I).__cuda_array_interface__
+    del rest[key]
+    said = f"x: expected a __cuda_array_interface__ with {key}, got one without from Given"
+    assert_refused_as_x([(Given(rest), TypeError, f"{said}$")])
+
+
+@pytest.mark.parametrize("key", ["strides", "stream", "version"])
+def test_what_may_be_missing(key):
+    x, layer = normal("float32", T, N, I), make("gru")
+    rest = x.__cuda_array_interface__
+    del rest[key]
+    np.testing.assert_array_equal(layer(Given(rest))[0].numpy(), layer(x)[0].numpy())
+
+
+def test_what_is_no_interface():
+    x = normal("float32", T, N, I)
+    said = "x: expected a valid __cuda_array_interface__, got another one from "
+    values = [("data", bad) for bad in (None, 5, (), (x._buffer.pointer,), ("a", False))]
+    values += [("shape", 5), ("typestr", None), ("strides", 4), ("stream", "1")]
+    assert_refused_as_x((Interface(x, **{key: bad}), TypeError, said) for key, bad in values)
+    assert_refused_as_x((Given(bad), TypeError, said + "Given$") for bad in (None, 5, []))
+    number = "x: expected a stream, None or a number >= 1, got 0$"
+    assert_refused_as_x([(Interface(x, stream=0), ValueError, number)])
+
+
 def test_what_is_read_only_is_read_only():
     layer, name = make("gru"), "weight_hh_l0"
     x, _, dy, _ = inputs(layer)

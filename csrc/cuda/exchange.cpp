@@ -12,8 +12,8 @@ namespace {
 constexpr std::intptr_t kDefaultStream = 1;
 
 std::intptr_t number_of(cudaStream_t stream) { return stream ? reinterpret_cast<std::intptr_t>(stream) : kDefaultStream; }
-cudaStream_t stream_of(std::intptr_t number) {
-  if (number < 1) throw std::invalid_argument("stream: expected None or a number >= 1, got " + std::to_string(number));
+cudaStream_t stream_of(std::intptr_t number, const std::string& expected = "stream: expected") {
+  if (number < 1) throw std::invalid_argument(expected + " None or a number >= 1, got " + std::to_string(number));
   return number == kDefaultStream ? nullptr : reinterpret_cast<cudaStream_t>(number);
 }
 
@@ -63,14 +63,21 @@ py::object hand_over(const py::object& object, const std::string& name, cudaStre
                        py::cast<std::string>(py::str(error.value())));
 }
 
+int device_type(const py::object& object, const std::string& name) try {
+  return py::cast<std::pair<int, py::object>>(object.attr("__dlpack_device__")()).first;
+} catch (const py::cast_error&) {
+  throw py::type_error(name + ": expected a valid __dlpack_device__, got another one from " + type_of(object));
+}
+
 std::unique_ptr<Buffer> view_dlpack(const py::object& object, const std::string& name, cudaStream_t stream) {
-  const auto type = py::cast<int>(py::tuple(object.attr("__dlpack_device__")())[0]);
+  const int type = device_type(object, name);
   if (type != dlpack::kCUDA && type != dlpack::kCUDAManaged)
     throw py::type_error(name + ": expected an array on a CUDA device, got " + type_of(object) +
                          (type == dlpack::kCPU ? " on the host" : " on another kind of device"));
   const py::object capsule = hand_over(object, name, stream);
+  if (!PyCapsule_IsValid(capsule.ptr(), dlpack::kName))
+    throw std::invalid_argument(name + ": expected a DLPack capsule that nobody has taken, got " + type_of(capsule));
   auto* managed = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::kName));
-  if (!managed) throw py::error_already_set();
   PyCapsule_SetName(capsule.ptr(), dlpack::kUsedName);
   py::capsule owner(managed, [](void* tensor) {
     auto* mine = static_cast<dlpack::ManagedTensor*>(tensor);
@@ -87,26 +94,34 @@ std::unique_ptr<Buffer> view_dlpack(const py::object& object, const std::string&
 }
 
 std::unique_ptr<Buffer> view_interface(const py::object& object, const std::string& name, cudaStream_t stream) try {
-  const auto interface = py::cast<py::dict>(object.attr("__cuda_array_interface__"));
+  const py::object found = object.attr("__cuda_array_interface__");
+  if (!py::isinstance<py::dict>(found)) throw py::cast_error();
+  const auto interface = py::reinterpret_borrow<py::dict>(found);
   const auto get = [&](const char* key) { return interface.contains(key) ? py::object(interface[key]) : py::none(); };
-  const auto typestr = py::cast<std::string>(interface["typestr"]);
+  const auto need = [&](const char* key) {
+    if (interface.contains(key)) return get(key);
+    throw py::type_error(name + ": expected a __cuda_array_interface__ with " + key + ", got one without from " +
+                         type_of(object));
+  };
+  const auto typestr = py::cast<std::string>(need("typestr"));
   if (typestr != "<f4" && typestr != "<i4" && typestr != "<i8") refuse_dtype(name, typestr);
   const Dtype dtype = typestr == "<f4" ? Dtype::float32 : typestr == "<i4" ? Dtype::int32 : Dtype::int64;
   if (!get("mask").is_none()) throw py::type_error(name + ": expected an array without a mask");
-  auto shape = py::cast<Buffer::Shape>(interface["shape"]);
+  auto shape = py::cast<Buffer::Shape>(need("shape"));
   check_sizes(shape, name);
   if (const py::object strides = get("strides"); !strides.is_none()) {
     const auto steps = py::cast<std::vector<long>>(strides);
     if (steps.size() != shape.size()) throw py::type_error(name + ": expected as many strides as sizes");
     check_contiguous(shape, steps, long(size_of(dtype)), name);
   }
-  const py::tuple memory = interface["data"];
-  void* data = reinterpret_cast<void*>(py::cast<std::uintptr_t>(memory[0]));
+  const auto [address, readonly] = py::cast<std::pair<std::uintptr_t, bool>>(need("data"));
+  void* data = reinterpret_cast<void*>(address);
   const int device = device_of(data, name);
   const OnDevice current(device);
-  if (const py::object theirs = get("stream"); !theirs.is_none()) wait(stream, stream_of(py::cast<std::intptr_t>(theirs)));
+  if (const py::object theirs = get("stream"); !theirs.is_none())
+    wait(stream, stream_of(py::cast<std::intptr_t>(theirs), name + ": expected a stream,"));
   auto buffer = std::make_unique<Buffer>(data, std::move(shape), dtype, device, object, py::none());
-  buffer->readonly = py::cast<bool>(memory[1]);
+  buffer->readonly = readonly;
   return buffer;
 } catch (const py::cast_error&) {
   throw py::type_error(name + ": expected a valid __cuda_array_interface__, got another one from " + type_of(object));
