@@ -180,3 +180,17 @@ def test_lengths_of_any_library():
         np.testing.assert_array_equal(layer(x, None, given)[0].numpy(), expected)
     torch = pytest.importorskip("torch")
     np.testing.assert_array_equal(layer(x, None, torch.tensor(lengths))[0].numpy(), expected)
+
+
+def test_copies_to_the_host_are_refused_by_name():
+    layer, x = make("gru"), normal("float32", T, N, I)
+    bad = Interface(fusedrnn.cuda.Array([5, 5, 5]), typestr="<f8")
+    state = layer.state_dict()
+    refused = "expected dtype float32, bfloat16, int32 or int64, got <f8"
+    with pytest.raises(TypeError, match=f"^lengths: {refused}$"):
+        layer(x, None, bad)
+    with pytest.raises(TypeError, match=f"^weight_hh_l0: {refused}$"):
+        layer.load_state_dict(state | {"weight_hh_l0": bad})
+    layer.params["weight_hh_l0"] = bad
+    with pytest.raises(TypeError, match=f"^weight_hh_l0: {refused}$"):
+        layer.state_dict()

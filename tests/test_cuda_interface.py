@@ -93,6 +93,6 @@ def test_what_is_read_only_is_read_only():
     ):
         with pytest.raises(ValueError, match=f"^{owner}: expected a writeable array, got a read"):
             write()
-    assert not any(fusedrnn.cuda.arrays.host(a).any() for a in layer.grads.values())
+    assert not any(fusedrnn.cuda.arrays.host(k, a).any() for k, a in layer.grads.items())
     for k, a in layer.state_dict().items():
         np.testing.assert_array_equal(a, before[k])

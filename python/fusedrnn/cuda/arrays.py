@@ -143,8 +143,8 @@ def host_values(buffer: Any) -> HostArray:
     return a if buffer.dtype != "bfloat16" else (a.astype(np.uint32) << 16).view(np.float32)
 
 
-def host(value: Any) -> Any:
-    """Return the values of an array on a device or of another library; NumPy's as they are."""
+def host(name: str, value: Any) -> Any:
+    """Return an argument's values from a device or another library; NumPy's as they are."""
     if isinstance(value, Array):
         return value.numpy()
     if isinstance(value, np.ndarray):
@@ -153,7 +153,7 @@ def host(value: Any) -> Any:
     if kind == 1:  # DLPack's number of host memory
         return np.from_dlpack(value)
     if kind is not None or hasattr(value, "__cuda_array_interface__"):
-        return host_values(core().Buffer.view(value, "array", core().Stream(0, None)))
+        return host_values(core().Buffer.view(value, name, core().Stream(0, None)))
     return value
 
 

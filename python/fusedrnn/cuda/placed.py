@@ -36,7 +36,7 @@ class OnDevice(Parameters):
 
     def state_dict(self) -> dict[str, HostArray]:
         """Return copies of the parameters by name, on the host, bfloat16 as float32."""
-        return {name: host(value) for name, value in self.params.items()}
+        return {name: host(name, value) for name, value in self.params.items()}
 
     # What `Parameters` and `Recurrent` leave to the device
 
@@ -66,7 +66,7 @@ class OnDevice(Parameters):
         return array
 
     def _loadable(self, name: str, value: Any) -> HostArray:
-        return super()._loadable(name, host(value))
+        return super()._loadable(name, host(name, value))
 
     def _check_params(self, need: int = validate.READ) -> None:
         self._buffers("", self.params, core().Stream(0, None), need)
@@ -116,7 +116,7 @@ class OnDevice(Parameters):
 
     def _lengths(self, lengths: Any, T: int, N: int, on: Any) -> Any:
         """Return lengths on the device, None if no row is shorter than T."""
-        checked = validate.lengths(host(lengths), T, N)
+        checked = validate.lengths(host("lengths", lengths), T, N)
         if checked.min() == T:
             return None
         buffer = core().Buffer((N,), "int32", self.device_index, on)
