@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Work on streams of the device, and how long memory lives."""
 
+import sys
+import threading
 import types
 
 import numpy as np
@@ -144,6 +146,29 @@ def test_states_live_as_long_as_other_streams_read_them(cuda):
     del state_n
     streams[0].synchronize()
     np.testing.assert_array_equal(y.numpy(), expected)
+
+
+@pytest.mark.parametrize("kind", ["of its stream", "of all streams"])
+def test_other_threads_run_while_memory_waits_to_be_freed(kind, cuda, emulated):
+    """For work of the host, say, that is enqueued too. They get no time but what is given them."""
+    emulated()
+    go, seen, stream, interval = threading.Event(), [], cuda.Stream(), sys.getswitchinterval()
+    x, layer = normal("float32", 40 * T, N, I), make("gru")
+    y, _ = layer(x, stream=stream)
+    y.__dlpack__(stream=-1)  # to who knows which stream
+    alive = {"of its stream": y, "of all streams": x}
+    del x, y
+    thread = threading.Thread(target=lambda: go.wait() and seen.append(1))
+    sys.setswitchinterval(1000)
+    try:
+        thread.start()
+        go.set()
+        assert not seen
+        del alive[kind]
+        assert seen
+    finally:
+        sys.setswitchinterval(interval)
+        thread.join()
 
 
 def test_values_are_copied_in_after_what_is_under_way(cuda):

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <mutex>
+#include <optional>
 
 #include "arrays.h"
 #include "check.h"
@@ -113,7 +114,10 @@ Buffer::Buffer(Shape shape, Dtype dtype, int device, py::object stream)
   void* memory = nullptr;
   if (of_stream)
     check(cudaMallocFromPoolAsync(&memory, bytes(), pool_of(device), handle_of(this->stream)), call("cudaMallocFromPoolAsync"));
-  else check(cudaMalloc(&memory, bytes()), call("cudaMalloc"));
+  else {
+    const py::gil_scoped_release release;  // it may wait, as cudaFree does
+    check(cudaMalloc(&memory, bytes()), call("cudaMalloc"));
+  }
   data = static_cast<char*>(memory);
 }
 
@@ -123,14 +127,18 @@ Buffer::Buffer(void* data, Shape shape, Dtype dtype, int device, py::object owne
   check_shape(this->shape, size_of(dtype));
 }
 
-// What fails here has no one to be told: a device in error, or a process that ends.
+// What fails here has no one to be told: a device in error, or a process that ends. Only what waits for the device lets go of
+// the GIL: with threads that compute, each return to it takes milliseconds, and a call frees and allocates often.
 Buffer::~Buffer() {
   if (!owner.is_none() || !data) return;
+  const cudaStream_t handle = of_stream ? handle_of(stream) : nullptr;
+  std::optional<py::gil_scoped_release> release;
+  if (shared || !of_stream) release.emplace();
   int before = device;
   cudaGetDevice(&before);
   if (before != device) cudaSetDevice(device);
   if (of_stream && shared) cudaDeviceSynchronize();
-  if (of_stream) cudaFreeAsync(data, handle_of(stream));
+  if (of_stream) cudaFreeAsync(data, handle);
   else cudaFree(data);
   if (before != device) cudaSetDevice(before);
   cudaGetLastError();
