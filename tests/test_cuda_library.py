@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import fusedrnn
+import host_build
 import pytest
 from fusedrnn import _core
 from fusedrnn.cuda import library
@@ -57,3 +58,23 @@ def test_what_was_not_built(monkeypatch):
         assert fusedrnn.info()["cuda"].startswith("built by nvcc 13.0; _cuda cannot be imported")
     finally:
         library._imported.cache_clear()
+
+
+ENDS = """
+import threading, time, fusedrnn, host_build, numpy as np
+fusedrnn.cuda.use(host_build.load())
+layer = fusedrnn.GRU(4, 7, device="cuda")
+x = fusedrnn.cuda.Array(np.ones((60, 3, 4), np.float32))
+def compute():
+    while True:
+        layer(x)[0].__dlpack__(stream=-1)
+for _ in range(3):
+    threading.Thread(target=compute, daemon=True).start()
+time.sleep(0.2)
+"""
+
+
+def test_a_process_ends_while_daemon_threads_compute(emulated):
+    emulated()
+    done = subprocess.run([sys.executable, "-c", ENDS], cwd=host_build.TESTS, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -8,6 +8,7 @@
 
 #include "arrays.h"
 #include "check.h"
+#include "gil.h"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -86,7 +87,7 @@ Stream::~Stream() {
 }
 
 void Stream::synchronize() const {
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   check(cudaStreamSynchronize(handle_), "cudaStreamSynchronize");
 }
 
@@ -115,7 +116,7 @@ Buffer::Buffer(Shape shape, Dtype dtype, int device, py::object stream)
   if (of_stream)
     check(cudaMallocFromPoolAsync(&memory, bytes(), pool_of(device), handle_of(this->stream)), call("cudaMallocFromPoolAsync"));
   else {
-    const py::gil_scoped_release release;  // it may wait, as cudaFree does
+    const WithoutGil released;  // it may wait, as cudaFree does
     check(cudaMalloc(&memory, bytes()), call("cudaMalloc"));
   }
   data = static_cast<char*>(memory);
@@ -132,8 +133,8 @@ Buffer::Buffer(void* data, Shape shape, Dtype dtype, int device, py::object owne
 Buffer::~Buffer() {
   if (!owner.is_none() || !data) return;
   const cudaStream_t handle = of_stream ? handle_of(stream) : nullptr;
-  std::optional<py::gil_scoped_release> release;
-  if (shared || !of_stream) release.emplace();
+  std::optional<WithoutGil> released;
+  if (shared || !of_stream) released.emplace();
   int before = device;
   cudaGetDevice(&before);
   if (before != device) cudaSetDevice(device);
@@ -176,7 +177,7 @@ void upload(Buffer& to, const py::array& from, const py::object& stream) {
   const cudaStream_t handle = handle_of(stream);
   const void* source = from.data();
   {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     const OnDevice current(to.device);
     if (stream.is_none()) check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
     check(cudaMemcpyAsync(to.data, source, to.bytes(), cudaMemcpyHostToDevice, handle), "cudaMemcpyAsync to the device");
@@ -188,7 +189,7 @@ void upload(Buffer& to, const py::array& from, const py::object& stream) {
 py::array download(const Buffer& from) {
   py::array to(numpy_dtype(from.dtype), from.shape);
   void* target = to.mutable_data();
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   const OnDevice current(from.device);
   check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
   check(cudaMemcpy(target, from.data, from.bytes(), cudaMemcpyDeviceToHost), "cudaMemcpy from the device");

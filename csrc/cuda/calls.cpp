@@ -4,6 +4,7 @@
 #include "call_args.h"
 #include "check.h"
 #include "elementwise.h"
+#include "gil.h"
 
 namespace fusedrnn::cuda {
 namespace {
@@ -23,7 +24,7 @@ void run_forward(const std::string& cell, py::object x_object, py::object length
   a.workspace =
       arrays.memory(workspace, "workspace", workspace_bytes(z, tape.is_none() ? Pass::inference : Pass::training), true);
   arrays.settle(stream);
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   forward(a);
 }
 
@@ -48,7 +49,7 @@ void run_backward(const std::string& cell, py::object x_object, py::object lengt
   a.tape = arrays.memory(tape, "tape", tape_bytes(z), false);
   a.workspace = arrays.memory(workspace, "workspace", workspace_bytes(z, Pass::backward), true);
   arrays.settle(stream);
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   backward(a);
 }
 
