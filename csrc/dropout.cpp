@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // _core.dropout: the random masks between layers.
 #include "bindings.h"
+#include "gil.h"
 #include "layer_args.h"
 
 namespace fusedrnn {
@@ -25,7 +26,7 @@ void dropout(const py::array& x, py::handle out, double p, std::uint64_t seed, l
   }
   a.threads = plan_rows(a.T * a.N, kOperations * a.K);
   const auto kernel = current_isa().kernels<Real>().dropout;
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   run_team(a.threads, [&](Team& team, int me) { kernel(a, team, me); });
 }
 

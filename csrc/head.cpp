@@ -6,6 +6,7 @@
 #include "bindings.h"
 #include "cpu/dispatch.h"
 #include "cpu/plan.h"
+#include "gil.h"
 #include "memory.h"
 
 namespace fusedrnn {
@@ -44,7 +45,7 @@ template <class Real, class Size, class Run> void run_linear(LinearArgs<Real>& a
   regions.writes(a.dweight, a.O * a.I, "dweight");
   regions.writes(a.dbias, a.O, "dbias");
   regions.check();
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   const Buffer workspace(std::size_t(size(a)) * sizeof(Real));
   a.workspace = static_cast<Real*>(workspace.data());
   run_team(a.threads, [&](Team& team, int me) { run(a, team, me); });
@@ -97,7 +98,7 @@ double softmax_cross_entropy(py::handle logits, py::handle targets, std::int64_t
   const double weight = mean ? 1. / double(counted) : 1.;  // of no row: infinite, met by no gradient and a sum of 0
   a.scale = Real(weight);
 
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   std::vector<double> losses(a.M);
   a.losses = losses.data();
   a.threads = plan_rows(a.M, 30. * double(a.V));
@@ -116,7 +117,7 @@ template <class Real> void activation(const std::string& name, py::handle x, py:
   const long n = array.size();
   const Real* from = pointer<const Real>(x, "x", {n});
   Real* to = pointer<Real>(out, "out", {n});
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   run(from, to, n);
 }
 

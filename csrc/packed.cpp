@@ -3,6 +3,7 @@
 #include <climits>
 
 #include "bindings.h"
+#include "gil.h"
 #include "layer_args.h"
 
 namespace fusedrnn {
@@ -65,7 +66,7 @@ void infer(const Packed& packed, py::handle x, py::handle state, bool reverse, p
   const OwnForm form = read_forward(a, cell.states, x, state, y, state_n, first_row, resets, py::none());
   set_zoneout(packed, a);
   check_memory(a, cell);
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   run_forward(a, *packed.isa, cell);
 }
 
@@ -140,7 +141,7 @@ template <class Real> void step(const py::tuple& stack, py::handle x, py::handle
   const int states = cell_of<Real>(*layers[0]).states;
   const Sizes& z = layers[0]->size;
 
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   const Buffer y(bytes<Real>(step.N * z.P));
   for (std::size_t l = 0; l < stack.size(); l++) {
     ForwardArgs<Real> a = args_of<Real>(*layers[l]);

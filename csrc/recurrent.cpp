@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // _core.forward and _core.backward: one layer, one direction. Checks, finds the kernel, lets go of the GIL.
 #include "bindings.h"
+#include "gil.h"
 #include "layer_args.h"
 #include "tape.h"
 
@@ -61,7 +62,7 @@ py::object forward(const std::string& name, py::handle x, const py::tuple& weigh
     }
   }
 
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   if (own) {
     kept.buffer = Buffer(kept.bytes);
     kept.values = kept.buffer.data();
@@ -113,7 +114,7 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
     throw std::invalid_argument("tape: expected more bytes, got " + std::to_string(tape.bytes));
   check_memory(a, cell);
 
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   Buffer unwanted;
   if (dstate_0.is_none()) {
     unwanted = Buffer(bytes<Real>(cell.states * z.N * z.H));
@@ -153,7 +154,7 @@ template <class Real> Tape one_step(const Tape& tape, py::handle y) {
   a.y = rows.data;
   a.y_row = rows.row;
 
-  const py::gil_scoped_release release;
+  const WithoutGil released;
   const Sizes size{1, R, a.size.I, a.size.H, a.size.P};
   const std::size_t used = bytes<Real>(cell.tape_size(size, R, a.form.noise.dropout > 0));
   Buffer kept(used);

@@ -127,6 +127,23 @@ def test_number_of_threads_is_that_of_the_processors_allowed():
         assert done.stdout.strip() == str(len(allowed)), done.stderr
 
 
+ENDS = """
+import threading, time, fusedrnn, numpy as np
+layer, x = fusedrnn.GRU(32, 64), np.ones((60, 8, 32), np.float32)
+def compute():
+    while True:
+        layer(x)
+for _ in range(3):
+    threading.Thread(target=compute, daemon=True).start()
+time.sleep(0.2)
+"""
+
+
+def test_a_process_ends_while_daemon_threads_compute():
+    done = subprocess.run([sys.executable, "-c", ENDS], capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("name", _core.isas())
 def test_instruction_set_from_the_environment(name):
     code = "import fusedrnn; print(fusedrnn.isa())"
