@@ -198,6 +198,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     for (int b = mine.b0; b < mine.b1; b++)
       for (long n = mine.n0; n < own_end(rows); n++) f(b, n);
   }
+
   const BackwardArgs<Real>& a;
   const Sizes& z;
   Team& team;

@@ -90,9 +90,8 @@ Plan plan_scan(const Sizes& z, int gates, int width, bool backward) {
   const int most = threads_for(std::min(step / kOperationsPerStep, call / kOperationsPerCall) + 0.5);
   // By rows: no barrier in the scan, and h (N, P) stays with its thread, but every thread reads all of W_hh (G*H, P). Right for
   // many rows and weights that stay in each core's cache. (RNN 64,16,128 and 64,32,256 0.92 of the time, RNN 64,8,64 0.67, LSTM
-  // 64,32,64 and 256,128,64 0.9; by units: LSTM 64,16,128 0.83, GRU 64,32,128 0.93.) With vectors of 8 (AVX2, Zen 3) it is
-  // as fast from 8 rows a thread on, and takes 0.7 to 0.9 of the time where other programs disturb: no thread waits for
-  // another.
+  // 64,32,64 and 256,128,64 0.9; by units: LSTM 64,16,128 0.83, GRU 64,32,128 0.93.) With vectors of 8 (AVX2, Zen 3), from
+  // 8 rows a thread on, by rows is as fast, and takes 0.7 to 0.9 of the time where other programs disturb: no thread waits.
   const bool many = gates * z.H <= 8 * z.N && scanned <= kWeightsOfEach && z.N >= 4 * most;
   const bool narrow = width <= 8 && scanned <= 2 * kWeightsOfEach && z.N >= 8 * most;
   plan.by_rows = (many || narrow) && most > 1;
