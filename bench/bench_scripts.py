@@ -88,8 +88,9 @@ def test_threads():
         figures = turns.call(LIMITS, threads.measure_figures, args.threads)
         assert all(ratio > 0 for ratio in threads.measure(turns, args, problem))
     assert "a barrier of" in threads.describe(figures)
-    one, more = (threads.model(figures, P, *problem) for P in (1, 2))
-    assert 0 < one == more  # one vector of units
+    of_one_vector = (*problem[:-1], width())
+    one, more = (threads.model(figures, P, *of_one_vector) for P in (1, 2))
+    assert 0 < one == more
 
 
 def test_torch_loop():
