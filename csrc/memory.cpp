@@ -37,12 +37,30 @@ struct Pool {
     Block block{nullptr, bytes};
     if (best != free.end()) {
       block = *best;
-      free.erase(best);
-      free_bytes -= block.bytes;
+      remove(best);
+    } else {
+      make_room(bytes);
     }
     used_bytes += block.bytes;
     peak_bytes = std::max(peak_bytes - peak_bytes / kForget, used_bytes);
     return block;
+  }
+
+  // A new block also serves what the largest free one below its size did: tapes that grow from one to the next
+  // (the stretches of a ragged batch, backward) take the memory of the last.
+  void make_room(std::size_t bytes) {
+    auto largest = free.end();
+    for (auto it = free.begin(); it != free.end(); ++it)
+      if (it->bytes < bytes && 2 * it->bytes + kPage >= bytes && (largest == free.end() || it->bytes > largest->bytes))
+        largest = it;
+    if (largest == free.end()) return;
+    std::free(largest->data);
+    remove(largest);
+  }
+
+  void remove(std::vector<Block>::iterator block) {
+    free_bytes -= block->bytes;
+    free.erase(block);
   }
 
   void give_back(Block block) {
@@ -54,8 +72,7 @@ struct Pool {
     }
     while (!free.empty() && (free.size() > kMostFree || free_bytes + used_bytes > 2 * peak_bytes)) {
       std::free(free.front().data);
-      free_bytes -= free.front().bytes;
-      free.erase(free.begin());
+      remove(free.begin());
     }
   }
 };

@@ -90,7 +90,7 @@ def test_vmap_inside(kind):
 
 
 def skip_what_torch_nn_cannot(kind, x):
-    """OneDNN has LSTM in bfloat16 from AVX-512 on, and torch.nn.LSTM under autocast nothing else."""
+    """OneDNN has an LSTM in bfloat16 from AVX-512 on, and torch.nn has no other under autocast."""
     try:
         getattr(torch.nn, kind)(I, H)(x)
     except RuntimeError as error:

@@ -38,8 +38,9 @@ class Tape:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the kernel's record, in bytes; x, y and the weights come on top."""
-        return self.core.nbytes
+        """Memory of the kernel's record, in bytes, and of x and y if they are copies."""
+        copies = 0 if self.ragged is None else self.x.nbytes + self.y.nbytes
+        return self.core.nbytes + copies
 
     @property
     def shape(self) -> tuple[int, int, int]:

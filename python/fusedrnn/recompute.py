@@ -9,7 +9,7 @@ long a stretch may be for a budget of memory says `interval`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -175,20 +175,23 @@ def interval(
     cell: str,
     dtype: np.dtype[Any],
     shape: tuple[int, int, int, int],
-    runs: int,
+    inputs: Sequence[int],
     lengths: Array | None = None,
     drops: bool = False,
     together: bool = False,
 ) -> int | None:
-    """Return the longest stretch with which `runs` directions of layers fit a budget of memory.
+    """Return the longest stretch with which the runs of a layer fit a budget of memory.
 
-    What counts is what `forward` keeps, and in `backward` the tape and the y of one stretch.
+    What counts is what `forward` keeps, and in `backward` the tape and the y of one stretch. With
+    lengths a tape holds copies of its x and y without the padding.
 
     Parameters
     ----------
     budget : int
         In bytes.
     shape : T, N, H, P
+    inputs : sequence of int
+        Of every run, the bytes of a row of its x.
     lengths : ndarray (N,) of integers, optional
     drops : bool
         With recurrent dropout.
@@ -208,18 +211,20 @@ def interval(
     --------
     >>> import numpy as np
     >>> whole = _core.tape_nbytes("gru", False, 1, 64, 64, 4096)
-    >>> interval(whole // 20, "gru", np.dtype(np.float32), (4096, 1, 64, 64), 1)
+    >>> interval(whole // 20, "gru", np.dtype(np.float32), (4096, 1, 64, 64), [256])
     158
     """
     (T, N, H, P), size = shape, dtype.itemsize
     if lengths is not None:
         T = int(lengths.max())
 
-    def tape_and_y(steps: int) -> tuple[int, int]:
+    def tapes(steps: int) -> list[int]:
         rows = steps * N if lengths is None else int(np.minimum(lengths, steps).sum())
-        return _core.tape_nbytes(cell, dtype == np.float64, N, H, P, rows, drops), rows * P * size
+        record = _core.tape_nbytes(cell, dtype == np.float64, N, H, P, rows, drops)
+        return [record + (0 if lengths is None else rows * (x + P * size)) for x in inputs]
 
-    least = runs * tape_and_y(T)[0]
+    runs, at_once = len(inputs), sum if together else max
+    least = sum(tapes(T))
     if least <= budget:
         return None
     state = (P + (CELLS[cell].states - 1) * H) * N * size
@@ -227,7 +232,8 @@ def interval(
         if runs * count * state >= least:
             break
         every = -(-T // count)
-        need = runs * count * state + (runs if together else 1) * sum(tape_and_y(every))
+        y = every * N * P * size
+        need = runs * count * state + at_once([tape + y for tape in tapes(every)])
         if need <= budget:
             return every
         least = min(least, need)

@@ -42,7 +42,10 @@ class LayerTape:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the kernels' records, in bytes; x, the outputs and the weights come on top."""
+        """Memory of the kernels' records, in bytes, and with lengths of x and y without padding.
+
+        x, the outputs and the weights come on top.
+        """
         return sum(tape.nbytes for tape in self.tapes)
 
 

@@ -37,9 +37,11 @@ def forward(
     """Run as `stack.forward`; a budget chooses the checkpoint."""
     together = len(layer._directions) == 1 and layer.num_layers > 1
     if memory_budget is not None:
+        D, size = len(layer._directions), layer.dtype.itemsize
+        above = (layer.num_layers - 1) * D * [D * layer._h_size * size]
         every = recompute.interval(
             memory_budget, layer.cell, layer.dtype,
-            (*x.shape[:2], layer.hidden_size, layer._h_size), len(layer._slots),
+            (*x.shape[:2], layer.hidden_size, layer._h_size), D * [x[0, 0].nbytes] + above,
             form.get("lengths"), layer.recurrent_dropout > 0, together,
         )  # fmt: skip
         how = How(how.noise, every)
