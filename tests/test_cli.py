@@ -503,8 +503,11 @@ def test_gradflow_names_a_picture_it_cannot_draw(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     few = ["gradflow", "--steps", "2", "--hidden", "2", "--cells", "rnn", "--out"]
-    assert cli.main([*few, "flow.txt"]) == 2
-    assert "flow.txt: expected a suffix of " in capsys.readouterr().err
+    for out, why in (("flow.txt", "a suffix of "), ("none/flow.png", "a path in a folder that")):
+        assert cli.main([*few, out]) == 2
+        printed = capsys.readouterr()
+        assert f"{out}: expected {why}" in printed.err
+        assert not printed.out  # found before the work
     assert cli.main([*few, "flow"]) == 0
     assert (tmp_path / "flow").read_bytes().startswith(b"\x89PNG")
 

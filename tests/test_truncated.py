@@ -5,8 +5,8 @@ import fusedrnn
 import numpy as np
 import pytest
 from fusedrnn import functional, reference, reference_truncated, truncated
+from fusedrnn.names import pick
 from fusedrnn.noise import CellNoise
-from fusedrnn.parameters import pick
 from fusedrnn.weights import CELLS
 from kernel_cases import make_problem
 from layer_cases import LAYERS, flat, like

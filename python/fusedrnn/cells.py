@@ -14,7 +14,8 @@ import numpy as np
 
 from . import functional, validate
 from .layers import gru_name, lstm_name
-from .parameters import Engine, Parameters, names_of_weights, shapes_of_weights, unchecked
+from .names import names_of_weights, shapes_of_weights
+from .parameters import Engine, Parameters, unchecked
 from .weights import CELLS, Array, State
 
 __all__ = ["CellTape", "GRUCell", "LSTMCell", "RNNCell"]

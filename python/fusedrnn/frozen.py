@@ -80,7 +80,8 @@ class Frozen(Generic[LayerState]):
         resets: Array | None = None,
     ) -> tuple[Array, LayerState]:
         """Run over a sequence: the layer's own call, with the same arguments, result and bits."""
-        return self._layer._run(x, state, lengths, resets, packed=self._packed)
+        layer = self._layer
+        return layer._run(layer._checked(x, state, lengths, resets, self._packed))
 
     def step(self, x: Array, state: LayerState, out: LayerState | None = None) -> LayerState:
         """Take one step: the state after it; the output of the step is the last layer's h.

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from . import reference, stack, validate
+from .names import pick
 from .noise import Noise
-from .parameters import pick
 from .recurrent import LayerState, Recurrent
 from .reference_cells import GATES
 from .weights import Array

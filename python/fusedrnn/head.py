@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from . import _core, validate
-from .parameters import Parameters, Shapes
+from .names import Shapes
+from .parameters import Parameters
 from .weights import Array
 
 __all__ = ["Linear", "LinearTape", "softmax_cross_entropy"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,17 @@ def loss_curve(
     figure.savefig(path, dpi=120)
 
 
+def figure_for(path: Path) -> tuple[Any, str]:
+    """Return an empty figure and what kind of file it will be; raise as `gradient_flow`."""
+    figure = load_extra("matplotlib.figure").Figure(figsize=(15, 4.5), layout="constrained")
+    kind, kinds = path.suffix[1:].lower() or "png", figure.canvas.get_supported_filetypes()
+    if kind not in kinds:
+        raise InputError(f"{path}: expected a suffix of {', '.join(kinds)}, got {path.suffix}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: expected a path in a folder that exists")
+    return figure, kind
+
+
 def gradient_flow(
     path: Path, flows: Mapping[str, tuple[Array, Array, Mapping[str, float]]]
 ) -> None:
@@ -64,12 +76,9 @@ def gradient_flow(
     Raises
     ------
     InputError
-        A suffix of path that Matplotlib does not write; without one it is a PNG.
+        A suffix of path that Matplotlib does not write (without one it is a PNG), or no folder.
     """
-    figure = load_extra("matplotlib.figure").Figure(figsize=(15, 4.5), layout="constrained")
-    kind, kinds = path.suffix[1:].lower() or "png", figure.canvas.get_supported_filetypes()
-    if kind not in kinds:
-        raise InputError(f"{path}: expected a suffix of {', '.join(kinds)}, got {path.suffix}")
+    figure, kind = figure_for(path)
     lags, steps, gates = figure.subplots(1, 3)
     for name, (by_lag, by_step, shares) in flows.items():
         (line,) = lags.semilogy(np.where(by_lag > 0, by_lag, np.nan), label=name)

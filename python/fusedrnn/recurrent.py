@@ -42,7 +42,7 @@ class Recurrent(Structure, Generic[LayerState]):
         resets: Array | None = None,
     ) -> tuple[Array, LayerState]:
         """Run over a sequence and keep nothing: `forward` without its tape, y writable."""
-        return self._run(x, state, lengths, resets)
+        return self._run(self._checked(x, state, lengths, resets))
 
     def zero_state(self, N: int) -> LayerState:
         """Return the state that a call without one begins with: new zeros, h (L*D, N, P)."""
@@ -140,16 +140,13 @@ class Recurrent(Structure, Generic[LayerState]):
         """
         engine, tapes = self.engine, list[Any]()
         checkpoint, memory_budget = recompute.checked(checkpoint, memory_budget)
-        drawn = self._drawn(noise)
-        how = stack.How(drawn, checkpoint)
-        try:
-            y, state_n = self._run(x, state, lengths, resets, how, memory_budget, tapes)
-        except BaseException:
-            if noise is None:
-                self._spare = drawn
-            raise
+        call = self._checked(x, state, lengths, resets)
+        if memory_budget is not None:
+            checkpoint = stretches.interval(self, call, memory_budget)
+        how = stack.How(self._drawn(noise, call.x), checkpoint)
+        y, state_n = self._run(call, how, tapes)
         y.flags.writeable = False
-        return y, state_n, LayerTape(self, engine, y.shape, tapes, drawn)
+        return y, state_n, LayerTape(self, engine, y.shape, tapes, how.noise)
 
     def backward(
         self,
@@ -225,17 +222,21 @@ class Recurrent(Structure, Generic[LayerState]):
         return None if dx is None else self._swapped(dx), stack.join_states(self, dstate_0)
 
     def _run(
+        self, call: stack.Call, how: stack.How = stack.PLAIN, tapes: list[Any] | None = None
+    ) -> tuple[Array, LayerState]:
+        """Run; a list of tapes is filled."""
+        y, state_n = stretches.forward(self, call, how, tapes)
+        return self._swapped(y), stack.join_states(self, state_n)
+
+    def _checked(
         self,
         x: Array,
         state: LayerState | None,
         lengths: Array | None,
         resets: Array | None,
-        how: stack.How = stack.PLAIN,
-        memory_budget: int | None = None,
-        tapes: list[Any] | None = None,
         packed: Sequence[Any] | None = None,
-    ) -> tuple[Array, LayerState]:
-        """Check and run, on packed weights if there are some; a list of tapes is filled."""
+    ) -> stack.Call:
+        """Check a call's arguments; it runs on packed weights if there are some."""
         axes = ("N", "T", "I") if self.batch_first else ("T", "N", "I")
         x = self._swapped(validate.inputs(x, self.dtype, self.input_size, axes))
         states = stack.split_state(self, state, x.shape[1], validate.STATE_NAMES)
@@ -246,13 +247,4 @@ class Recurrent(Structure, Generic[LayerState]):
             form["lengths"] = validate.lengths(lengths, *x.shape[:2])
         if resets is not None:
             form["resets"] = self._resets(resets, x.shape[:2])
-        y, state_n = stretches.forward(
-            self, engine, x, states, weights, form, how, memory_budget, tapes
-        )
-        return self._swapped(y), stack.join_states(self, state_n)
-
-    def _resets(self, resets: Array, shape: tuple[int, ...]) -> Array:
-        """Return resets with time first."""
-        rule, shape = ("(N, T)", shape[::-1]) if self.batch_first else ("(T, N)", shape)
-        validate.array("resets", resets, validate.BOOL, shape, rule)
-        return self._swapped(resets)
+        return stack.Call(engine, x, states, weights, form)

@@ -8,14 +8,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
+from . import validate
 from .weights import Array
 
 
 def one_hot(name: str, index: Array, size: int, dtype: DTypeLike) -> Array:
     """Return rows (..., size) with a one at each index."""
-    if index.min() < 0 or index.max() >= size:
-        low, high = index.min(), index.max()
-        raise ValueError(f"{name}: expected indices in [0, {size}), got {low} to {high}")
+    validate.indices(name, index, size)
     return np.eye(size, dtype=dtype)[index]
 
 

@@ -49,6 +49,21 @@ class LayerTape:
         return sum(tape.nbytes for tape in self.tapes)
 
 
+class Call(NamedTuple):
+    """One call of a layer's `forward`, checked."""
+
+    engine: Any
+    """The functions that take what is checked."""
+    x: Array
+    """(T, N, I), or tokens (T, N)."""
+    states: list[State | None]
+    """Of every slot."""
+    weights: Sequence[Any]
+    """Of every slot, packed or not."""
+    form: dict[str, Any]
+    """lengths and resets, if they are given."""
+
+
 class How(NamedTuple):
     """How a call runs, beside its arrays."""
 
@@ -62,19 +77,10 @@ PLAIN = How()
 
 
 def forward(
-    layer: Recurrent[Any],
-    engine: Any,
-    x: Array,
-    states: list[State | None],
-    weights: Sequence[Any],
-    form: dict[str, Any],
-    how: How,
-    tapes: list[Any] | None,
+    layer: Recurrent[Any], call: Call, how: How, tapes: list[Any] | None
 ) -> tuple[Array, list[State]]:
-    """Run the layers, each on the output of the one before; fill the tapes if there is a list.
-
-    `form` has lengths and resets, if they are given; the engine takes what is checked.
-    """
+    """Run the layers, each on the output of the one before; fill the tapes if there is a list."""
+    engine, x, states, weights, form = call
     run = engine.infer if tapes is None else engine.forward
     D, P, every = len(layer._directions), layer._h_size, how.checkpoint
     if every is not None:
@@ -88,7 +94,7 @@ def forward(
             k, out = l * D + d, None if both is None else both[:, :, d * P : (d + 1) * P]
             noise = _noise(layer, how.noise, k)
             if every is not None:  # backward begins with the last layer's first direction
-                form["keep"] = k == len(layer._slots) - D
+                form = form | {"keep": k == len(layer._slots) - D}
             result = run(
                 layer.cell, x, states[k], weights[k], reverse=d == 1, out=out, noise=noise, **form
             )

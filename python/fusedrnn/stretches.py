@@ -14,46 +14,39 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import recompute, stack, validate
 from .noise import Noise
-from .stack import How, LayerTape
+from .stack import Call, How, LayerTape
 from .weights import Array, State, Weights
 
 if TYPE_CHECKING:
     from .recurrent import Recurrent
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "forward", "interval"]
+
+
+def interval(layer: Recurrent[Any], call: Call, memory_budget: int) -> int | None:
+    """Return the checkpoint interval that fits a budget, None if the whole tape does."""
+    D, size = len(layer._directions), layer.dtype.itemsize
+    inputs = D * [call.x[0, 0].nbytes] + (layer.num_layers - 1) * D * [D * layer._h_size * size]
+    return recompute.interval(
+        memory_budget, layer.cell, layer.dtype,
+        (*call.x.shape[:2], layer.hidden_size, layer._h_size), inputs,
+        call.form.get("lengths"), layer.recurrent_dropout > 0, _together(layer),
+    )  # fmt: skip
 
 
 def forward(
-    layer: Recurrent[Any],
-    engine: Any,
-    x: Array,
-    states: list[State | None],
-    weights: Sequence[Any],
-    form: dict[str, Any],
-    how: How,
-    memory_budget: int | None,
-    tapes: list[Any] | None,
+    layer: Recurrent[Any], call: Call, how: How, tapes: list[Any] | None
 ) -> tuple[Array, list[State]]:
-    """Run as `stack.forward`; a budget chooses the checkpoint."""
-    together = len(layer._directions) == 1 and layer.num_layers > 1
-    if memory_budget is not None:
-        D, size = len(layer._directions), layer.dtype.itemsize
-        above = (layer.num_layers - 1) * D * [D * layer._h_size * size]
-        every = recompute.interval(
-            memory_budget, layer.cell, layer.dtype,
-            (*x.shape[:2], layer.hidden_size, layer._h_size), D * [x[0, 0].nbytes] + above,
-            form.get("lengths"), layer.recurrent_dropout > 0, together,
-        )  # fmt: skip
-        how = How(how.noise, every)
-    if how.checkpoint is None or tapes is None or not together:
-        return stack.forward(layer, engine, x, states, weights, form, how, tapes)
-    way = OneWay(layer, engine)
+    """Run as `stack.forward`."""
+    if how.checkpoint is None or tapes is None or not _together(layer):
+        return stack.forward(layer, call, how, tapes)
+    way, states = OneWay(layer, call.engine), call.states
     if states[0] is None:
-        zeros, N = layer.zero_state(x.shape[1]), x.shape[1]
+        zeros, N = layer.zero_state(call.x.shape[1]), call.x.shape[1]
         states = stack.split_state(layer, zeros, N, validate.STATE_NAMES)
     y, state_n, tape = recompute.forward(
-        way, layer.cell, x, chained(states), weights,
-        every=how.checkpoint, keep=True, noise=how.noise, **form,
+        way, layer.cell, call.x, chained(states), call.weights,
+        every=how.checkpoint, keep=True, noise=how.noise, **call.form,
     )  # fmt: skip
     tapes.append(tape)
     return y, way.by_slot(state_n)
@@ -135,12 +128,16 @@ class OneWay(NamedTuple):
         **form: Any,
     ) -> tuple[Array, State]:
         states = self.by_slot(state)
-        y, state_n = stack.forward(
-            self.layer, self.engine, x, states, weights, form, How(noise), tapes
-        )
+        call = Call(self.engine, x, states, weights, form)
+        y, state_n = stack.forward(self.layer, call, How(noise), tapes)
         if out is not None:
             out[...] = y
         return y, tuple(chain(*state_n))
+
+
+def _together(layer: Recurrent[Any]) -> bool:
+    """Whether the layers run a stretch before the next one begins."""
+    return len(layer._directions) == 1 and layer.num_layers > 1
 
 
 def chained(states: list[State | None]) -> State | None:

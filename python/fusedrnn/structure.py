@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from . import validate
+from .names import Names, Shapes, names_of_weights, shapes_of_weights
 from .noise import Noise, checked
-from .parameters import Names, Parameters, Shapes, names_of_weights, shapes_of_weights
+from .parameters import Parameters
 from .placement import Placed
 from .weights import CELLS, Array
 
@@ -23,9 +24,6 @@ __all__ = ["Structure"]
 
 class Structure(Placed, Parameters):
     """Stacked layers of a cell, in one direction or both, batch-first or not."""
-
-    _spare: Noise | None = None
-    """Drawn for a call that was then refused: the next one takes it."""
 
     def __init__(
         self,
@@ -77,14 +75,17 @@ class Structure(Placed, Parameters):
         sizes, bound = (self.input_size, self.hidden_size), 1 / math.sqrt(self.hidden_size)
         super().__init__(shapes, sizes, bound, dtype, seed)
 
-    def _drawn(self, noise: Noise | None) -> Noise | None:
-        """Return the noise of one call of `forward`, None if this layer has none."""
+    def _drawn(self, noise: Noise | None, x: Array) -> Noise | None:
+        """Return the noise of one call of `forward`, None if this layer has none.
+
+        After all other checks: a call that is refused takes nothing from the generator.
+        """
         if noise is not None:
             noise = checked(noise)
         if not (self.dropout or self.recurrent_dropout or self.zoneout_h or self.zoneout_c):
             return None
-        if noise is None:
-            noise, self._spare = self._spare, None
+        if x.dtype.kind in "iu":  # tokens
+            validate.indices("x", x, self.input_size)
         return noise or Noise(int(self._rng.integers(2**64, dtype=np.uint64)))
 
     def _check_plain(self) -> None:
@@ -95,3 +96,9 @@ class Structure(Placed, Parameters):
     def _swapped(self, a: Array) -> Array:
         """Exchange the first two axes, by a copy, if batch_first."""
         return np.ascontiguousarray(a.swapaxes(0, 1)) if self.batch_first else a
+
+    def _resets(self, resets: Array, shape: tuple[int, ...]) -> Array:
+        """Return resets with time first."""
+        rule, shape = ("(N, T)", shape[::-1]) if self.batch_first else ("(T, N)", shape)
+        validate.array("resets", resets, validate.BOOL, shape, rule)
+        return self._swapped(resets)

@@ -19,6 +19,7 @@ from .weights import CELLS, Array, Cell, State
 ARRAYS = ndarray, memmap = np.ndarray, np.memmap
 F32, F64 = FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
+MOST_INT64 = np.iinfo(np.int64).max
 LARGEST_SIZE, MOST_LAYERS = 2**31 - 1, 2**16
 
 # Bits of ndarray.flags.num, as NPY_ARRAY_C_CONTIGUOUS, _ALIGNED and _WRITEABLE in NumPy's C API:
@@ -109,7 +110,15 @@ def integers(name: str, a: object, axes: tuple[str, ...]) -> Array:
         wanted = f"({', '.join(axes)})"
         raise ValueError(f"{name}: expected integers {wanted}, sizes >= 1, got shape {a.shape}")
     layout(name, kind(name, a, (a.dtype,)), READ)
+    if a.dtype == np.uint64 and a.max() > MOST_INT64:
+        raise ValueError(f"{name}: expected integers up to {MOST_INT64}, got {a.max()}")
     return a if a.dtype == INT64 else a.astype(INT64)
+
+
+def indices(name: str, a: Array, size: int) -> None:
+    """Check that every element is in [0, size), as the kernels do for themselves."""
+    if a.min() < 0 or a.max() >= size:
+        raise ValueError(f"{name}: expected indices in [0, {size}), got {a.min()} to {a.max()}")
 
 
 def lengths(value: object, T: int, N: int) -> Array:

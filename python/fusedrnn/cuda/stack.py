@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..parameters import pick
+from ..names import pick
 from .library import core
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..convert import Layer, check_parity, flat, probe_input
 from ..errors import load_extra
-from ..parameters import pick
+from ..names import pick
 from ..weights import CELLS, Array
 from . import nodes
 from .operators import plain_ops
