@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from cuda_cases import (
     Foreign,
+    H,
     I,
     Interface,
     N,
     T,
+    assert_refused,
     assert_refused_as_x,
     inputs,
     library,
@@ -137,6 +139,21 @@ def test_what_is_no_input():
         (normal("float32", T, N, 9), ValueError, r"x: expected shape \(T, N, I\) with I = 4, got"),
     ]
     assert_refused_as_x(cases)
+
+
+def test_what_of_pytorch_is_no_input():
+    torch = pytest.importorskip("torch")
+    layer = make("gru")
+    tape = layer.forward(normal("float32", T, N, I))[2]
+    x, dy = torch.ones(T, N, I), torch.ones(T, N, H)
+    packed = torch.nn.utils.rnn.pack_sequence([x[:, 0]])
+    wanted = "expected an array on a CUDA device"
+    cases = [
+        (lambda: layer(x), TypeError, f"x: {wanted}, got Tensor on the host"),
+        (lambda: layer(packed), TypeError, f"x: {wanted}, got PackedSequence"),
+        (lambda: layer.backward(tape, dy), TypeError, f"dy: {wanted}, got Tensor on the host"),
+    ]
+    assert_refused(cases)
 
 
 def test_results_are_of_the_library_of_x(monkeypatch):

@@ -79,9 +79,9 @@ def stream_of(stream: Any, x: object) -> Any:
 
 def _current(x: object) -> Any:
     """Return the current stream of x's library; 0, the default stream, of others."""
-    library = library_of(x)
-    if library == "torch":
-        return sys.modules["torch"].cuda.current_stream(x.device)  # type: ignore[attr-defined]
+    library, device = library_of(x), str(getattr(x, "device", ""))
+    if library == "torch" and device.startswith("cuda"):
+        return sys.modules["torch"].cuda.current_stream(device)
     if library == "cupy":
         return sys.modules["cupy"].cuda.get_current_stream()
     return 0
