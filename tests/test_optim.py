@@ -337,7 +337,16 @@ def test_settings_of_another_type(settings):
 
 def test_integer_parameters_are_refused():
     arrays = {"w": np.ones(2, np.int64)}
-    with pytest.raises(TypeError, match=r"0\.w: expected an array of float32 .* got int64"):
+    with pytest.raises(TypeError, match=r"0\.w: expected an ndarray of float32 .* got int64"):
+        optim.SGD((arrays, arrays), 0.1)
+
+
+def test_arrays_of_another_library_are_refused_by_their_type():
+    class Array:
+        dtype = np.dtype(np.float32)
+
+    arrays = {"w": Array()}
+    with pytest.raises(TypeError, match=r"0\.w: expected an ndarray of float32 .*, got Array$"):
         optim.SGD((arrays, arrays), 0.1)
 
 

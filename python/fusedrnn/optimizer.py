@@ -197,8 +197,8 @@ def setting(name: str, value: float) -> float:
 def check_floats(name: str, array: Array) -> None:
     """Raise for all but C-contiguous arrays of float32 or float64."""
     if not isinstance(array, np.ndarray) or array.dtype not in FLOATS:
-        got = getattr(array, "dtype", type(array).__name__)
-        raise TypeError(f"{name}: expected an array of float32 or float64, got {got}")
+        got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        raise TypeError(f"{name}: expected an ndarray of float32 or float64, got {got}")
     if not array.flags.c_contiguous:
         raise ValueError(f"{name}: expected C-contiguous, got strides {array.strides}")
 
