@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cuda_cases import H, I, N, T, assert_refused, inputs, make, normal
 from fusedrnn.cuda.recurrent import ON_DEVICE
+from fusedrnn.gradflow import gate_saturation, gradient_flow
 from fusedrnn.layers import KINDS
 
 # Of layers with device="cuda"
@@ -144,6 +145,10 @@ def test_what_only_the_host_has(one):
             "truncate: expected None with",
         ),
         (one.layer.freeze, ValueError, "freeze: expected a layer on the host"),
+        *(
+            (lambda f=f: f(one.layer, one.x), ValueError, "layer: expected a layer on the host")
+            for f in (lambda *a: fusedrnn.chunks(*a, 2), gradient_flow, gate_saturation)
+        ),
     ]
     assert_refused(cases)
 
