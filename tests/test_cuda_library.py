@@ -3,6 +3,7 @@
 
 import subprocess
 import sys
+import types
 
 import fusedrnn
 import host_build
@@ -44,6 +45,31 @@ def test_why_not(cuda):
         with pytest.raises(RuntimeError) as caught:
             fusedrnn.GRU(2, 3, device="cuda")
         assert str(caught.value) == f"CUDA is not available: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("architectures", "runs", "not_on"),
+    [
+        ("80-real 90-real 100 120", "8.0 8.6 8.9 9.0 10.0 10.3 11.0 12.0 12.1 13.0", ""),
+        ("90", "9.0 10.0 12.0", "8.0 8.9"),
+        ("86-real", "8.6 8.9", "8.0 9.0"),
+        ("90-virtual", "9.0 12.1", "8.9"),
+        ("90a", "9.0", "8.0 9.1 10.0"),
+        ("100f-real", "10.0 10.3", "9.0 11.0"),
+        ("native", "8.0 9.0", ""),
+    ],
+)
+def test_architectures(architectures, runs, not_on, monkeypatch):
+    module = types.SimpleNamespace(device_count=lambda: 1)
+    monkeypatch.setattr(library, "_imported", lambda: module)
+    monkeypatch.setattr(_core, "cuda_build", f"nvcc 13.0.88, architectures {architectures}")
+    for numbers in (runs, not_on):
+        for number in numbers.split():
+            module.device = lambda index, n=number: {"capability": tuple(map(int, n.split(".")))}
+            reason = (
+                f"the device has compute capability {number}, the kernels are for {architectures}"
+            )
+            assert fusedrnn.cuda.why_not() == (None if numbers is runs else reason), number
 
 
 def test_what_was_not_built(monkeypatch):

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 from typing import Any
 
 from .. import _core, validate
 
-__all__ = ["core", "cuda_index", "device_index", "is_available", "use", "why_not"]
+__all__ = ["core", "cuda_index", "device_index", "is_available", "unfit", "use", "why_not"]
 
 MINIMUM = (8, 0)
 """The compute capability from which on the tensor instructions of the kernels exist."""
@@ -46,15 +47,32 @@ def why_not() -> str | None:
         return str(error)
     if count == 0:
         return "there is no CUDA device"
-    return too_old(module, 0)
+    return unfit(module, 0)
 
 
-def too_old(module: Any, index: int) -> str | None:
+def unfit(module: Any, index: int) -> str | None:
     """Return why the kernels do not run on this device, None if they do."""
     major, minor = module.device(index)["capability"]
-    if (major, minor) >= MINIMUM:
-        return None
-    return f"the device has compute capability {major}.{minor}, 8.0 or newer is needed"
+    has = f"the device has compute capability {major}.{minor}"
+    if (major, minor) < MINIMUM:
+        return f"{has}, 8.0 or newer is needed"
+    names = "" if module is _used else _core.cuda_build.partition("architectures ")[2]
+    if names and not any(runs_on(name, major, minor) for name in names.split()):
+        return f"{has}, the kernels are for {names}"
+    return None
+
+
+def runs_on(architecture: str, major: int, minor: int) -> bool:
+    """Return whether what is compiled for it, as CMake names it, runs on a device."""
+    known = re.fullmatch(r"(\d+)(\d)([af]?)(-real|-virtual)?", architecture)
+    if known is None:  # native, all, all-major
+        return True
+    wanted, (suffix, only) = (int(known[1]), int(known[2])), known.groups()[2:]
+    if suffix == "a":  # that device and no other
+        return (major, minor) == wanted
+    code = only != "-virtual" or suffix == "f"
+    ptx = only != "-real" and suffix == ""
+    return (major, minor) >= wanted and ((code and major == wanted[0]) or ptx)
 
 
 def is_available() -> bool:

@@ -14,7 +14,7 @@ from .. import validate
 from ..parameters import Parameters
 from ..weights import Array as HostArray
 from .arrays import Array, bits, dtype_name, host, view
-from .library import core, cuda_index, too_old
+from .library import core, cuda_index, unfit
 from .streams import stream_of
 
 __all__ = ["OnDevice", "refuse"]
@@ -49,7 +49,7 @@ class OnDevice(Parameters):
         index = cuda_index(self.device)
         if index >= (count := core().device_count()):
             raise ValueError(f"device: expected one of {count}, got {self.device!r}")
-        if reason := too_old(core(), index):
+        if reason := unfit(core(), index):
             raise RuntimeError(f"CUDA is not available on {self.device}: {reason}")
         self.device_index = index
 
