@@ -3,11 +3,12 @@
 
 The same cells, weights and results, from kernels that are built where there is nvcc. Arrays are
 PyTorch's, CuPy's, or those of any library with DLPack or the CUDA array interface, without a copy;
-or `Array`, for those who have none of them. The kernels were verified on an emulator; nothing is
-known of their speed.
+or `Array`, for those who have none of them. The kernels were verified on an emulator: they have
+never run on a GPU, and nothing is known of their speed.
 
 Not on a device: projection, dropout and zoneout, layer normalisation, resets, token input,
-`checkpoint`, `memory_budget`, `truncate`, `freeze`, float64.
+`checkpoint`, `memory_budget`, `truncate`, `chunks`, `freeze`, single cells, float64, and
+`fusedrnn.optim`: optimisers of PyTorch take `params` and `grads` as `torch.from_dlpack` shows them.
 """
 
 from __future__ import annotations

@@ -33,9 +33,9 @@ cuda_kernels = False
 def use_cuda_kernels(on: bool) -> None:
     """Let modules on a CUDA device run on fusedrnn's kernels from now on, or again on PyTorch's.
 
-    At first they run on PyTorch's, which are cuDNN: ours have not been measured on a device. They
-    take float32 and bfloat16, no packed sequences, no projection, no cells, not under
-    `torch.compile`; the rest goes on with `torch.nn`, and a warning says so once.
+    At first they run on PyTorch's, which are cuDNN: ours have never run on a GPU. They take
+    float32 and bfloat16, no packed sequences, no projection, no cells, not under `torch.compile`;
+    the rest goes on with `torch.nn`, and a warning says so once.
 
     Parameters
     ----------
