@@ -73,6 +73,8 @@ REFUSED = [
     ),
     ((np.zeros(3), "float32", "gpu"), ValueError, "device: expected cpu, cuda or cuda:0"),
     ((np.zeros(3), "float32", "cuda:x"), ValueError, "device: expected cpu, cuda or cuda:0"),
+    ((np.zeros(3), "float32", "cuda:"), ValueError, "device: expected cpu, cuda or cuda:0"),
+    ((np.zeros(3), "float32", "cuda:9999999999"), ValueError, "device: expected cpu, cuda or"),
     ((np.zeros(3), "float32", 0), TypeError, "device: expected str, got int"),
     ((np.zeros(3), "float32", "cuda:7"), RuntimeError, r"cudaSetDevice\(7\): .*\(cudaError"),
 ]

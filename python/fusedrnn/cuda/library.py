@@ -100,12 +100,12 @@ def device_index(device: object) -> int | None:
     """Return i of "cuda:i", 0 of "cuda", None of "cpu"."""
     if not isinstance(device, str):
         raise TypeError(f"device: expected str, got {validate.describe(device)}")
-    kind, _, index = device.partition(":")
     if device == "cpu":
         return None
-    if kind != "cuda" or (index or "0") != str(int(index) if index.isdecimal() else 0):
+    known = re.fullmatch(r"cuda(?::(0|[1-9][0-9]{0,8}))?", device)
+    if known is None:
         raise ValueError(f"device: expected cpu, cuda or cuda:0, cuda:1, ..., got {device!r}")
-    return int(index or 0)
+    return int(known[1] or 0)
 
 
 def cuda_index(device: object) -> int:
