@@ -90,6 +90,25 @@ def test_forms_that_do_not_fit(options, text):
         fusedrnn.chunks(layer, x, 2, **options)  # at once, not at the first chunk
 
 
+@pytest.mark.parametrize(
+    ("x", "state", "text"),
+    [
+        (np.ones((T, N, I + 1)), None, r"x: expected shape \(T, N, I\) with I = 3"),
+        (np.ones((T, N, I), np.float32), None, "x: expected dtype float64, got float32"),
+        (np.ones((T, 2 * N, I))[:, ::2], None, "x: expected C-contiguous"),
+        (np.ones((T, 0, I)), None, "x: expected T, N, I >= 1"),
+        (np.ones((T, N, I)), np.zeros((2, N + 1, H)), r"h_0: expected shape \(L\*D, N, H\)"),
+    ],
+)
+def test_what_is_refused_takes_no_draw(x, state, text):
+    """At once as well: nothing was learned from the chunks before."""
+    layer, good, _ = problem("gru", dropout=0.5)
+    other, _, _ = problem("gru", dropout=0.5)
+    with pytest.raises((TypeError, ValueError), match=text):
+        fusedrnn.chunks(layer, x, 2, state=state)
+    assert (layer.forward(good)[0] == other.forward(good)[0]).all()
+
+
 def test_weights_may_change_between_chunks():
     layer, x, dy = problem("gru")
     for chunk in fusedrnn.chunks(layer, x, 2, 4):

@@ -86,9 +86,9 @@ def chunks(
 
     Raises
     ------
-    ValueError
-        A layer that runs both ways or has the batch first; k2 not a multiple of k1; lengths or
-        resets that do not fit.
+    TypeError, ValueError
+        As the layer's `forward`; a layer that runs both ways or has the batch first; k2 not a
+        multiple of k1.
 
     Examples
     --------
@@ -113,6 +113,7 @@ def chunks(
         T = int(lengths.max())
     if resets is not None:
         validate.array("resets", resets, validate.BOOL, x.shape[:2], "(T, N)")
+    layer._checked(x[:k2], state, None, None)  # refuses now what its `forward` would refuse
     return _chunks(layer, x[:T], k1, k2, state, lengths, resets, layer._drawn(noise, x))
 
 
