@@ -140,14 +140,9 @@ def backward(
         into = np.zeros(x.shape, x.dtype)
     state: Any = dstate
     for steps, before in reversed(tape.before):
-        added = None if dx is None else dx[steps]
-        dx_part, state, grads = engine.backward(
-            tape.take(steps, before),
-            None if dy is None else dy[steps],
-            state,
-            dx=added,
-            grads=grads,
-            accumulate=accumulate,
+        dy_part, added = (None if a is None else a[steps] for a in (dy, dx))
+        dx_part, state, grads = engine.backward(  # no name for the tape: it would outlive the call
+            tape.take(steps, before), dy_part, state, dx=added, grads=grads, accumulate=accumulate
         )
         accumulate = True
         if dx is None and into is not None:
@@ -179,6 +174,7 @@ def interval(
     lengths: Array | None = None,
     drops: bool = False,
     together: bool = False,
+    dropped: int = 0,
 ) -> int | None:
     """Return the longest stretch with which the runs of a layer fit a budget of memory.
 
@@ -197,6 +193,8 @@ def interval(
         With recurrent dropout.
     together : bool
         All runs go back through a stretch before the next one, and hold their tapes of it.
+    dropped : int
+        How many of them also hold what dropout left of the y below.
 
     Returns
     -------
@@ -233,7 +231,7 @@ def interval(
             break
         every = -(-T // count)
         y = every * N * P * size
-        need = runs * count * state + at_once([tape + y for tape in tapes(every)])
+        need = runs * count * state + at_once([tape + y for tape in tapes(every)]) + dropped * y
         if need <= budget:
             return every
         least = min(least, need)

@@ -27,10 +27,12 @@ def interval(layer: Recurrent[Any], call: Call, memory_budget: int) -> int | Non
     """Return the checkpoint interval that fits a budget, None if the whole tape does."""
     D, size = len(layer._directions), layer.dtype.itemsize
     inputs = D * [call.x[0, 0].nbytes] + (layer.num_layers - 1) * D * [D * layer._h_size * size]
+    lengths, together = call.form.get("lengths"), _together(layer)
+    dropped = layer.num_layers - 1 if together and layer.dropout and lengths is None else 0
     return recompute.interval(
         memory_budget, layer.cell, layer.dtype,
         (*call.x.shape[:2], layer.hidden_size, layer._h_size), inputs,
-        call.form.get("lengths"), layer.recurrent_dropout > 0, _together(layer),
+        lengths, layer.recurrent_dropout > 0, together, dropped,
     )  # fmt: skip
 
 
