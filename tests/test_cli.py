@@ -503,7 +503,11 @@ def test_gradflow_names_a_picture_it_cannot_draw(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     few = ["gradflow", "--steps", "2", "--hidden", "2", "--cells", "rnn", "--out"]
-    for out, why in (("flow.txt", "a suffix of "), ("none/flow.png", "a path in a folder that")):
+    for out, why in (
+        ("flow.txt", "a suffix of "),
+        ("none/flow.png", "a path in a folder that"),
+        (str(tmp_path), "a path in a folder that"),  # and not a folder itself
+    ):
         assert cli.main([*few, out]) == 2
         printed = capsys.readouterr()
         assert f"{out}: expected {why}" in printed.err

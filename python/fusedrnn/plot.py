@@ -56,8 +56,8 @@ def figure_for(path: Path) -> tuple[Any, str]:
     kind, kinds = path.suffix[1:].lower() or "png", figure.canvas.get_supported_filetypes()
     if kind not in kinds:
         raise InputError(f"{path}: expected a suffix of {', '.join(kinds)}, got {path.suffix}")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: expected a path in a folder that exists")
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"{path}: expected a path in a folder that exists, not a folder")
     return figure, kind
 
 
