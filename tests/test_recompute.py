@@ -170,14 +170,8 @@ def used(tape):
     runs = [part.run(*stretch) for part in tape.tapes for stretch in part.before]
     last = sum(part.last.nbytes for part in tape.tapes if part.last)
     of_slots = [getattr(run, "tapes", [run]) for run in runs]
-    ys = [4 * np.prod(run.shape) for run in runs]
-    return (
-        tape.nbytes
-        - last
-        + max(
-            y * len(run) + sum(a.nbytes for a in run) for y, run in zip(ys, of_slots, strict=True)
-        )
-    )
+    stretches = [sum(a.nbytes + 4 * np.prod(a.shape) for a in run) for run in of_slots]
+    return tape.nbytes - last + max(stretches)
 
 
 def test_budget_has_room_for_what_dropout_leaves():
