@@ -18,13 +18,7 @@ import numpy as np
 from .noise import CellNoise, dropout
 from .ragged import Ragged, zero_before
 from .reference_cells import STEPS, Saved
-from .reference_linear import (
-    Hidden,
-    input_backward,
-    input_forward,
-    linear_backward,
-    linear_forward,
-)
+from .reference_linear import Hidden, input_backward, input_forward, linear_backward, linear_forward
 from .reference_loss import one_hot, softmax_cross_entropy
 from .weights import CELLS, Array, State, Weights, zero_state
 
@@ -42,8 +36,6 @@ class Tape(NamedTuple):
     weights: Weights
     saved: list[tuple[int, Saved]]
     """(t, what step t kept), in the order in which the steps ran."""
-    unprojected: list[Array]
-    """o⊙tanh(c) (N, H) of those steps; empty without projection."""
     ragged: Ragged
     """Of the lengths; T without them."""
     reverse: bool
@@ -149,12 +141,10 @@ def forward(
     """
     if cell not in CELLS:
         raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
-    weight_ih, weight_hh, _, bias_hh, weight_ch, weight_hr, _, *norms = weights
+    weight_ih, weight_hh = weights[:2]
     tokens = x.dtype.kind in "iu"
     rows = one_hot("x", x, weight_ih.shape[1], weight_ih.dtype) if tokens else x
     T, N, _ = rows.shape
-    if bias_hh is None:
-        bias_hh = np.zeros_like(weight_hh[:, 0])
     if state is None:
         state = zero_state(cell, N, weights)
     state = tuple(array.copy() for array in state)  # the tape must not see later changes of it
@@ -170,19 +160,15 @@ def forward(
     step, _ = STEPS[cell]
     noise = noise or CellNoise(0)
     seen = noise.seen(N, weight_hh.shape[1], weight_hh.real.dtype)
-    hidden = Hidden(weight_hh, bias_hh, weight_ch, *norms)._replace(seen=seen)
-    saved, unprojected = [], []
+    hidden, saved = Hidden.of(weights)._replace(seen=seen), []
     for t in reversed(range(T)) if reverse else range(T):
         before = tuple(np.where(anew[t, :, np.newaxis], 0, array) for array in state)
         after, saved_t = step(a_ih[t], before, hidden)
-        if weight_hr is not None:
-            unprojected.append(after[0])
-            after = (linear_forward(after[0], weight_hr), *after[1:])
         after = noise.zoned(t, before, after)
         state = tuple(np.where(valid[t], *pair) for pair in zip(after, state, strict=True))
         y[t] = np.where(valid[t], state[0], 0)
         saved.append((t, saved_t))
-    tape = Tape(cell, rows, tokens, weights, saved, unprojected, ragged, reverse, anew, noise)
+    tape = Tape(cell, rows, tokens, weights, saved, ragged, reverse, anew, noise)
     return y, tuple(array.copy() for array in state), tape
 
 
@@ -227,20 +213,15 @@ def backward(
     >>> dx.ravel().tolist()  # x[0] reaches all three outputs, x[2] the last one
     [3.0, 2.0, 1.0]
     """
-    _, weight_hh, _, _, weight_ch, weight_hr, _, *norms = tape.weights
+    weight_hh = tape.weights.weight_hh
     (T, N, _), (GH, P) = tape.x.shape, weight_hh.shape
     if dstate is None:
         dstate = zero_state(tape.cell, N, tape.weights)
     if grads is None:
         grads = tape.weights.zeros_like()
     da_ih = np.empty_like(weight_hh, shape=(T, N, GH))
-    hidden = Hidden(weight_hh, np.zeros_like(weight_hh[:, 0]), weight_ch, *norms)
-    dhidden = Hidden(*[None if a is None else np.zeros_like(a) for a in hidden])  # type: ignore[arg-type]
-    hidden = hidden._replace(seen=tape.noise.seen(N, P, weight_hh.real.dtype))
-
-    dweight_hr = None if weight_hr is None else np.zeros_like(weight_hr)
-    unprojected = list(tape.unprojected)
-
+    hidden = Hidden.of(tape.weights)._replace(seen=tape.noise.seen(N, P, weight_hh.real.dtype))
+    dhidden = Hidden.of(tape.weights.zeros_like())
     _, step_back = STEPS[tape.cell]
     for t, saved in reversed(tape.saved):
         valid, anew = (a[t, :, np.newaxis] for a in (tape.ragged.valid, tape.anew))
@@ -248,10 +229,6 @@ def backward(
         if dy is not None:  # h went to y[t] and to the next step
             after = (after[0] + np.where(valid, dy[t], 0), *after[1:])
         after, passing = tape.noise.split(t, after)
-        if weight_hr is not None:
-            du, dweight, _ = linear_backward(unprojected.pop(), weight_hr, after[0])
-            after = (du, *after[1:])
-            dweight_hr += dweight
         before, da_ih[t], dhidden_t = step_back(after, saved, hidden)
         before = tuple(a + b for a, b in zip(before, passing, strict=True))
         before = tuple(np.where(anew, 0, array) for array in before)
@@ -261,9 +238,7 @@ def backward(
                 total += new  # every step used the same weights: their gradients add up
     H = GH // CELLS[tape.cell].gates
     dx_new, dweight_ih, dbias_ih, dnorm_ih = input_backward(tape.x, tape.weights, H, da_ih)
-    dweight_hh, dbias_hh, dweight_ch, *dnorms, _ = dhidden
-    by_name = (dweight_ih, dweight_hh, dbias_ih, dbias_hh, dweight_ch, dweight_hr)
-    new_grads = Weights(*by_name, dnorm_ih, *dnorms)
+    new_grads = dhidden.weights(dweight_ih, dbias_ih, dnorm_ih)
     for total, new in zip(grads, new_grads, strict=True):
         if total is not None:
             total[...] = total + new if accumulate else new

@@ -4,7 +4,7 @@
 N sequences, I inputs, H hidden units, G gates. h' and c' are the state of the step before
 (`h_prev`, `c_prev`), ⊙ is elementwise, `da` is the gradient of the loss by `a`. Every function is
 analytic (no abs, no conjugate, branches look at the real part), on complex numbers as on real ones.
-With projection the h that an LSTM gives here (N, H) is not yet the h' (N, P) of the next step.
+With projection an LSTM's h and h' are (N, P).
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .reference_linear import Hidden, hidden_backward, hidden_forward
+from .reference_linear import (
+    Hidden,
+    hidden_backward,
+    hidden_forward,
+    linear_backward,
+    linear_forward,
+)
 from .reference_norm import layer_norm_backward, layer_norm_forward
 from .weights import Array, State
 
@@ -75,7 +81,7 @@ def lstm_forward(
 
     With peepholes (Gers and Schmidhuber 2000) i and f also see c', and o the new c. With coupled
     gates (Greff et al. 2017) there is no gate i: i = 1 - f. With a norm (Ba et al. 2016)
-    h = o⊙tanh(LN(c) + bias_c); peepholes see c itself.
+    h = o⊙tanh(LN(c) + bias_c); peepholes see c itself. A projection (Sak et al. 2014) is of that h.
     """
     h_prev, c_prev = state
     a = a_ih + hidden_forward(h_prev, hidden)
@@ -91,6 +97,8 @@ def lstm_forward(
         seen = layer_norm_forward(c, hidden.norm_c, c.shape[1]) + hidden.bias_c
     tanh_c = np.tanh(seen)
     h = o * tanh_c
+    if hidden.projection is not None:
+        h = linear_forward(h, hidden.projection)
     return (h, c), (h_prev, c_prev, i, f, g, o, tanh_c, c)
 
 
@@ -98,10 +106,12 @@ def lstm_backward(dstate: State, saved: Saved, hidden: Hidden, coupled: bool = F
     """Undo `lstm_forward`: dc comes from this h, from the next step and, by a peephole, from o."""
     (dh, dc), (h_prev, c_prev, i, f, g, o, tanh_c, c) = dstate, saved
     *p_i, p_f, p_o = peepholes(hidden, coupled)
+    dprojection = dbias_c = dnorm_c = None
+    if hidden.projection is not None:
+        dh, dprojection, _ = linear_backward(o * tanh_c, hidden.projection, dh)  # h = linear(...)
     do, dtanh_c = dh * tanh_c, dh * o  # h = o * tanh_c
     da_o = do * o * (1 - o)  # o = sigmoid(a_o + p_o * c)
     dseen = dtanh_c * (1 - tanh_c * tanh_c)  # tanh_c = tanh(c), or of the normalised c
-    dbias_c = dnorm_c = None
     if hidden.norm_c is not None:
         dbias_c = dseen.sum(axis=0)
         dseen, dnorm_c = layer_norm_backward(c, hidden.norm_c, c.shape[1], dseen)
@@ -118,7 +128,9 @@ def lstm_backward(dstate: State, saved: Saved, hidden: Hidden, coupled: bool = F
     dh_prev, dhidden = hidden_backward(h_prev, hidden, da)  # a_hh = hidden(h_prev)
     seen = [*((da_gate, c_prev) for da_gate in (*da_i, da_f)), (da_o, c)]
     dpeepholes = np.concatenate([(da_gate * c_seen).sum(axis=0) for da_gate, c_seen in seen])
-    dhidden = dhidden._replace(peepholes=dpeepholes, norm_c=dnorm_c, bias_c=dbias_c)
+    dhidden = dhidden._replace(
+        peepholes=dpeepholes, projection=dprojection, norm_c=dnorm_c, bias_c=dbias_c
+    )
     return (dh_prev, dc_prev), da, dhidden
 
 

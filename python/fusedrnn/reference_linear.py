@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from .reference_norm import layer_norm_backward, layer_norm_forward
 from .weights import Array, Weights
 
@@ -54,6 +56,8 @@ class Hidden(NamedTuple):
     """bias_hh (G*H,)."""
     peepholes: Array | None = None
     """weight_ch (Q*H,)."""
+    projection: Array | None = None
+    """weight_hr (P, H)."""
     norm: Array | None = None
     """weight_ln_hh (G*H,)."""
     norm_c: Array | None = None
@@ -62,6 +66,19 @@ class Hidden(NamedTuple):
     """bias_ln_ch (H,)."""
     seen: Array | None = None
     """(N, P): what weight_hh sees of h, by recurrent dropout; nothing has a gradient by it."""
+
+    @classmethod
+    def of(cls, weights: Weights) -> Hidden:
+        """Return the hidden part of a layer's weights, zeros for a bias that is None."""
+        _, weight, _, bias, peepholes, projection, _, *norms = weights
+        if bias is None:
+            bias = np.zeros_like(weight[:, 0])
+        return cls(weight, bias, peepholes, projection, *norms)
+
+    def weights(self, weight_ih: Array, bias_ih: Array, norm_ih: Array | None) -> Weights:
+        """Return these and the input's as those of the layer, or gradients as gradients."""
+        weight, bias, peepholes, projection, *norms, _ = self
+        return Weights(weight_ih, weight, bias_ih, bias, peepholes, projection, norm_ih, *norms)
 
     @property
     def units(self) -> int:

@@ -7,8 +7,7 @@ import numpy as np
 
 from .reference import Tape
 from .reference_cells import STEPS
-from .reference_linear import Hidden, linear_backward, linear_forward
-from .reference_norm import layer_norm_backward
+from .reference_linear import Hidden, input_backward
 from .weights import CELLS, Array, State, Weights, zero_state
 
 __all__ = ["backward"]
@@ -43,41 +42,31 @@ def backward(
     >>> dx.ravel().tolist()  # x[t] hears of y[t] and y[t+1]
     [2.0, 2.0, 2.0, 1.0]
     """
-    weight_ih, weight_hh, _, _, weight_ch, weight_hr, ln_ih, *norms = tape.weights
-    plain = Hidden(weight_hh, np.zeros_like(weight_hh[:, 0]), weight_ch, *norms)
-    P, dtype = weight_hh.shape[1], weight_hh.real.dtype
-    unprojected = tape.unprojected or [np.empty(0)] * len(tape.saved)
+    plain = Hidden.of(tape.weights)
+    (GH, P), dtype = plain.weight.shape, plain.weight.real.dtype
+    H = GH // CELLS[tape.cell].gates
     dx, grads = np.zeros_like(tape.x), tape.weights.zeros_like()
     dstate_0 = tuple(array.copy() for array in zero_state(tape.cell, dy.shape[1], tape.weights))
     _, step_back = STEPS[tape.cell]
     for n in range(dy.shape[1]):
         row, noise = slice(n, n + 1), tape.noise.of_rows(np.array([n]))
         hidden = plain._replace(seen=noise.seen(1, P, dtype))
-        all_steps = zip(tape.saved, unprojected, strict=True)
-        steps = [(t, saved, u) for (t, saved), u in all_steps if tape.ragged.valid[t, n]]
+        steps = [(t, saved) for t, saved in tape.saved if tape.ragged.valid[t, n]]
         error = tuple(array[row] for array in dstate)
         for last in reversed(range(len(steps))):
             t = steps[last][0]
             error = (error[0] + dy[t, row], *error[1:])
             for s in reversed(range(max(0, last - truncate), last + 1)):
-                (t, saved, u), dweight_hr = steps[s], None
+                t, saved = steps[s]
                 error, passing = noise.split(t, error)
-                if weight_hr is not None:
-                    du, dweight_hr, _ = linear_backward(u[row], weight_hr, error[0])
-                    error = (du, *error[1:])
                 error, da_ih, dhidden = step_back(error, tuple(a[row] for a in saved), hidden)
                 error = tuple(a + b for a, b in zip(error, passing, strict=True))
                 error = tuple(np.where(tape.anew[t, n], 0, array) for array in error)
-                x, dbias_ih, dln_ih = tape.x[t, row], da_ih[0], None
-                if ln_ih is not None:
-                    product = linear_forward(x, weight_ih)
-                    H = len(ln_ih) // CELLS[tape.cell].gates
-                    da_ih, dln_ih = layer_norm_backward(product, ln_ih, H, da_ih)
-                dx_t, dweight_ih, _ = linear_backward(x, weight_ih, da_ih)
-                dx[t, row] += dx_t
-                dweight_hh, dbias_hh, dweight_ch, *dnorms, _ = dhidden
-                by_name = (dweight_ih, dweight_hh, dbias_ih, dbias_hh, dweight_ch, dweight_hr)
-                new = Weights(*by_name, dln_ih, *dnorms)
+                dx_t, dweight_ih, dbias_ih, dnorm_ih = input_backward(
+                    tape.x[t, np.newaxis, row], tape.weights, H, da_ih[np.newaxis]
+                )
+                dx[t, row] += dx_t[0]
+                new = dhidden.weights(dweight_ih, dbias_ih, dnorm_ih)
                 for total, part in zip(grads, new, strict=True):
                     if total is not None:
                         total += part
