@@ -4,23 +4,23 @@
 Forward keeps the state before every stretch of so many steps; backward runs each stretch again,
 the last one first, and holds the tape of one at a time (Chen et al. 2016, arXiv:1604.06174). Every
 sum over time goes on where the stretch after it ended: the bits are those of the whole tape. How
-long a stretch may be for a budget of memory says `interval`.
+long a stretch may be for a budget of memory says `stretches.interval`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from . import _core, validate
+from . import validate
 from .noise import CellNoise, Noise
 from .ragged import Ragged
-from .weights import CELLS, Array, State, zero_state
+from .weights import Array, State, zero_state
 
-__all__ = ["Tape", "backward", "forward", "interval"]
+__all__ = ["Tape", "backward", "forward"]
 
 
 @dataclass(slots=True, eq=False)
@@ -163,79 +163,6 @@ def checked(checkpoint: int | None, memory_budget: int | None) -> tuple[int | No
             wanted = f"None with checkpoint = {checkpoint}"
             raise ValueError(f"memory_budget: expected {wanted}, got {memory_budget}")
     return checkpoint, memory_budget
-
-
-def interval(
-    budget: int,
-    cell: str,
-    dtype: np.dtype[Any],
-    shape: tuple[int, int, int, int],
-    inputs: Sequence[int],
-    lengths: Array | None = None,
-    drops: bool = False,
-    together: bool = False,
-    dropped: int = 0,
-) -> int | None:
-    """Return the longest stretch with which the runs of a layer fit a budget of memory.
-
-    What counts is what `forward` keeps, and in `backward` the tape and the y of one stretch. With
-    lengths a tape holds copies of its x and y without the padding.
-
-    Parameters
-    ----------
-    budget : int
-        In bytes.
-    shape : T, N, H, P
-    inputs : sequence of int
-        Of every run, the bytes of a row of its x.
-    lengths : ndarray (N,) of integers, optional
-    drops : bool
-        With recurrent dropout.
-    together : bool
-        All runs go back through a stretch before the next one, and hold their tapes of it.
-    dropped : int
-        How many of them also hold what dropout left of the y below.
-
-    Returns
-    -------
-    every : int, or None if the whole tapes fit
-
-    Raises
-    ------
-    ValueError
-        No stretch fits. The message has the least memory that would do.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> whole = _core.tape_nbytes("gru", False, 1, 64, 64, 4096)
-    >>> interval(whole // 20, "gru", np.dtype(np.float32), (4096, 1, 64, 64), [256])
-    158
-    """
-    (T, N, H, P), size = shape, dtype.itemsize
-    if lengths is not None:
-        T = int(lengths.max())
-
-    def tapes(steps: int) -> list[int]:
-        rows = steps * N if lengths is None else int(np.minimum(lengths, steps).sum())
-        record = _core.tape_nbytes(cell, dtype == np.float64, N, H, P, rows, drops)
-        return [record + (0 if lengths is None else rows * (x + P * size)) for x in inputs]
-
-    runs, at_once = len(inputs), sum if together else max
-    least = sum(tapes(T))
-    if least <= budget:
-        return None
-    state = (P + (CELLS[cell].states - 1) * H) * N * size
-    for count in range(1, T + 1):
-        if runs * count * state >= least:
-            break
-        every = -(-T // count)
-        y = every * N * P * size
-        need = runs * count * state + at_once([tape + y for tape in tapes(every)]) + dropped * y
-        if need <= budget:
-            return every
-        least = min(least, need)
-    raise ValueError(f"memory_budget: expected at least {least} bytes for this x, got {budget}")
 
 
 def stretches(T: int, every: int, reverse: bool) -> Iterator[slice]:

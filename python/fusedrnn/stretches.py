@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import recompute, stack, validate
+import numpy as np
+
+from . import _core, recompute, stack, validate
 from .noise import Noise
 from .stack import Call, How, LayerTape
 from .weights import Array, State, Weights
@@ -24,16 +26,75 @@ __all__ = ["backward", "forward", "interval"]
 
 
 def interval(layer: Recurrent[Any], call: Call, memory_budget: int) -> int | None:
-    """Return the checkpoint interval that fits a budget, None if the whole tape does."""
-    D, size = len(layer._directions), layer.dtype.itemsize
-    inputs = D * [call.x[0, 0].nbytes] + (layer.num_layers - 1) * D * [D * layer._h_size * size]
-    lengths, together = call.form.get("lengths"), _together(layer)
+    """Return the longest stretch with which a call fits a budget of memory.
+
+    What counts is what `forward` keeps, and in `backward` the tape and the y of one stretch: of one
+    layer and direction after the other or, where the layers run a stretch together, of all, with
+    what dropout left of the y between them.
+
+    Parameters
+    ----------
+    memory_budget : int
+        In bytes.
+
+    Returns
+    -------
+    every : int, or None if the whole tapes fit
+
+    Raises
+    ------
+    ValueError
+        No stretch fits. The message has the least memory that would do.
+
+    Examples
+    --------
+    >>> import numpy as np, fusedrnn
+    >>> gru, x = fusedrnn.GRU(64, 64), np.zeros((4096, 1, 64), np.float32)
+    >>> interval(gru, gru._checked(x, None, None, None), gru.forward(x)[2].nbytes // 20)
+    158
+    """
+    (T, N), lengths, together = call.x.shape[:2], call.form.get("lengths"), _together(layer)
+    if lengths is not None:
+        T = int(lengths.max())
+    h = N * layer._h_size * layer.dtype.itemsize  # bytes of one step's
+    c = N * layer.hidden_size * layer.dtype.itemsize if "c" in layer._letters else 0
+    states, at_once = len(layer._slots) * (h + c), sum if together else max
     dropped = layer.num_layers - 1 if together and layer.dropout and lengths is None else 0
-    return recompute.interval(
-        memory_budget, layer.cell, layer.dtype,
-        (*call.x.shape[:2], layer.hidden_size, layer._h_size), inputs,
-        lengths, layer.recurrent_dropout > 0, together, dropped,
+
+    least = sum(_tapes(layer, call, T))
+    if least <= memory_budget:
+        return None
+    for count in range(1, T + 1):
+        if count * states >= least:
+            break
+        every: int = -(-T // count)
+        y = every * h
+        of_stretch = at_once([tape + y for tape in _tapes(layer, call, every)]) + dropped * y
+        need = count * states + of_stretch
+        if need <= memory_budget:
+            return every
+        least = min(least, need)
+    raise ValueError(
+        f"memory_budget: expected at least {least} bytes for this x, got {memory_budget}"
+    )
+
+
+def _tapes(layer: Recurrent[Any], call: Call, steps: int) -> list[int]:
+    """Return the bytes of every slot's tape of so many steps.
+
+    With lengths it holds copies of its x and y without the padding.
+    """
+    N, lengths, P = call.x.shape[1], call.form.get("lengths"), layer._h_size
+    rows = steps * N if lengths is None else int(np.minimum(lengths, steps).sum())
+    record = _core.tape_nbytes(
+        layer.cell, layer.dtype == np.float64, N, layer.hidden_size, P, rows,
+        layer.recurrent_dropout > 0,
     )  # fmt: skip
+    D, slots, y = len(layer._directions), len(layer._slots), P * layer.dtype.itemsize
+    if lengths is None:
+        return slots * [record]
+    inputs = D * [call.x[0, 0].nbytes] + (slots - D) * [D * y]
+    return [record + rows * (x + y) for x in inputs]
 
 
 def forward(
