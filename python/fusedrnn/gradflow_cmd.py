@@ -25,7 +25,7 @@ SHOWN = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 def gradflow(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    plot.figure_for(args.out)  # refuses now what would be refused after the work
+    plot.file_kind(args.out)  # refuses now what would be refused after the work
     flows: dict[str, tuple[Array, Array, dict[str, float]]] = {}
     lags = [lag for lag in SHOWN if lag <= args.steps]
     print(f"{'':28}" + "".join(f"{lag:>9}" for lag in lags) + "   saturated gates")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -50,15 +49,15 @@ def loss_curve(
     figure.savefig(path, dpi=120)
 
 
-def figure_for(path: Path) -> tuple[Any, str]:
-    """Return an empty figure and what kind of file it will be; raise as `gradient_flow`."""
-    figure = load_extra("matplotlib.figure").Figure(figsize=(15, 4.5), layout="constrained")
-    kind, kinds = path.suffix[1:].lower() or "png", figure.canvas.get_supported_filetypes()
+def file_kind(path: Path) -> str:
+    """Return what kind of file a picture will be; raise as `gradient_flow`."""
+    kinds = load_extra("matplotlib.backend_bases").FigureCanvasBase.get_supported_filetypes()
+    kind = path.suffix[1:].lower() or "png"
     if kind not in kinds:
         raise InputError(f"{path}: expected a suffix of {', '.join(kinds)}, got {path.suffix}")
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"{path}: expected a path in a folder that exists, not a folder")
-    return figure, kind
+    return kind
 
 
 def gradient_flow(
@@ -78,7 +77,8 @@ def gradient_flow(
     InputError
         A suffix of path that Matplotlib does not write (without one it is a PNG), or no folder.
     """
-    figure, kind = figure_for(path)
+    kind = file_kind(path)
+    figure = load_extra("matplotlib.figure").Figure(figsize=(15, 4.5), layout="constrained")
     lags, steps, gates = figure.subplots(1, 3)
     for name, (by_lag, by_step, shares) in flows.items():
         (line,) = lags.semilogy(np.where(by_lag > 0, by_lag, np.nan), label=name)
