@@ -121,8 +121,8 @@ template <class Real> StepArgs<Real> read_step(const py::tuple& stack, py::handl
   const py::tuple from = items(state, "state", states), to = items(out, "out", states);
   for (int i = 0; i < states; i++) {
     const long width = width_of(first.size, i);
-    a.state[i] = pointer<const Real>(from[i], "state", {L, a.N, width});
-    a.out[i] = pointer<Real>(to[i], "out", {L, a.N, width});
+    a.state[i] = pointer<const Real>(from[i], i ? "c of state" : "h of state", {L, a.N, width});
+    a.out[i] = pointer<Real>(to[i], i ? "c of out" : "h of out", {L, a.N, width});
   }
   check_memory(a, first.size, L, states);
   return a;

@@ -134,6 +134,27 @@ def test_wrong_arguments(options, arguments, text):
         fusedrnn.chunks(layer, x, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        ([1.0], "x: expected ndarray"),
+        (np.ones(3), r"x: expected shape \(T, N, I\) with I = 3, got \(3,\)"),
+        (np.float64(1), "x: expected ndarray"),
+        (np.ones(()), r"x: expected shape \(T, N, I\) with I = 3, got \(\)"),
+        (np.ones((0, N, I)), r"x: expected T, N, I >= 1, got shape \(0, 2, 3\)"),
+    ],
+)
+def test_wrong_inputs(x, text):
+    layer, _, _ = problem("lstm")
+    with pytest.raises((TypeError, ValueError), match=text):
+        fusedrnn.chunks(layer, x, 2)
+
+
+def test_what_is_no_layer():
+    with pytest.raises(TypeError, match=r"^layer: expected RNN, LSTM or GRU, got NoneType"):
+        fusedrnn.chunks(None, np.ones((T, N, I)), 2)
+
+
 def test_wrong_gradient():
     layer, x, dy = problem("lstm")
     with pytest.raises(ValueError, match="dy: expected shape"):

@@ -505,8 +505,9 @@ def test_gradflow_names_a_picture_it_cannot_draw(tmp_path, monkeypatch, capsys):
     few = ["gradflow", "--steps", "2", "--hidden", "2", "--cells", "rnn", "--out"]
     for out, why in (
         ("flow.txt", "a suffix of "),
-        ("none/flow.png", "a path in a folder that"),
-        (str(tmp_path), "a path in a folder that"),  # and not a folder itself
+        ("flow.pgf", "a suffix of "),  # Matplotlib needs LaTeX for it
+        ("none/flow.png", "a path in a folder that exists, got none"),
+        (str(tmp_path), "the path of a picture, got a folder"),
     ):
         assert cli.main([*few, out]) == 2
         printed = capsys.readouterr()
@@ -514,6 +515,29 @@ def test_gradflow_names_a_picture_it_cannot_draw(tmp_path, monkeypatch, capsys):
         assert not printed.out  # found before the work
     assert cli.main([*few, "flow"]) == 0
     assert (tmp_path / "flow").read_bytes().startswith(b"\x89PNG")
+
+
+def test_gradflow_of_no_model_prints_nothing_else(tmp_path, capsys):
+    assert cli.main(["gradflow", str(tmp_path / "none"), "--out", str(tmp_path / "flow.png")]) == 2
+    printed = capsys.readouterr()
+    assert printed.err
+    assert not printed.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["gradflow", "--steps", "0"], "--steps: expected an integer in 1..16777216, got '0'"),
+        (["gradflow", "--steps", "a"], "--steps: expected an integer in 1..16777216, got 'a'"),
+        (["train", "--lr", "0"], "--lr: expected a number above 0, got '0'"),
+        (["train", "--clip", "-1"], "--clip: expected a number of at least 0, got '-1'"),
+        (["train", "--epochs", "1e9"], "expected a number above 0, at most 16777216, got '1e9'"),
+    ],
+)
+def test_numbers_out_of_range(arguments, text, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    assert text in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("cell", ["gru", "gru_reset_before", "rnn"])

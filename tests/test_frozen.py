@@ -168,6 +168,7 @@ WRONG = {
     "x strided": (ValueError, "x: expected C-contiguous", (np.zeros((2, 6), "f")[:, ::2], STATE)),
     "token out of range": (ValueError, "x: expected tokens in 0..2", (np.array([0, 3]), STATE)),
     "state of other N": (ValueError, "state: expected shape", (X, LSTM.zero_state(1))),
+    "c of other H": (ValueError, "c of state: expected", (X, (STATE[0], np.zeros((1, 2, 3), "f")))),
     "state not a tuple": (TypeError, "state: expected a tuple", (X, STATE[0])),
     "state of lists": (TypeError, "state: expected numpy", (X, ([0], [1]))),
     "x with a mask": (TypeError, "x: expected an array without a mask", (np.ma.array(X), STATE)),

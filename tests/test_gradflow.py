@@ -69,6 +69,41 @@ def test_saturation(name):
     assert calm or name == "rnn_relu"
 
 
+@pytest.mark.parametrize("kind", [fusedrnn.LSTM, fusedrnn.GRU])
+def test_saturation_is_that_of_the_layer_s_own_states(kind):
+    """With zoneout they are not those without; a step by itself says where each began."""
+    layer = kind(I, H, zoneout_h=0.9, dtype=np.float64, seed=0)
+    plain = kind(I, H, dtype=np.float64, seed=0)
+    for name, p in layer.params.items():
+        p *= 6
+        plain.params[name][...] = p
+    x = np.random.default_rng(0).standard_normal((T, N, I))
+    (found,), state, steps = gate_saturation(layer, x), None, []
+    for t in range(T):
+        steps += gate_saturation(plain, x[t : t + 1], state)
+        _, state = layer(x[t : t + 1], state)
+    for gate, share in found.items():
+        assert share == pytest.approx(np.mean([step[gate] for step in steps]), abs=1e-12)
+
+
+def test_the_layer_s_gradients_are_not_touched():
+    layer, x = fusedrnn.GRU(I, H, seed=0), np.zeros((T, N, I), np.float32)
+    for grad in layer.grads.values():
+        grad[...] = 3
+    layer.grads["bias_hh_l0"] = layer.grads["bias_hh_l0"].copy()
+    layer.grads["bias_hh_l0"].flags.writeable = False
+    gradient_flow(layer, x)
+    assert all((grad == 3).all() for grad in layer.grads.values())
+
+
+def test_what_is_no_layer_or_no_input():
+    for call in (gradient_flow, gate_saturation):
+        with pytest.raises(TypeError, match=r"^layer: expected RNN, LSTM or GRU, got str"):
+            call("gru", np.zeros((T, N, I), np.float32))
+        with pytest.raises(TypeError, match=r"^x: expected ndarray of dtype float32, got NoneType"):
+            call(fusedrnn.GRU(I, H), None)
+
+
 def test_two_directions_are_refused():
     layer, x = fusedrnn.RNN(I, H, bidirectional=True), np.zeros((T, N, I), np.float32)
     for call in (gradient_flow, gate_saturation):
@@ -95,5 +130,5 @@ def test_a_layer_with_noise_is_observed_without_a_trace():
     first = fusedrnn.gradflow.gradient_flow(layer, x)
     np.testing.assert_array_equal(fusedrnn.gradflow.gradient_flow(layer, x).by_lag, first.by_lag)
     np.testing.assert_array_equal(layer.forward(x)[0], other.forward(x)[0])  # the same draws
-    with pytest.raises(ValueError, match=r"^x: expected T >= 1"):
+    with pytest.raises(ValueError, match=r"^x: expected T, N, I >= 1"):
         fusedrnn.gradflow.gradient_flow(layer, x[:0])

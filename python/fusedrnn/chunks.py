@@ -12,6 +12,7 @@ import numpy as np
 from . import validate
 from .noise import Noise
 from .recurrent import LayerState, LayerTape, Recurrent
+from .structure import check_plain
 from .weights import Array
 
 __all__ = ["Chunk", "chunks"]
@@ -87,8 +88,8 @@ def chunks(
     Raises
     ------
     TypeError, ValueError
-        As the layer's `forward`; a layer that runs both ways or has the batch first; k2 not a
-        multiple of k1.
+        As the layer's `forward`, a token outside [0, I) when its chunk comes; a layer that runs
+        both ways or has the batch first; k2 not a multiple of k1.
 
     Examples
     --------
@@ -100,20 +101,18 @@ def chunks(
     >>> total
     10
     """
-    layer._check_plain()
+    check_plain(layer)
     k1 = validate.size("k1", k1)
     k2 = k1 if k2 is None else validate.size("k2", k2)
     if k2 % k1:
         raise ValueError(f"k2: expected a multiple of k1 = {k1}, got {k2}")
-    if not isinstance(x, np.ndarray) or x.ndim < 2 or x.shape[0] == 0:
-        raise ValueError("x: expected an ndarray (T, N, I) or (T, N), T >= 1")
+    layer._checked(x[:k2] if isinstance(x, np.ndarray) and x.ndim > 1 else x, state, None, None)
     T, N = x.shape[:2]
     if lengths is not None:
         lengths = validate.lengths(lengths, T, N)
         T = int(lengths.max())
     if resets is not None:
         validate.array("resets", resets, validate.BOOL, x.shape[:2], "(T, N)")
-    layer._checked(x[:k2], state, None, None)  # refuses now what its `forward` would refuse
     return _chunks(layer, x[:T], k1, k2, state, lengths, resets, layer._drawn(noise, x))
 
 

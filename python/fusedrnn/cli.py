@@ -8,6 +8,7 @@ Exit codes: 0 done; 1 the reader of the output has gone; 2 something to put righ
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import math
@@ -194,22 +195,24 @@ def _cell(text: str) -> str:
 
 def _integer(least: int, most: int = 2**24) -> Callable[[str], int]:
     def integer(text: str) -> int:
-        if not least <= int(text) <= most:
-            raise ValueError
-        return int(text)
+        with contextlib.suppress(ValueError):
+            if least <= int(text) <= most:
+                return int(text)
+        raise argparse.ArgumentTypeError(f"expected an integer in {least}..{most}, got {text!r}")
 
     return integer
 
 
 def _number(least: float, most: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+    rule = f"{'above' if above else 'of at least'} {least}"
+    rule += "" if math.isinf(most) else f", at most {most}"
+
     def number(text: str) -> float:
-        if (
-            not least <= float(text) <= most
-            or math.isinf(float(text))
-            or (above and float(text) == least)
-        ):
-            raise ValueError
-        return float(text)
+        with contextlib.suppress(ValueError):
+            value = float(text)
+            if least <= value <= most and not math.isinf(value) and not (above and value == least):
+                return value
+        raise argparse.ArgumentTypeError(f"expected a number {rule}, got {text!r}")
 
     return number
 

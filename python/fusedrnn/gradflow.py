@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,8 @@ from .names import pick
 from .noise import Noise
 from .recurrent import LayerState, Recurrent
 from .reference_cells import GATES
-from .weights import Array
+from .structure import check_plain
+from .weights import Array, State
 
 __all__ = ["GradientFlow", "gate_saturation", "gradient_flow"]
 
@@ -43,7 +45,7 @@ def gradient_flow(
     Parameters
     ----------
     layer : RNN, LSTM or GRU
-        Of one direction, batch_first=False. Its `grads` are left as they are.
+        Of one direction, batch_first=False. Its `grads` stay as they are.
     x : ndarray (T, N, I), or (T, N) of integers
     state : as for the layer, optional
         Before the first step.
@@ -56,8 +58,8 @@ def gradient_flow(
 
     Raises
     ------
-    ValueError
-        A layer that runs both ways or has the batch first.
+    TypeError, ValueError
+        As the layer's call; a layer that runs both ways or has the batch first.
 
     Examples
     --------
@@ -66,10 +68,8 @@ def gradient_flow(
     >>> flow.by_lag.shape, bool(flow.by_lag[20, 0] < 0.01 * flow.by_lag[0, 0])
     ((21, 1), True)
     """
-    layer._check_plain()
-    if len(x) == 0:
-        raise ValueError(f"x: expected T >= 1, got shape {x.shape}")
-    kept = {name: grad.copy() for name, grad in layer.grads.items()}
+    check_plain(layer)
+    x = layer._checked(x, state, None, None).x
     tapes: list[Any] = []
     now: Any = state
     for t in range(len(x)):
@@ -78,25 +78,24 @@ def gradient_flow(
     dy = np.random.default_rng(seed).standard_normal(y.shape).astype(layer.dtype)
     dy /= np.linalg.norm(dy, axis=2, keepdims=True)
 
-    gradient: Any = layer.zero_state(x.shape[1])
-    first = gradient[0] if isinstance(gradient, tuple) else gradient
-    first[-1] = dy[0]
-    by_lag, by_step = [_norms(gradient)], []
+    zeros: Any = layer.zero_state(x.shape[1])
+    parts = zeros if isinstance(zeros, tuple) else (zeros,)
+    parts[0][-1] = dy[0]  # h of the last layer
+    gradient: Sequence[State | None] = [tuple(part) for part in zip(*parts, strict=True)]
+    grads = [weights.empty_like() for weights in layer._weights()]
+    by_lag, by_step = [_norms(parts[0])], []
     for tape in reversed(tapes):
-        layer.zero_grad()
-        _, gradient = layer.backward(tape, None, gradient)
-        by_lag.append(_norms(gradient))
-        wide = (g.astype(np.float64) for g in layer.grads.values())  # as in _norms
+        _, states = stack.backward(layer, tape, None, gradient, grads, None, False)
+        by_lag.append(_norms([h for h, *_ in states]))
+        gradient = states
+        wide = (g.astype(np.float64) for own in grads for g in own if g is not None)  # as in _norms
         by_step.append(np.sqrt(sum(float(np.vdot(g, g)) for g in wide)))
-    for name, grad in layer.grads.items():
-        grad[...] = kept[name]
     return GradientFlow(np.array(by_lag), np.array(by_step[::-1]))
 
 
-def _norms(state: Any) -> Array:
+def _norms(dh: Array | Sequence[Array]) -> Array:
     """Return, layer by layer, the mean over rows of the norm of h's gradient."""
-    h = state[0] if isinstance(state, tuple) else state
-    wide = h.astype(np.float64)  # squares of small float32 values would be 0
+    wide = np.asarray(dh, np.float64)  # squares of small float32 values would be 0
     norms: Array = np.linalg.norm(wide, axis=2).mean(axis=1)
     return norms
 
@@ -107,7 +106,8 @@ def gate_saturation(
     """Return, layer by layer, which share of each gate's values is within `near` of its limits.
 
     The limits are 0 and 1 of a σ, and ±1 of a tanh; a gate that is there passes no gradient on.
-    The steps are those of `fusedrnn.reference`. A rectifier has no limits, and no share.
+    The steps are those of the layer's call, with zoneout at its mean, as `fusedrnn.reference` takes
+    them. A rectifier has no limits, and no share.
 
     Parameters
     ----------
@@ -128,12 +128,13 @@ def gate_saturation(
     >>> gate_saturation(fusedrnn.GRU(2, 8, seed=0), np.zeros((20, 4, 2), np.float32))
     [{'r': 0.0, 'z': 0.0, 'n': 0.0}]
     """
-    layer._check_plain()
+    check_plain(layer)
     near = validate.probability("near", near)
     x = validate.inputs(x, layer.dtype, layer.input_size)
     states, shares = stack.split_state(layer, state, x.shape[1], validate.STATE_NAMES), []
     for k, names in enumerate(layer._slots):
-        x, _, tape = reference.forward(layer.cell, x, states[k], pick(layer.params, names))
+        weights, noise = pick(layer.params, names), stack.cell_noise(layer, None, k)
+        x, _, tape = reference.forward(layer.cell, x, states[k], weights, noise=noise)
         gates: dict[str, list[Array]] = {}
         for _, saved in tape.saved:
             for letter, index in GATES[layer.cell].items():

@@ -27,9 +27,9 @@ def gradflow(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     plot.file_kind(args.out)  # refuses now what would be refused after the work
     flows: dict[str, tuple[Array, Array, dict[str, float]]] = {}
-    lags = [lag for lag in SHOWN if lag <= args.steps]
+    lags, cases = [lag for lag in SHOWN if lag <= args.steps], list(_cases(args))
     print(f"{'':28}" + "".join(f"{lag:>9}" for lag in lags) + "   saturated gates")
-    for name, layer, x in _cases(args):
+    for name, layer, x in cases:
         flow, gates = gradient_flow(layer, x), gate_saturation(layer, x)[-1]
         by_lag = flow.by_lag[:, -1] / flow.by_lag[0, -1]
         flows[name] = by_lag, flow.by_step, gates

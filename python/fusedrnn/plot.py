@@ -52,11 +52,14 @@ def loss_curve(
 def file_kind(path: Path) -> str:
     """Return what kind of file a picture will be; raise as `gradient_flow`."""
     kinds = load_extra("matplotlib.backend_bases").FigureCanvasBase.get_supported_filetypes()
+    kinds = [kind for kind in kinds if kind != "pgf"]  # which wants LaTeX
     kind = path.suffix[1:].lower() or "png"
     if kind not in kinds:
         raise InputError(f"{path}: expected a suffix of {', '.join(kinds)}, got {path.suffix}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"{path}: expected a path in a folder that exists, not a folder")
+    if path.is_dir():
+        raise InputError(f"{path}: expected the path of a picture, got a folder")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: expected a path in a folder that exists, got {path.parent}")
     return kind
 
 

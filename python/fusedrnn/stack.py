@@ -92,7 +92,7 @@ def forward(
         both = np.empty((*x.shape[:2], D * P), layer.dtype) if D == 2 else None
         for d in range(D):
             k, out = l * D + d, None if both is None else both[:, :, d * P : (d + 1) * P]
-            noise = _noise(layer, how.noise, k)
+            noise = cell_noise(layer, how.noise, k)
             if every is not None:  # backward begins with the last layer's first direction
                 form = form | {"keep": k == len(layer._slots) - D}
             result = run(
@@ -110,7 +110,7 @@ def backward(
     layer: Recurrent[Any],
     tape: LayerTape,
     dy: Array | None,
-    dstates: list[State | None],
+    dstates: Sequence[State | None],
     grads: Sequence[Weights],
     truncate: int | None,
     accumulate: bool,
@@ -147,8 +147,8 @@ def _of_slot(noise: Noise, slot: int) -> Noise:
     return noise._replace(seed=of_slot(noise, slot))
 
 
-def _noise(layer: Recurrent[Any], noise: Noise | None, slot: int) -> CellNoise | None:
-    """Return the noise of one slot, if it has any."""
+def cell_noise(layer: Recurrent[Any], noise: Noise | None, slot: int) -> CellNoise | None:
+    """Return the noise of one slot, if it has any; None as `noise` is inference."""
     zoneout = layer.zoneout_h, layer.zoneout_c
     if noise is None:
         return CellNoise(0, zoneout=zoneout, expected=True) if any(zoneout) else None

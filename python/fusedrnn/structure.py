@@ -19,7 +19,7 @@ from .parameters import Parameters
 from .placement import Placed
 from .weights import CELLS, Array
 
-__all__ = ["Structure"]
+__all__ = ["Structure", "check_plain"]
 
 
 class Structure(Placed, Parameters):
@@ -89,7 +89,7 @@ class Structure(Placed, Parameters):
         return noise or Noise(int(self._rng.integers(2**64, dtype=np.uint64)))
 
     def _check_plain(self) -> None:
-        """Refuse a layer that cannot be run step by step, time first."""
+        """As `check_plain`."""
         if self.bidirectional or self.batch_first:
             raise ValueError("layer: expected one direction and batch_first=False")
 
@@ -102,3 +102,10 @@ class Structure(Placed, Parameters):
         rule, shape = ("(N, T)", shape[::-1]) if self.batch_first else ("(T, N)", shape)
         validate.array("resets", resets, validate.BOOL, shape, rule)
         return self._swapped(resets)
+
+
+def check_plain(layer: object) -> None:
+    """Refuse what cannot be run step by step, time first."""
+    if not isinstance(layer, Structure):
+        raise TypeError(f"layer: expected RNN, LSTM or GRU, got {validate.describe(layer)}")
+    layer._check_plain()

@@ -35,7 +35,8 @@ def backward(
     The error of step t is dy[t], and dstate at the last step run. With K = truncate it reaches the
     gates of the steps t, t-1, ... t-K of the run; the state before the first step is one more
     transition away. It is for its meaning, not for speed: K = 0 costs up to 2 full backward passes,
-    each transition 0.4 of one. Memory: that of 4 to 5 more tapes (RNN, whose tape is small: 10).
+    each transition 0.3 to 0.6 of one. Memory: that of 4 to 5 more tapes (RNN, whose tape is small:
+    10).
 
     Parameters
     ----------
