@@ -35,6 +35,13 @@ def test_there_and_back(dtype):
     np.testing.assert_array_equal(array.numpy(), a[::-1])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int64"])
+def test_a_number(dtype):
+    array = fusedrnn.cuda.Array(np.array(3, "int64" if dtype == "int64" else "float32"), dtype)
+    assert array.shape == array.numpy().shape == ()
+    assert array.numpy() == 3
+
+
 def test_bfloat16_is_rounded_to_nearest_even():
     ties = np.array([1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-8 + 2.0**-20, -1 - 2.0**-8])
     expected = [1, 1 + 2.0**-6, 1 + 2.0**-7, -1]

@@ -65,6 +65,25 @@ def test_what_only_the_host_has(one):
     assert_refused(cases)
 
 
+def test_gradients_have_memory_of_their_own(one):
+    """A failed call has written to none of them, nor to a parameter."""
+    before = one.layer.state_dict()
+    for name, shared, whose in (
+        ("weight_hh_l0", one.layer.params["weight_hh_l0"], "weight_hh_l0"),
+        ("weight_hh_l0", one.layer.params["weight_hh_l0_reverse"], "weight_hh_l0_reverse"),
+        ("bias_hh_l0", one.layer.grads["bias_ih_l0"], r"grads\['bias_ih_l0'\]"),
+    ):
+        kept = one.layer.grads[name]
+        one.layer.grads[name] = shared
+        with pytest.raises(
+            ValueError, match=rf"^grads\['{name}'\].* of its own, got that of {whose}$"
+        ):
+            one.layer.backward(one.tape, one.dy, accumulate=False)
+        one.layer.grads[name] = kept
+    for name, value in before.items():
+        np.testing.assert_array_equal(one.layer.params[name].numpy(), value)
+
+
 def test_what_forward_refuses(one):
     cases = [
         (

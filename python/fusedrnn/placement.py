@@ -35,7 +35,7 @@ class Placed:
         ----------
         device : "cpu", "cuda" or "cuda:1", ...
         dtype : optional
-            By default that of this layer.
+            By default that of this layer; float32 for bfloat16 on the host, which has none.
 
         Raises
         ------
@@ -57,7 +57,9 @@ class Placed:
         kind = KINDS[self.cell][0]
         names = inspect.signature(kind).parameters
         options = {name: getattr(self, name) for name in names if name not in OWN}
-        layer: Any = kind(**options, dtype=dtype or self.dtype, device=device)
+        if dtype is None:
+            dtype = "float32" if (device, self.dtype) == ("cpu", "bfloat16") else self.dtype
+        layer: Any = kind(**options, dtype=dtype, device=device)
         layer.load_state_dict(self.state_dict())  # type: ignore[attr-defined]
         return layer
 

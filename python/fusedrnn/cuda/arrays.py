@@ -129,12 +129,12 @@ def dtype_name(dtype: Any, names: tuple[str, ...]) -> str:
 def bits(a: HostArray, name: str) -> HostArray:
     """Return values as NumPy holds those of a dtype: bfloat16 as its bits."""
     if name != "bfloat16":
-        return np.ascontiguousarray(a, name)
-    wide = np.ascontiguousarray(a, np.float32)
+        return np.asarray(a, name, order="C")
+    wide = np.asarray(a, np.float32, order="C")
     whole = wide.view(np.uint32)
     with np.errstate(over="ignore"):  # of NaN
         rounded = (whole + (0x7FFF + (whole >> 16 & 1))) >> 16
-    return np.where(np.isnan(wide), whole >> 16 | 0x40, rounded).astype(np.uint16)
+    return np.asarray(np.where(np.isnan(wide), whole >> 16 | 0x40, rounded), np.uint16)
 
 
 def host_values(buffer: Any) -> HostArray:

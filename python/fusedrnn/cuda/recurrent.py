@@ -161,6 +161,7 @@ class DeviceRecurrent(OnDevice, Recurrent[Any]):
             dy_buffer = self._view("dy", dy, tape.shape, rule, on)
         after = self._state(dstate, x.shape[1], validate.DSTATE_NAMES, on)
         grads = self._buffers("grads", self.grads, on, validate.WRITE)
+        self._check_own(grads, {"x": x, "dy": dy_buffer}, on)
         dy_buffer = run.swapped(dy_buffer)
         dx, dstate_0 = stack.backward(run, tape.calls, dy_buffer, after, grads, accumulate)
         return tape.importer(Array.of(run.swapped(dx))), self._given_back(dstate_0, tape.importer)
