@@ -60,6 +60,14 @@ def test_many_blocks(cell, type, H, replay, assert_close):
     assert_equal(by_steps, persistent, case)
 
 
+def test_steps_ask_for_their_shared_memory(replay, assert_close):
+    """More than 48 KB; the plan asked for nothing, for no block has room for its weights."""
+    case = Case("gru", "float32", T=1, N=1, I=1, H=272)
+    (result,) = replay([(case, SMALL._replace(shared_optin=54 * 1024))])
+    assert result.plans.training[:4] == (0, 34, 1, 54528)
+    assert_right(case, result, assert_close)
+
+
 def test_only_what_is_wanted(replay):
     case = Case("lstm_peephole", "float32", T=2, N=3, I=2, H=5, D=2)
     ways = [case] + [
