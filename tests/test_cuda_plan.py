@@ -28,6 +28,7 @@ EXPECTED = {
     "blocks for all rows": (lstm(35, 20, 2), Device(), "training", (1, 4, 3, 37888)),
     "backward": (lstm(35, 20, 2), Device(), "backward", (1, 4, 3, 25216)),
     "bfloat16": (lstm(35, 20, 2, "bfloat16"), Device(), "inference", (1, 4, 3, 35840)),
+    "more than 48 KB": (lstm(35, 200), Device(), "training", (1, 26, 3, 60416)),
     "late gates": (
         Case("gru_reset_before", "float32", T=9, N=35, I=1, H=20, D=2),
         Device(),

@@ -20,7 +20,8 @@ struct Config {
   bool check_arguments = true;                  // a kernel's argument that holds a host pointer is an error
 };
 
-// A device of this kind, from now on: work in streams is finished first, memory stays, errors are forgotten.
+// A device of this kind, from now on: work in streams is finished first, memory stays, errors are forgotten and so is what
+// kernels have asked for.
 void configure(const Config& config);
 // What was wrong in the kernel that failed last, with file and line; empty if none did since configure().
 std::string last_error();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The state of the emulated device, for the emulator's own files.
 #pragma once
+#include <map>
 #include <mutex>
 #include <string>
 
@@ -17,6 +18,7 @@ struct Device {
   cudaError_t last = cudaSuccess;    // what cudaGetLastError tells, and forgets
   cudaError_t sticky = cudaSuccess;  // after a kernel failed: the answer to everything
   std::string diagnosis;
+  std::map<const void*, std::size_t> asked_shared;  // by kernel, cudaFuncSetAttribute's
   std::uint64_t switches = 0, launches = 0;
   std::recursive_mutex mutex;
 };

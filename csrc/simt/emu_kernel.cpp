@@ -3,7 +3,6 @@
 #include "emu_kernel.h"
 
 #include <algorithm>
-#include <map>
 
 #include "emu_builtins.h"
 #include "emu_device.h"
@@ -14,17 +13,18 @@
 namespace simt::emu {
 namespace {
 
-std::map<const void*, std::size_t> asked_shared;  // cudaFuncSetAttribute's
-
+// 48 KB, or what was asked for: of more, a launch is refused, and a question for its blocks is answered with 0.
 std::size_t shared_limit(const void* kernel) {
-  const auto asked = asked_shared.find(kernel);
-  return std::max(kUnaskedShared, asked == asked_shared.end() ? 0 : asked->second);
+  const Device& d = device();
+  const auto asked = d.asked_shared.find(kernel);
+  const std::size_t limit = std::max(kUnaskedShared, asked == d.asked_shared.end() ? 0 : asked->second);
+  return std::min(limit, d.config.shared_optin);
 }
 
 // A driver knows the kernel's registers and its static shared memory too; here they do not count.
-std::size_t blocks_per_sm(std::size_t threads, std::size_t shared_bytes) {
+std::size_t blocks_per_sm(const void* kernel, std::size_t threads, std::size_t shared_bytes) {
   const Config& config = device().config;
-  if (shared_bytes > config.shared_optin) return 0;
+  if (shared_bytes > shared_limit(kernel)) return 0;
   constexpr std::size_t kReserved = 1024, kMost = 32;
   const std::size_t warps = (threads + 31) / 32;
   return std::min({kMost, kMaxSmThreads / (warps * 32), config.shared_per_sm / (shared_bytes + kReserved)});
@@ -36,9 +36,9 @@ cudaError_t refusal(const Kernel& kernel, const void* function) {
   if (kernel.blocks() == 0 || threads == 0 || threads > kMaxBlockThreads || kernel.block.z > kMostBlockZ ||
       kernel.grid.x > 0x7fffffff || kernel.grid.y > kMostYZ || kernel.grid.z > kMostYZ)
     return cudaErrorInvalidConfiguration;
-  if (kernel.shared_bytes > std::min(shared_limit(function), device().config.shared_optin)) return cudaErrorInvalidValue;
+  if (kernel.shared_bytes > shared_limit(function)) return cudaErrorInvalidValue;
   const auto multiprocessors = static_cast<std::size_t>(device().config.multiprocessors);
-  if (kernel.cooperative && kernel.blocks() > multiprocessors * blocks_per_sm(threads, kernel.shared_bytes))
+  if (kernel.cooperative && kernel.blocks() > multiprocessors * blocks_per_sm(function, threads, kernel.shared_bytes))
     return cudaErrorCooperativeLaunchTooLarge;
   return cudaSuccess;
 }
@@ -106,13 +106,14 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 ||
       static_cast<std::size_t>(value) > device().config.shared_optin)
     return call(cudaErrorInvalidValue);
-  asked_shared[kernel] = static_cast<std::size_t>(value);
+  device().asked_shared[kernel] = static_cast<std::size_t>(value);
   return call(cudaSuccess);
 }
 
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int block_size, std::size_t shared_bytes) {
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* kernel, int block_size,
+                                                          std::size_t shared_bytes) {
   const Call call;
   if (!blocks || block_size < 1 || static_cast<std::size_t>(block_size) > kMaxBlockThreads) return call(cudaErrorInvalidValue);
-  *blocks = static_cast<int>(blocks_per_sm(static_cast<std::size_t>(block_size), shared_bytes));
+  *blocks = static_cast<int>(blocks_per_sm(kernel, static_cast<std::size_t>(block_size), shared_bytes));
   return call(cudaSuccess);
 }

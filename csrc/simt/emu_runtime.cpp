@@ -22,6 +22,7 @@ void configure(const Config& config) {
   d.config = config;
   d.last = d.sticky = cudaSuccess;
   d.diagnosis.clear();
+  d.asked_shared.clear();
   d.switches = d.launches = 0;
 }
 

@@ -55,14 +55,21 @@ std::string asked_shared_memory() {
   config.gridDim = config.blockDim = 1;
   config.dynamicSmemBytes = 48 * 1024 + 1;
   Array a(1);
+  const auto blocks = [] {
+    int value = -1;
+    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(&value, hang, 256, 48 * 1024 + 1) == cudaSuccess ? value : -1;
+  };
+  EXPECT(blocks() == 0);
   EXPECT(cudaLaunchKernelEx(&config, hang, a.p) == cudaErrorInvalidValue);
   EXPECT(cudaFuncSetAttribute(hang, cudaFuncAttributeMaxDynamicSharedMemorySize, 163 * 1024 + 1) == cudaErrorInvalidValue);
   EXPECT(cudaFuncSetAttribute(hang, cudaFuncAttributeMaxDynamicSharedMemorySize, 48 * 1024 + 1) == cudaSuccess);
-  EXPECT(cudaLaunchKernelEx(&config, hang, a.p) == cudaSuccess);
+  EXPECT(cudaLaunchKernelEx(&config, hang, a.p) == cudaSuccess && blocks() == 3);
   config.dynamicSmemBytes = 163 * 1024;
   EXPECT(cudaLaunchKernelEx(&config, hang, a.p) == cudaErrorInvalidValue);
   EXPECT(simt::ask_shared(hang) == cudaSuccess);
   EXPECT(cudaLaunchKernelEx(&config, hang, a.p) == cudaSuccess);
+  simt::emu::configure({});
+  EXPECT(cudaLaunchKernelEx(&config, hang, a.p) == cudaErrorInvalidValue && blocks() == 0);
   return {};
 }
 CHECK(asked_shared_memory);
@@ -139,6 +146,7 @@ std::string attributes() {
   EXPECT(cudaDeviceGetAttribute(&value, cudaDevAttrCooperativeLaunch, 1) == cudaErrorInvalidDevice);
   EXPECT(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&value, add_one, 256, 0) == cudaSuccess && value == 8);
   EXPECT(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&value, add_one, 33, 0) == cudaSuccess && value == 32);
+  EXPECT(simt::ask_shared(add_one) == cudaSuccess);
   EXPECT(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&value, add_one, 256, 100 * 1024) == cudaSuccess && value == 2);
   EXPECT(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&value, add_one, 256, 228 * 1024) == cudaSuccess && value == 0);
   EXPECT(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&value, add_one, 2000, 0) == cudaErrorInvalidValue);
