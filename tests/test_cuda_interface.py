@@ -23,6 +23,11 @@ def test_what_views_refuse():
             ValueError,
             "x: expected C-contiguous, got strided data",
         ),
+        (
+            Interface(x, shape=(2, N, I), strides=(8 * N * I, 4 * I, 4)),  # every second step
+            ValueError,
+            "x: expected C-contiguous, got strided data",
+        ),
         (Interface(x, strides=(4,)), TypeError, "x: expected as many strides as sizes"),
         (
             Interface(x, typestr="<f8"),
