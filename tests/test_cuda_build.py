@@ -66,3 +66,12 @@ def test_other_values(tmp_path):
     said, status = configured(tmp_path / "old", "-DFUSEDRNN_CUDA_ARCHITECTURES=90;75-real")
     reason = "FUSEDRNN_CUDA_ARCHITECTURES: expected 80 or newer, got 75-real"
     assert (reason in said, status) == (True, 1)
+
+
+@needs_cmake
+@pytest.mark.slow
+@pytest.mark.parametrize("none", ["", ";"])
+def test_no_architectures(none, tmp_path):
+    said, status = configured(tmp_path, f"-DFUSEDRNN_CUDA_ARCHITECTURES={none}")
+    reason = f'FUSEDRNN_CUDA_ARCHITECTURES: expected 80 or newer, got "{none}"'
+    assert (reason in said, status) == (True, 1)
