@@ -33,6 +33,7 @@ def test_why_not(cuda):
     cuda.use(fake := Fake())
     assert cuda.why_not() is None
     assert cuda.is_available()
+    assert fusedrnn.info()["cuda"] == "a module given to cuda.use; a device is available"
     for count, capability, reason in [
         (None, (9, 0), "cudaGetDeviceCount: no driver (cudaErrorInsufficientDriver)"),
         (0, (9, 0), "there is no CUDA device"),

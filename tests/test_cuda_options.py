@@ -53,7 +53,7 @@ REFUSED = [
         fusedrnn.GRU,
         {"device": "cuda:99"},
         ValueError,
-        "device: expected one of 1, got 'cuda:99'",
+        "device: expected cuda:0 to cuda:0, got 'cuda:99'",
     ),
     (fusedrnn.GRU, {"device": 0}, TypeError, "device: expected str, got int"),
     (fusedrnn.GRU, {"device": None}, TypeError, "device: expected str, got NoneType"),

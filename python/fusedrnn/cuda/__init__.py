@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from .. import _core, validate
 from .arrays import Array, dtype_name
-from .library import core, cuda_index, is_available, use, why_not
+from .library import core, cuda_index, is_available, origin, use, why_not
 from .streams import Stream
 
 __all__ = ["Array", "Plan", "Stream", "is_available", "plan", "state", "use", "why_not"]
@@ -88,4 +88,4 @@ def state() -> str:
     reason = why_not()
     if reason == _core.cuda_build:
         return reason
-    return f"built by {_core.cuda_build}; {reason or 'a device is available'}"
+    return f"{origin()}; {reason or 'a device is available'}"

@@ -10,7 +10,16 @@ from typing import Any
 
 from .. import _core, validate
 
-__all__ = ["core", "cuda_index", "device_index", "is_available", "unfit", "use", "why_not"]
+__all__ = [
+    "core",
+    "cuda_index",
+    "device_index",
+    "is_available",
+    "origin",
+    "unfit",
+    "use",
+    "why_not",
+]
 
 MINIMUM = (8, 0)
 """The compute capability from which on the tensor instructions of the kernels exist."""
@@ -28,6 +37,11 @@ def use(module: Any) -> None:
     """
     global _used, _ready
     _used, _ready = module, None
+
+
+def origin() -> str:
+    """Return where the module in use is from."""
+    return f"built by {_core.cuda_build}" if _used is None else "a module given to cuda.use"
 
 
 def why_not() -> str | None:

@@ -48,7 +48,7 @@ class OnDevice(Parameters):
             raise ValueError('layer_norm: expected False with device="cuda", got True')
         index = cuda_index(self.device)
         if index >= (count := core().device_count()):
-            raise ValueError(f"device: expected one of {count}, got {self.device!r}")
+            raise ValueError(f"device: expected cuda:0 to cuda:{count - 1}, got {self.device!r}")
         if reason := unfit(core(), index):
             raise RuntimeError(f"CUDA is not available on {self.device}: {reason}")
         self.device_index = index
