@@ -4,7 +4,8 @@
 (m): from memory of the source, not read again.
 """
 
-from cuda_times import DEVICES
+from cuda_plan import CHUNK, RESERVED
+from cuda_times import DEVICES, ELEMENTWISE, GAP, MMA, MULTIPLY, SHARED, STAGE, SUM, SYNC
 from report import markdown
 
 PAPERS = "NVIDIA's papers on H100 and RTX Blackwell, CUDA programming guide (m)"
@@ -75,3 +76,26 @@ def assumptions():
 def values(gpus, value):
     """One value, or the fast, the expected and the slow one."""
     return " / ".join(dict.fromkeys(f"{value(gpu):.4g}" for gpu in gpus))
+
+
+def instructions():
+    """The lines of the table of ELEMENTWISE."""
+    lines = [markdown(["cell", "forward", "backward"]), markdown(["---", "--:", "--:"])]
+    for cell, counts in ELEMENTWISE.items():
+        lines.append(markdown([cell, *(" + ".join(map(str, phases)) for phases in counts)]))
+    return lines
+
+
+def constants():
+    """What is the same for all devices, by its name in the prose."""
+    return {
+        "shared_clocks": SHARED,
+        "mma_clocks": MMA,
+        "sync_clocks": SYNC,
+        "chunk": CHUNK,
+        "reserved": RESERVED // 1024,
+        "gap": f"{1e6 * GAP:.1f}",
+        "stage": STAGE,
+        "multiply": MULTIPLY,
+        "sum": SUM,
+    }

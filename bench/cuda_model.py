@@ -4,7 +4,7 @@
 import argparse
 import pathlib
 
-from cuda_assumptions import assumptions
+from cuda_assumptions import assumptions, constants, instructions
 from cuda_plan import (
     CELLS,
     CHUNK,
@@ -19,10 +19,7 @@ from cuda_plan import (
 )
 from cuda_times import (
     DEVICES,
-    GAP,
-    MMA,
     PRODUCT_DEPTH,
-    SHARED,
     SIDE,
     STAGE,
     TASKS,
@@ -185,17 +182,14 @@ def facts():
         "alternating": f"{1e3 * PUBLISHED[2][1] / HEADLINE.T:.1f}",
         "T": HASTE_T,
         "I": HASTE_I,
-        "shared_clocks": SHARED,
-        "mma_clocks": MMA,
-        "gap": f"{1e6 * GAP:.1f}",
     }
 
 
 def text():
-    tables = (published, parts, changes, steps, persistent, assumptions)
+    tables = (published, parts, changes, steps, persistent, assumptions, instructions)
     filled = {made.__name__: "\n".join(made()) for made in tables}
     filled["haste"] = "\n\n".join("\n".join(haste(device)) for device in DEVICES)
-    return TEMPLATE.read_text().format(**filled, **facts())
+    return TEMPLATE.read_text().format(**filled, **facts(), **constants())
 
 
 def table(head, rows, left=1):
