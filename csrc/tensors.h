@@ -105,6 +105,7 @@ inline bool are_plain(const py::tuple& objects) {
     if (tensor.device.type != 1 || !(is_of<float>(tensor) || is_of<double>(tensor)) || (bits && tensor.dtype.bits != bits))
       return false;
     bits = tensor.dtype.bits;
+    if (!tensor.data) return false;  // empty, or zeros that PyTorch does not store
     if ((reinterpret_cast<std::uintptr_t>(tensor.data) + tensor.byte_offset) % (bits / 8)) return false;
     std::int64_t expected = 1;
     for (int i = tensor.ndim; i-- > 0; expected *= tensor.shape[i])

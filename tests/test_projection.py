@@ -257,7 +257,7 @@ def test_wrong_arguments_of_the_layer():
     layer.params["weight_hr_l0"] = np.zeros((P, P), np.float32)
     with pytest.raises(ValueError, match=r"^weight_hr_l0: expected shape \(P, H\) = \(6, 21\)"):
         layer(x)
-    with pytest.raises(ValueError, match=r"^state: expected shape"):
+    with pytest.raises(ValueError, match=r"^h of state: expected shape"):
         deep(bidirectional=False).freeze().step(x[0], (c, c))
     assert y.shape == (T, N, P)
 

@@ -130,6 +130,21 @@ def test_a_forward_of_the_module_itself_is_left():
     assert type(model[0]) is torch.nn.GRU
 
 
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM", "GRUCell"])
+def test_parametrizations_are_computed_as_often(kind):
+    """So that one with a state of its own, as spectral_norm, goes the same way."""
+    results = []
+    for of in (torch.nn, fusedrnn.torch):
+        torch.manual_seed(0)
+        module = getattr(of, kind)(4, 6)
+        name = "weight_hh" if "Cell" in kind else "weight_hh_l0"
+        torch.nn.utils.parametrizations.spectral_norm(module, name)
+        x = torch.randn(3, 4) if "Cell" in kind else torch.randn(5, 3, 4)
+        results.append([torch.utils._pytree.tree_leaves(module(x))[0] for _ in range(3)])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 @pytest.mark.parametrize("weights_only", [False, True])
 def test_whole_models_in_files(weights_only, tmp_path):
     """As pytorch/examples does it, naming PyTorch's classes alone."""

@@ -151,6 +151,18 @@ def test_second_derivatives_of_a_compiled_module_are_refused():
         dx.sum().backward()
 
 
+@pytest.mark.parametrize("kind", ["RNN", "GRU"])  # of an LSTM torch.nn's own may not be
+def test_outputs_changed_in_place_outside(kind):
+    module, x = getattr(fusedrnn.torch, kind)(I, H), torch.randn(T, N, I)
+    torch.compiler.reset()
+    grads = []
+    for run in (torch.compile(module), module):  # by Inductor, which leaves out copies
+        y = run(x)[0]
+        y.mul_(2.0)
+        grads.append(torch.autograd.grad(norm(y), list(module.parameters())))
+    agree(*grads, 1e-6)
+
+
 @pytest.mark.parametrize("kind", LAYERS + CELLS)
 def test_outputs_changed_in_place_inside(kind):
     module = getattr(fusedrnn.torch, kind)(I, H)

@@ -84,15 +84,34 @@ def test_opcheck(keep):
     state = [torch.randn(1, 2, H) for _ in range(2)]
     weights = list(module.parameters())
     how = ("lstm", 1, True, False, "time_first")
-    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+    tests = ["test_schema", "test_autograd_registration", "test_faketensor"]
+    if not keep:  # a tape has bytes that nothing has written
+        tests.append("test_aot_dispatch_dynamic")
     torch.library.opcheck(ops.run_layer, (*how, x, None, state, weights, keep), test_utils=tests)
+
+
+def test_weights_of_any_size():
+    """Sizes that a graph leaves open: those of weights it is given, as in `functional_call`."""
+    module = fusedrnn.torch.GRU(I, H)
+
+    def loss(weights, x):
+        return torch.func.functional_call(module, weights, (x,))[0].sum()
+
+    graph, x = compiled(loss, dynamic=True), torch.randn(5, N, I)
+    for scale in (1.0, 0.5):
+        weights = {
+            name: (scale * p).detach().requires_grad_() for name, p in module.named_parameters()
+        }
+        values = list(weights.values())
+        wanted = torch.autograd.grad(loss(weights, x), values)
+        agree(torch.autograd.grad(graph(weights, x), values), wanted, 1e-6)
 
 
 def test_a_tape_is_a_tensor_that_may_be_copied():
     module = fusedrnn.torch.GRU(I, H)
     weights = [weight.detach() for weight in module.parameters()]
     x, how = torch.randn(3, 2, I), ("gru", 1, True, False, "time_first")
-    (y, _), tapes = ops.run_layer(*how, x, None, [], weights, True)
+    _, (*tapes, y) = ops.run_layer(*how, x, None, [], weights, True)
 
     def back(tapes):
         wants = [True, False, True]

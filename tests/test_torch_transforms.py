@@ -9,6 +9,9 @@ torch = pytest.importorskip("torch")
 
 import fusedrnn.torch  # noqa: E402
 from fusedrnn.torch.fits import without_onednn  # noqa: E402
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # noqa: E402
+from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from torch_cases import KINDS, H, I, N, agree, call, inputs, loss_of, pair, state  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
@@ -99,3 +102,34 @@ def test_traced_by_fx_as_a_leaf():
         warnings.simplefilter("error")
         agree([graph(x)], [model(x)], 0)
     assert type(graph.rnn) is fusedrnn.torch.GRU
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"])
+def test_modes_that_watch_operators(name):
+    """They do not see what the kernels write: `torch.nn`'s operators run, which they know."""
+    module = getattr(fusedrnn.torch, name)(I, H)
+    x = torch.randn(N, I) if "Cell" in name else torch.randn(3, N, I)
+    leaves = torch.utils._pytree.tree_leaves
+    graph = make_fx(lambda x: leaves(module(x))[0])(x)
+    agree([graph(2 * x)], [leaves(module(2 * x))[0]], 1e-5)
+    with FlopCounterMode(display=False) as counter:
+        module(x)
+    assert counter.get_total_flops() > 0 or name == "LSTM"  # which is oneDNN's: not counted
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert isinstance(leaves(module(x))[0], FakeTensor)
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors is in prototype")
+def test_tensors_of_other_layouts():
+    """As with `torch.nn`: what runs there runs here, and what does not has its words."""
+    ours, theirs = pair("GRU", torch.float32)
+    zeros = torch._efficientzerotensor((5, 3, I))
+    agree([ours(zeros)[0]], [theirs(zeros)[0]], 1e-6)
+    nested = torch.nested.nested_tensor([torch.randn(5, I), torch.randn(5, I)])
+    agree([ours(nested)[0]], [theirs(nested)[0]], 1e-6)
+    errors = []
+    for module in (ours, theirs):
+        with pytest.raises(RuntimeError) as caught:
+            module(torch.randn(5, 3, I).to_sparse())
+        errors.append(str(caught.value))
+    assert errors[0] == errors[1]

@@ -34,10 +34,6 @@ def run(
             N = layer.sequences(x, state)
             state = [x.new_zeros(shape) for shape in layer.state_shapes(x, N, weights)]
         outputs, _ = ops.run_layer(*layer, x, batch_sizes, list(state), list(weights), keep)
-        if keep and not layer.step:
-            return outputs[0].clone(), *outputs[
-                1:
-            ]  # backward reads y, whatever becomes of this one
         return outputs  # type: ignore[no-any-return]
     given, tensors = tensors, bridge.all_plain(tensors, 1 + parts)
     is_step = layer.form == "step"

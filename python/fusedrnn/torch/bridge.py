@@ -76,7 +76,7 @@ class Layer(NamedTuple):
         rows: int = math.prod(x.shape[:-1])
         shapes = self.state_shapes(x, self.sequences(x, state), weights)
         N, P, H = rows if self.step else shapes[0][-2], shapes[0][-1], shapes[-1][-1]
-        per_row, per_n = rates(self.cell, x.dtype == torch.float64, H, P, _core.isa())
+        per_row, per_n = rates(self.cell, x.dtype == torch.float64, int(H), int(P), _core.isa())
         steps = 0 if batch_sizes is None else batch_sizes.shape[0]
         return per_row * rows + per_n * N + 8 * steps + BESIDE
 

@@ -66,6 +66,8 @@ def mode() -> str | None:
         return "under torch.jit.trace"
     if forward_ad._current_level >= 0:
         return FORWARD
+    if torch._C._len_torch_dispatch_stack():  # which sees PyTorch's operators, and not ours
+        return "under a TorchDispatchMode"
     return None
 
 
@@ -87,6 +89,10 @@ def why_not(tensors: Sequence[Any], plain: bool = True) -> str | None:
     for tensor in tensors:
         if type(tensor) not in PLAIN and not (compiling and isinstance(tensor, Tensor)):
             return f"with {type(tensor).__name__}" if isinstance(tensor, Tensor) else ""
+        if not compiling and (
+            tensor.layout != torch.strided or tensor.is_nested or tensor._is_zerotensor()
+        ):
+            return ""
         if tensor.dtype != dtype:
             if dtype is not None:
                 return ""
@@ -123,7 +129,11 @@ def weights_of(module: Module, names: Sequence[str]) -> tuple[Any, ...]:
 
 def flat_weights_of(module: Any) -> tuple[Any, ...]:
     """Return those of a layer, or what someone put into `_flat_weights` in their place."""
-    named, flat = weights_of(module, module._flat_weights_names), module._flat_weights
+    names, flat = module._flat_weights_names, module._flat_weights
+    if not torch.compiler.is_compiling() and not all(map(module._parameters.__contains__, names)):
+        module._update_flat_weights()  # as torch.nn: it computes a parametrized weight twice
+        return tuple(module._flat_weights)
+    named = weights_of(module, names)
     if len(named) == len(flat) and all(map(operator.is_, named, flat)):
         return named
     return named if module._weights_have_changed() else tuple(flat)

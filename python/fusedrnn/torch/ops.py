@@ -27,7 +27,7 @@ def run_layer(
     weights: Sequence[Tensor],
     keep: bool,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Run `bridge.forward`."""
+    """Run `bridge.forward`; return its outputs and, to be kept, the tapes and a y of its own."""
     layer = Layer(cell, directions, bias, projected, form)
     parts = len(state)
     x, *tensors = bridge.all_plain((x, *state, *weights), 1 + parts)
@@ -37,6 +37,9 @@ def run_layer(
         nbytes = layer.tape_nbytes(x, batch_sizes, state, weights)
         tapes = [torch.from_numpy(_core.buffer(nbytes)) for _ in range(directions)]
     outputs, _ = bridge.forward(layer, x, batch_sizes, state, weights, tapes or bridge.NONES)
+    if keep and not layer.step:  # backward reads y, whatever becomes of the one that is given out
+        y = outputs[0]
+        return [y.clone(), *outputs[1:]], [*tapes, y]
     return outputs, tapes
 
 
@@ -48,9 +51,11 @@ def _(*arguments: Any) -> tuple[list[Tensor], list[Tensor]]:
     outputs = [x.new_empty(shape) for shape in shapes]
     if not layer.step:
         outputs.insert(0, layer.new_y(x, shapes[0][-1]))
-    nbytes = layer.tape_nbytes(x, batch_sizes, state, weights) if keep else 0
-    count = layer.directions if keep else 0
-    return outputs, [x.new_empty(nbytes, dtype=torch.uint8) for _ in range(count)]
+    if not keep:
+        return outputs, []
+    nbytes = layer.tape_nbytes(x, batch_sizes, state, weights)
+    kept = [x.new_empty(nbytes, dtype=torch.uint8) for _ in range(layer.directions)]
+    return outputs, kept if layer.step else [*kept, layer.new_y(x, shapes[0][-1])]
 
 
 @torch.library.custom_op("fusedrnn::layer_backward", mutates_args=())
@@ -85,20 +90,21 @@ def _(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     *how, x, batch_sizes, state, weights, _ = inputs
-    outputs, tapes = output
+    outputs, kept = output
     ctx.layer = layer = Layer(*how)
-    ctx.parts, ctx.D, ctx.N = len(state), len(tapes), layer.sequences(x, outputs[1:])
+    ctx.parts, ctx.kept, ctx.N = len(state), len(kept), layer.sequences(x, outputs[1:])
     ctx.count = len(weights)
-    again = () if tapes else (batch_sizes, *state)
-    ctx.save_for_backward(*tapes, x, None if layer.step else outputs[0], *weights, *again)
+    again = () if kept else (batch_sizes, *state)
+    ctx.save_for_backward(*kept, x, *weights, *again)
 
 
 def _backward(ctx: Any, douts: list[Tensor | None], _: Any) -> Any:
-    tapes, (x, y, *tensors) = ctx.saved_tensors[: ctx.D], ctx.saved_tensors[ctx.D :]
+    kept, (x, *tensors) = ctx.saved_tensors[: ctx.kept], ctx.saved_tensors[ctx.kept :]
     weights, again = tensors[: ctx.count], tensors[ctx.count :]
-    if not ctx.D:  # traced without gradients, as by torch.export: the tapes are made now
+    if not kept:  # traced without gradients, as by torch.export: run again
         batch_sizes, *state = again
-        tapes = run_layer(*ctx.layer, x, batch_sizes, state, weights, True)[1]
+        kept = run_layer(*ctx.layer, x, batch_sizes, state, weights, True)[1]
+    tapes, y = (kept, None) if ctx.layer.step else (kept[:-1], kept[-1])
     wants = [ctx.needs_input_grad[5], ctx.parts > 0, True]
     dx, dstate, dweights = run_layer_backward(*ctx.layer, tapes, x, y, weights, douts, ctx.N, wants)
     return *[None] * 5, dx[0] if dx else None, None, dstate, dweights, None
