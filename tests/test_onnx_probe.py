@@ -117,12 +117,50 @@ def test_states_that_a_model_holds_are_refused(how, name):
     assert repr(from_onnx(model)) == repr(lstm)
 
 
-def test_lengths_that_a_model_holds_are_refused():
-    lengths = np.array([2, T, 3], np.int32)
-    _, model = with_state("initializer", lengths, "sequence_lens")
-    with pytest.raises(ValueError, match=r"^sequence_lens: expected .* as lengths with each call"):
+LENGTHS = r"^sequence_lens: expected .* as lengths with each call"
+
+
+@pytest.mark.parametrize("how", ["initializer", "constant"])
+@pytest.mark.parametrize("lengths", [[2, T, 3], [3, 3, 3], [T, T, T]])
+def test_lengths_that_a_model_holds_are_refused(lengths, how):
+    """Also equal ones: they are all steps of one T, and a layer takes any."""
+    _, model = with_state(how, np.array(lengths, np.int32), "sequence_lens")
+    run(model, {"x": np.zeros((T, N, I), np.float32)})
+    with pytest.raises(ValueError, match=LENGTHS):
         from_onnx(model)
-    from_onnx(with_state("initializer", np.full(3, T, np.int32), "sequence_lens")[1])
+
+
+@pytest.mark.parametrize("source", ["steps", "three", "fewer"])
+def test_lengths_by_the_shape_of_x(source):
+    """All steps, in a node for each row, are what a layer does; others are not."""
+    lstm, model = with_state("initializer", np.array([3], np.int64), "sequence_lens")
+    model.graph.initializer[-1].name = "three"
+    for name, value in (("zero", 0), ("one", 1)):
+        tensor = onnx.numpy_helper.from_array(np.array([value]), name)
+        model.graph.initializer.append(tensor)
+    made = [
+        ("Shape", ["x"], "shape"),
+        ("Gather", ["shape", "zero"], "steps"),
+        ("Gather", ["shape", "one"], "rows"),
+        ("Sub", ["steps", "three"], "fewer"),
+        ("Expand", [source, "rows"], "wide"),
+    ]
+    nodes_made = [onnx.helper.make_node(op, ins, [out]) for op, ins, out in made]
+    nodes_made.append(onnx.helper.make_node("Cast", ["wide"], ["own"], to=6))  # int32
+    for k, node in enumerate(nodes_made):
+        model.graph.node.insert(k, node)
+    x = np.random.default_rng(0).standard_normal((T, N, I)).astype(np.float32)
+    (y, *_), wanted = run(model, {"x": x}), lstm(x)[0]
+    if source == "steps":
+        np.testing.assert_allclose(y, wanted, atol=1e-6)
+        assert repr(from_onnx(model)) == repr(lstm)
+    else:
+        assert not np.allclose(y, wanted)
+        with pytest.raises(ValueError, match=LENGTHS):
+            from_onnx(model)
+
+
+def test_lengths_that_come_with_a_call():
     from_onnx(to_onnx(fusedrnn.GRU(I, H, num_layers=2), state=True, lengths=True))
 
 

@@ -10,6 +10,8 @@ from ..errors import load_extra
 from ..weights import Array
 
 SHAPES = ("Shape", "Size")
+MOVES = ("Cast", "Expand", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Unsqueeze")
+"""What leaves the numbers of its first input as they are."""
 
 
 def constant(onnx: Any, model: Any, label: str, producers: dict[str, Any], name: str) -> Array:
@@ -39,8 +41,8 @@ def check_call(onnx: Any, model: Any, node: Any, producers: dict[str, Any]) -> N
         if len(values) < len(leaves):
             continue  # it comes with a call
         if name == "sequence_lens":
-            if all(a.size == 0 or a.min() == a.max() for a in values):
-                continue  # of all steps
+            if _is_of_a_shape(label, producers):
+                continue  # all steps, whatever T
         elif not any(a.any() for a in values if a.dtype.kind == "f"):
             continue  # zeros, of whatever shape
         wanted = "lengths" if name == "sequence_lens" else "state"
@@ -48,6 +50,13 @@ def check_call(onnx: Any, model: Any, node: Any, producers: dict[str, Any]) -> N
             f"{name}: expected none or an input of the model, got constants in {label}: "
             f"clear it in the node and give it as {wanted} with each call"
         )
+
+
+def _is_of_a_shape(label: str, producers: dict[str, Any]) -> bool:
+    """Return whether the numbers in a value are those of a shape."""
+    while (node := producers.get(label)) and node.op_type in MOVES:
+        label = node.input[0]
+    return node is not None and node.op_type == "Shape"
 
 
 def _leaves(onnx: Any, model: Any, label: str, producers: dict[str, Any]) -> Iterator[Array | None]:

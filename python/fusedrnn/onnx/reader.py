@@ -35,8 +35,9 @@ def from_onnx(
 ) -> Layer:
     """Return the layer, of as many layers as there are nodes, that recurrent nodes of a model are.
 
-    initial_h, initial_c and sequence_lens are the `state` and `lengths` of a call; constants, but
-    for zeros, are refused.
+    initial_h, initial_c and sequence_lens are the `state` and `lengths` of a call. Constants are
+    refused, but zeros as states: lengths also where all are T, as the layer takes any T. Lengths
+    that the model takes from a shape are those of all steps.
 
     Parameters
     ----------
