@@ -111,6 +111,23 @@ def test_dropout_of_the_input_is_not_carried_over():
         assert ours.dropout == 0
 
 
+def two(forward, backward):
+    """A bidirectional LSTM, with options of each direction."""
+    backward = keras.layers.LSTM(H, return_sequences=True, go_backwards=True, **backward)
+    forward = keras.layers.LSTM(H, return_sequences=True, **forward)
+    layer = keras.layers.Bidirectional(forward, backward_layer=backward)
+    layer.build((None, None, I))
+    return layer
+
+
+@pytest.mark.parametrize("rates", [(0.2, 0.0), (0.0, 0.2), (0.1, 0.2)])
+def test_dropout_of_one_direction_is_not_carried_over(rates):
+    theirs = two(*({"dropout": rate} for rate in rates))
+    said = " and ".join(str(rate) for rate in rates if rate)
+    with pytest.warns(UserWarning, match=rf"^dropout: expected 0, .*: {said} of x is not carried"):
+        from_keras(theirs)
+
+
 def test_one_direction_may_have_no_bias():
     forward = keras.layers.GRU(H, return_sequences=True, **RANDOM)
     options = {"return_sequences": True, "go_backwards": True, "use_bias": False}
@@ -146,6 +163,11 @@ def test_what_ours_do_not_have_is_refused_by_name():
         (make("gru", dtype="mixed_bfloat16"), ValueError, "dtype: .* got mixed_bfloat16"),
         (make("gru", True, dtype="mixed_float16"), ValueError, "dtype: .* got mixed_float16"),
         (other, ValueError, "backward_layer: expected lstm, got gru"),
+        (
+            two({"recurrent_dropout": 0.1}, {"recurrent_dropout": 0.4}),
+            ValueError,
+            "backward_layer.recurrent_dropout: expected 0.1, got 0.4",
+        ),
         (keras.layers.LSTM(H), ValueError, "layer: expected a built layer"),
         (keras.layers.Dense(H), TypeError, "layer: expected a Keras SimpleRNN, .*, got Dense"),
         (keras.layers.RNN(keras.layers.LSTMCell(H)), TypeError, "layer: expected .*, got RNN"),

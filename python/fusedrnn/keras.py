@@ -68,10 +68,12 @@ def from_keras(layer: Any) -> Layer:
         directions = [layer.forward_layer, layer.backward_layer]
     cells = [_cell(one, backward=k == 1) for k, one in enumerate(directions)]
     _expect("backward_layer", cells[-1], cells[0])
-    if dropout := directions[0].dropout:
-        message = (
-            f"dropout: expected 0, as ours is between layers: {dropout} of x is not carried over"
-        )
+    recurrent_dropout, *other = (one.recurrent_dropout for one in directions)
+    for rate in other:
+        _expect("backward_layer.recurrent_dropout", rate, recurrent_dropout)
+    if rates := sorted({one.dropout for one in directions} - {0}):
+        got = " and ".join(map(str, rates))
+        message = f"dropout: expected 0, as ours is between layers: {got} of x is not carried over"
         warnings.warn(message, stacklevel=2)
     arrays = {
         f"{name}_l0{suffix}": a
@@ -83,7 +85,7 @@ def from_keras(layer: Any) -> Layer:
             if name in arrays or f"{name}_reverse" in arrays:
                 zeros = np.zeros_like(arrays["weight_hh_l0"][:, 0])
                 arrays.setdefault(name + suffix, zeros)
-    options = KINDS[cells[0]][1] | {"recurrent_dropout": directions[0].recurrent_dropout}
+    options = KINDS[cells[0]][1] | {"recurrent_dropout": recurrent_dropout}
     ours = layer_of(arrays, batch_first=True, dtype=layer.variable_dtype, **options)
     _check(ours, layer, keras)
     return ours
