@@ -84,6 +84,25 @@ def test_what_is_left_and_why():
         fusedrnn.torch.accelerate(3)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_compiled_and_quantized_modules_are_left():
+    x, nn = torch.zeros(2, 1, I), torch.nn
+    kinds = ["LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"]
+    floats = nn.ModuleDict({kind: getattr(nn, kind)(I, H) for kind in [*kinds, "Linear"]})
+    classes = {type(module) for module in floats.values()}
+    dynamic = torch.ao.quantization.quantize_dynamic(floats, classes, torch.float16)
+    compiled = "it is compiled by torch.jit"
+    for model, left in [
+        (torch.jit.script(nn.Sequential(nn.GRU(I, H))), {"0": compiled}),
+        (torch.jit.trace(nn.GRU(I, H), x), {"": compiled}),
+        (torch.jit.trace(nn.Sequential(nn.Linear(I, I), nn.LSTM(I, H)), x), {"1": compiled}),
+        (nn.Sequential(torch.jit.trace(nn.GRUCell(I, H), x[0])), {"0": compiled}),
+        (dynamic, dict.fromkeys(kinds, "it is quantized")),
+    ]:
+        report = fusedrnn.torch.accelerate(model)
+        assert (report.replaced, report.left) == ([], left)
+
+
 def test_a_layer_whose_weights_are_elsewhere_is_replaced():
     module, x = torch.nn.GRU(2, 3), torch.randn(4, 1, 2)
     y = module(x)[0]

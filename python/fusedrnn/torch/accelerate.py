@@ -71,21 +71,29 @@ def accelerate(model: torch.nn.Module) -> Report:
     report = Report()
     for name, module in checked(model).named_modules():
         kind = type_before_parametrizations(module)
-        if kind in THEIRS or not isinstance(module, (RNNBase, RNNCellBase)):
-            if "Script" in kind.__name__ and getattr(module, "original_name", "") in NAMES:
-                report.left[name] = "it is compiled by torch.jit"
-        elif kind not in OURS:
-            report.left[name] = f"{kind.__name__} is a subclass of {kind.__mro__[1].__name__}"
-        elif reason := fits.why_not(
-            list(module.parameters()), plain=not getattr(module, "proj_size", 0)
-        ):
-            report.left[name] = f"it runs {reason}"
-        elif "forward" in vars(module):
-            report.left[name] = "its forward is not its class's"
-        else:
+        if reason := why_left(module, kind):
+            report.left[name] = reason
+        elif kind in OURS:
             change_class(module, OURS[kind])
             report.replaced.append(name)
     return report
+
+
+def why_left(module: torch.nn.Module, kind: type) -> str | None:
+    """Return why a recurrent module of a class cannot become ours; None of all others."""
+    if isinstance(module, torch.jit.ScriptModule):  # traced ones are, too
+        name = getattr(module, "original_name", "")
+        return "it is compiled by torch.jit" if name in NAMES else None
+    if kind.__module__.startswith("torch.ao.nn.quantized.") and kind.__name__ in NAMES:
+        return "it is quantized"
+    if kind in THEIRS or not isinstance(module, (RNNBase, RNNCellBase)):
+        return None
+    if kind not in OURS:
+        return f"{kind.__name__} is a subclass of {kind.__mro__[1].__name__}"
+    plain = not getattr(module, "proj_size", 0)
+    if reason := fits.why_not(list(module.parameters()), plain=plain):
+        return f"it runs {reason}"
+    return "its forward is not its class's" if "forward" in vars(module) else None
 
 
 def restore(model: torch.nn.Module) -> list[str]:
