@@ -103,6 +103,16 @@ def test_documentation(name, monkeypatch, tmp_path):
     assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
 
 
+TEXTS = "\n".join(path.read_text() for path in (*ROOT.glob("*.md"), *sorted(PACKAGE.rglob("*.py"))))
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(fusedrnn(?:\.\w+)+)", TEXTS))))
+def test_documentation_names_what_there_is(name):
+    if name.startswith("fusedrnn.torch"):
+        pytest.importorskip("torch")
+    pkgutil.resolve_name(name)
+
+
 def test_readme_examples_run():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks

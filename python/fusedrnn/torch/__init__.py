@@ -10,7 +10,7 @@ offloading and checkpointing see it. What kernels cannot take (other devices and
 torch.func) runs on `torch.nn`'s own, and a warning says so once. Second derivatives and batched
 gradients are right, and take PyTorch's own operators. What goes by the type of a module
 (`quantize_dynamic`, `torch.jit.script`) wants `restore` first. Masks of dropout are those PyTorch
-draws. Threads are `torch.get_num_threads()`, and no more than `fusedrnn.num_threads()`.
+draws. Threads are `torch.get_num_threads()`, and no more than `fusedrnn.get_num_threads()`.
 
 `torch.compile` has these modules in its graph, where it breaks that at `torch.nn`'s own; so it does
 at ours, for calls that `torch.nn` runs (but with fullgraph=True it traces those of bfloat16 and
