@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain, combinations
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -190,15 +190,19 @@ class Parameters:
             label, grad = f"grads[{name!r}]", self.grads[name]
             validate.array(label, grad, self.dtype, shape, rule, validate.WRITE)
 
-    def _check_apart(self) -> None:
-        """Check that no array of `grads` is another one of them, or its parameter."""
-        for name in self._shapes:
-            if np.may_share_memory(self.grads[name], self.params[name]):
-                rule = "expected memory of its own, got the parameter itself"
-                raise ValueError(f"grads[{name!r}]: {rule}")
-        for a, b in combinations(self._shapes, 2):
-            if np.may_share_memory(self.grads[a], self.grads[b]):
-                raise ValueError(f"grads[{a!r}]: expected memory of its own, got that of {b}")
+    @staticmethod
+    def _share(a: Any, b: Any) -> bool:
+        return np.may_share_memory(a, b)
+
+    def _check_apart(self, grads: Mapping[str, Any], read: Mapping[str, Any]) -> None:
+        """Check that no array of `grads` has memory of another one or of one in `read`."""
+        taken = dict(read)
+        for name, grad in grads.items():
+            label = f"grads[{name!r}]"
+            for other, array in taken.items():
+                if self._share(grad, array):
+                    raise ValueError(f"{label}: expected memory of its own, got that of {other}")
+            taken[label] = grad
 
     def _weights(self) -> Sequence[Weights]:
         """Return the parameters of every slot, checked."""
@@ -217,7 +221,8 @@ class Parameters:
         if several or not same:
             self._check_grads()
         if not same:
-            self._check_apart()
+            self._check_params()
+            self._check_apart(*[{name: a[name] for name in names} for a in both])
             arrays = tuple([a[name] for a in both for name in names])
             self._seen_grads = seen = Seen(arrays, [pick(self.grads, s) for s in self._slots])
         return seen.weights

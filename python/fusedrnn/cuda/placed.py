@@ -103,15 +103,9 @@ class OnDevice(Parameters):
                 raise ValueError(f"{label}: expected a writeable array, got a read-only one")
         return buffers
 
-    def _check_own(self, grads: dict[str, Any], read: dict[str, Any], on: Any) -> None:
-        """Check that no memory of `grads` is that of another one, of a parameter or of `read`."""
-        taken = {**read, **self._buffers("", self.params, on)}
-        for name, grad in grads.items():
-            label, begin = f"grads[{name!r}]", grad.pointer
-            for other, buffer in taken.items():
-                if begin < buffer.pointer + buffer.nbytes and buffer.pointer < begin + grad.nbytes:
-                    raise ValueError(f"{label}: expected memory of its own, got that of {other}")
-            taken[label] = grad
+    @staticmethod
+    def _share(a: Any, b: Any) -> bool:
+        return bool(a.pointer < b.pointer + b.nbytes and b.pointer < a.pointer + a.nbytes)
 
     def _state(self, state: Any, N: int, names: Any, on: Any) -> tuple[Any, ...] | None:
         if state is None:
