@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The tolerances of all tests, and the comparison that uses them."""
+"""Fixtures of many tests: tolerances and the comparison by them, machines, and a trained run."""
 
 import os
+import random
+import shutil
 
 import fusedrnn.cuda
 import numpy as np
@@ -113,3 +115,29 @@ def build_replay():
     if not host_build.COMPILER:
         pytest.skip("no C++ compiler")
     return host_build.replay
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory):
+    """The path of a text for a short training."""
+    rng = random.Random(0)
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("".join(rng.choice(["foo(bar)\n", "hello\n"]) for _ in range(135))[:990])
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, text_file):
+    """The folder of a run that nothing disturbed."""
+    from cli_cases import SMALL, STEPS
+    from fusedrnn import cli
+
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert cli.main(["train", text_file, *SMALL, "--steps", str(STEPS), "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy of that folder, to go on with or to damage."""
+    return shutil.copytree(finished, tmp_path / "copy")

@@ -6,7 +6,6 @@ from functools import partial
 import fusedrnn
 import numpy as np
 import pytest
-from fusedrnn import GRU
 from layer_cases import DTYPES, LAYERS, H, I, N, T, cast, flat, like, step, twin
 
 
@@ -229,19 +228,6 @@ def test_gradients_add_up_and_a_tape_runs_twice(make, engine, rng):
     layer.zero_grad()
     assert all(a is b for a, b in zip(arrays, layer.grads.values(), strict=True))
     assert not any(a.any() for a in arrays)
-
-
-def test_negated_z_gives_the_other_convention_of_the_gru(rng, assert_close):
-    """The conversion in the docstring of GRU: h = (1-z)⊙h' + z⊙n is the same cell, z negated."""
-    gru = GRU(I, H, dtype=np.float64, seed=0)
-    x, h = rng.standard_normal((1, N, I)), rng.standard_normal((1, N, H))
-    weight_ih, weight_hh, bias_ih, bias_hh = gru.params.values()
-    a_ih, a_hh = x[0] @ weight_ih.T + bias_ih, h[0] @ weight_hh.T + bias_hh
-    r, z = (1 / (1 + np.exp(-(a_ih + a_hh)[:, k * H : (k + 1) * H])) for k in range(2))
-    n = np.tanh(a_ih[:, 2 * H :] + r * a_hh[:, 2 * H :])
-    for a in gru.params.values():
-        a[H : 2 * H] *= -1
-    assert_close(gru(x, h)[0], ((1 - z) * h + z * n), "y")
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (5, 1), (1, 1)])

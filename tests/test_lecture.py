@@ -117,3 +117,16 @@ def test_bptt_of_two_loops(truncate):
     rnn.backward(tape, np.ascontiguousarray(dlogits @ V), truncate=truncate)
     np.testing.assert_allclose(rnn.grads["weight_hh_l0"], dLdW, rtol=1e-10, atol=1e-13)
     np.testing.assert_allclose(rnn.grads["weight_ih_l0"], dLdU, rtol=1e-10, atol=1e-13)
+
+
+def test_negated_z_gives_the_other_convention_of_the_gru(assert_close):
+    """The conversion in the docstring of GRU: h = (1-z)⊙h' + z⊙n is the same cell, z negated."""
+    gru, rng, N = fusedrnn.GRU(I, H, dtype=np.float64, seed=0), np.random.default_rng(7), 3
+    x, h = rng.standard_normal((1, N, I)), rng.standard_normal((1, N, H))
+    weight_ih, weight_hh, bias_ih, bias_hh = gru.params.values()
+    a_ih, a_hh = x[0] @ weight_ih.T + bias_ih, h[0] @ weight_hh.T + bias_hh
+    r, z = (sigma((a_ih + a_hh)[:, k * H : (k + 1) * H]) for k in range(2))
+    n = np.tanh(a_ih[:, 2 * H :] + r * a_hh[:, 2 * H :])
+    for a in gru.params.values():
+        a[H : 2 * H] *= -1
+    assert_close(gru(x, h)[0], ((1 - z) * h + z * n), "y")

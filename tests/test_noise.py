@@ -42,14 +42,8 @@ def test_draws_of_other_seeds_kinds_steps_rows_and_units_are_independent():
         return noise.drawn(seed, kind, step, np.arange(row, row + 16), 1000, 0.5)
 
     base = draw()
-    for other in (
-        draw(seed=0, kind=0),
-        draw(seed=2),
-        draw(kind=2),
-        draw(step=2),
-        draw(row=17),
-        np.roll(base, 1, axis=1),
-    ):
+    changes = ({"seed": 0, "kind": 0}, {"seed": 2}, {"kind": 2}, {"step": 2}, {"row": 17})
+    for other in (*(draw(**change) for change in changes), np.roll(base, 1, axis=1)):
         assert abs((base == other).mean() - 0.5) < 4 * np.sqrt(0.25 / base.size)
     assert abs((base[0] == base[1]).mean() - 0.5) < 4 * np.sqrt(0.25 / 1000)
 

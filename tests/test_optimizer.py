@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: MIT
+"""What all optimisers do alike: states taken up again; wrong arguments named, nothing changed."""
+
+import math
+
+import numpy as np
+import pytest
+from fusedrnn import optim
+from optim_cases import RULES, Module, train
+
+
+@pytest.fixture(params=RULES)
+def rule(request):
+    return request.param
+
+
+def test_state_taken_up_again_is_exact(rule):
+    whole, first = Module(np.float32), Module(np.float32)
+    optimizer = RULES[rule]({"m": whole})
+    train(whole, optimizer, 7, np.random.default_rng(3))
+
+    rng = np.random.default_rng(3)
+    before = RULES[rule]({"m": first})
+    train(first, before, 4, rng)
+    state, params = before.state_dict(), {name: p.copy() for name, p in first.params.items()}
+    train(first, before, 1, np.random.default_rng(9))  # must not reach the copies in `state`
+
+    second = Module(np.float32)
+    for name, param in second.params.items():
+        param[...] = params[name]
+    after = RULES[rule]({"m": second})
+    after.load_state_dict(state)
+    train(second, after, 3, rng)
+    for name, param in whole.params.items():
+        np.testing.assert_array_equal(second.params[name], param)
+    for name, array in optimizer.state_dict().items():
+        np.testing.assert_array_equal(after.state_dict()[name], array)
+
+
+def test_state_names_are_those_of_the_modules():
+    pair = ({"w": np.zeros(2)}, {"w": np.zeros(2)})
+    assert set(optim.SGD([pair, pair], 0.1).state_dict()) == {"step"}
+    names = optim.SGD({"rnn": pair}, 0.1, momentum=0.9).state_dict()
+    assert set(names) == {"step", "momentum_buffer.rnn.w"}
+    assert set(optim.Adam([pair]).state_dict()) == {"step", "exp_avg.0.w", "exp_avg_sq.0.w"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("exp_avg.0.p1"), "missing or unexpected: exp_avg.0.p1"),
+        (lambda s: s.update(other=np.zeros(1)), "missing or unexpected: other"),
+        (lambda s: s.update({"exp_avg.0.p1": np.zeros(4)}), r"expected float64 \(5,\)"),
+        (lambda s: s.update({"exp_avg.0.p1": np.zeros(5, np.float32)}), "got float32"),
+    ],
+)
+def test_state_that_does_not_fit_changes_nothing(change, message):
+    module = Module()
+    optimizer = optim.Adam(module)
+    train(module, optimizer, 2, np.random.default_rng(0))
+    state = {name: array + 1 for name, array in optimizer.state_dict().items()}
+    change(state)
+    before = optimizer.state_dict()
+    with pytest.raises(ValueError, match=message):
+        optimizer.load_state_dict(state)
+    for name, array in optimizer.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_arrays_put_in_place_of_others_are_used():
+    module = Module()
+    optimizer = optim.SGD(module, 0.1)
+    module.params["p1"] = np.ones(5)
+    module.grads["p1"] = np.ones(5)
+    optimizer.step()
+    np.testing.assert_allclose(module.params["p1"], 0.9, rtol=1e-15)
+    optimizer.zero_grad()
+    assert not module.grads["p1"].any()
+
+
+@pytest.mark.parametrize(
+    ("params", "grads", "message"),
+    [
+        ({"w": np.zeros(2)}, {}, "0.w: has no gradient"),
+        ({"w": np.zeros(2)}, {"w": np.zeros(3)}, r"gradient of 0.w: expected float64 \(2,\)"),
+        ({"w": np.zeros(2)}, {"w": np.zeros(2, np.float32)}, "got float32"),
+        ({"w": np.zeros((2, 3)).T}, {"w": np.zeros((3, 2))}, "0.w: expected C-contiguous"),
+    ],
+)
+def test_modules_that_do_not_fit(params, grads, message):
+    with pytest.raises(ValueError, match=message):
+        optim.SGD((params, grads), 0.1)
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+@pytest.mark.parametrize("name", ["lr", "weight_decay", "eps"])
+def test_settings_out_of_range(name, value):
+    with pytest.raises(ValueError, match=f"{name}: expected a finite number >= 0"):
+        optim.Adam(Module(), **{name: value})
+
+
+def test_betas_out_of_range():
+    with pytest.raises(ValueError, match="betas: expected numbers in"):
+        optim.Adam(Module(), betas=(0.9, 1.0))
+
+
+def snapshot(module, optimizer):
+    arrays = (*module.params.values(), *optimizer.state_dict().values())
+    return [array.copy() for array in arrays]
+
+
+def misfit_shape(module):
+    module.params["p1"], module.grads["p1"] = np.ones(4), np.ones(4)
+
+
+def misfit_name(module):
+    module.params["p2"], module.grads["p2"] = np.ones(4), np.ones(4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.params["p1"].setflags(write=False), "0.p1: expected a writable array"),
+        (lambda m: m.grads.pop("p1"), "0.p1: has no gradient"),
+        (lambda m: m.grads.update(p1=np.ones(5, np.int64)), "gradient of 0.p1: .* got int64"),
+        (lambda m: m.grads.update(p1=None), "gradient of 0.p1: expected an array, got NoneType"),
+        (lambda m: m.params.update(p1=np.ones(5, np.int64)), "0.p1: .* got int64"),
+        (misfit_shape, r"0.p1: expected float64 \(5,\)"),
+        (misfit_name, "0.p2: has no state"),
+    ],
+)
+def test_a_step_that_raises_changes_nothing(change, message):
+    module = Module()
+    optimizer = optim.Adam(module)
+    train(module, optimizer, 2, np.random.default_rng(0))
+    change(module)
+    before = snapshot(module, optimizer)
+    with pytest.raises((TypeError, ValueError), match=message):
+        optimizer.step()
+    for old, new in zip(before, snapshot(module, optimizer), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+def test_zero_grad_that_raises_changes_nothing():
+    module = Module()
+    optimizer = optim.SGD(module, 0.1)
+    module.draw(np.random.default_rng(0))
+    module.grads["p1"].setflags(write=False)
+    before = module.grads["p0"].copy()
+    with pytest.raises(ValueError, match=r"gradient of 0\.p1: expected a writable array"):
+        optimizer.zero_grad()
+    np.testing.assert_array_equal(module.grads["p0"], before)
+
+
+@pytest.mark.parametrize("modules", [[], {}])
+def test_no_modules(modules):
+    with pytest.raises(ValueError, match="modules: expected at least one"):
+        optim.Adam(modules)
+
+
+@pytest.mark.parametrize("modules", [None, 3, "abc", [None], {"a": 1}, ({},), [np.ones(2)]])
+def test_things_that_are_no_modules(modules):
+    with pytest.raises(TypeError, match="modules: expected params and grads"):
+        optim.Adam(modules)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"lr": "x"}, {"lr": None}, {"eps": [1]}, {"betas": 0.9}, {"betas": (0.9,)}, {"betas": "ab"}],
+)
+def test_settings_of_another_type(settings):
+    (name,) = settings
+    with pytest.raises(TypeError, match=f"{name}: expected .*number"):
+        optim.Adam(Module(), **settings)
+
+
+def test_integer_parameters_are_refused():
+    arrays = {"w": np.ones(2, np.int64)}
+    with pytest.raises(TypeError, match=r"0\.w: expected an ndarray of float32 .* got int64"):
+        optim.SGD((arrays, arrays), 0.1)
+
+
+def test_arrays_of_another_library_are_refused_by_their_type():
+    class Array:
+        dtype = np.dtype(np.float32)
+
+    arrays = {"w": Array()}
+    with pytest.raises(TypeError, match=r"0\.w: expected an ndarray of float32 .*, got Array$"):
+        optim.SGD((arrays, arrays), 0.1)
