@@ -63,9 +63,8 @@ def test_backward_twice_through_one_graph():
 
 @pytest.mark.parametrize("what", ["weight", "x", "y"])
 def test_a_change_before_backward_is_found(what):
-    ours, _ = pair("LSTM")  # y of the others may be changed: test_torch_memory
-    x = inputs(ours, "batch")[0]
-    x = x * 1
+    ours, _ = pair("LSTM", torch.float32)  # y of others may be changed: test_torch_memory
+    x = inputs(ours, "batch", torch.float32)[0] * 1
     y, _ = ours(x)
     loss = y.sum()
     with torch.no_grad():

@@ -110,17 +110,35 @@ def test_a_change_where_it_is_allowed_does_not_reach_the_gradients(what):
     agree(*results)
 
 
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("kind", ["RNN", "relu", "GRU"])
-def test_y_may_be_changed_in_place_where_torch_lets_it(kind, batch_first):
+@pytest.mark.filterwarnings("ignore:LSTM with proj")  # PyTorch's own
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *((kind, {"batch_first": first}) for kind in KINDS for first in (False, True)),
+        ("LSTM", {"bidirectional": True, "dtype": torch.float32}),
+        ("projected", {"dtype": torch.float32}),
+    ],
+)
+def test_y_may_be_changed_in_place_where_torch_lets_it(kind, options):
     results = []
-    for module in pair(kind, num_layers=2, batch_first=batch_first):
+    for module in pair(kind, num_layers=2, **options):
         torch.manual_seed(4)
-        x = inputs(module, "batch")[0]
+        x = inputs(module, "batch", options.get("dtype", torch.float64))[0]
         y, h = module(x)
         torch.nn.functional.relu(y, inplace=True)
-        results.append(torch.autograd.grad(loss_of([y, h]), [x, *module.parameters()]))
-    agree(*results)
+        h = h if isinstance(h, tuple) else (h,)
+        results.append(torch.autograd.grad(loss_of([y, *h]), [x, *module.parameters()]))
+    agree(*results, limit=3e-5 if "dtype" in options else 1e-11)
+
+
+def test_y_of_a_packed_batch_may_be_changed_in_place():
+    results = []
+    for module in pair("LSTM", torch.float32):
+        torch.manual_seed(4)
+        xs = inputs(module, "packed", torch.float32)
+        y = call(module, "packed", xs)[0]
+        results.append(torch.autograd.grad(y.relu_().square().sum(), [*xs, *module.parameters()]))
+    agree(*results, limit=3e-5)
 
 
 @pytest.mark.parametrize("name", ["LSTMCell", "GRUCell"])

@@ -41,6 +41,11 @@ class Layer(NamedTuple):
         """Whether it is one step, whose only output is state_n."""
         return self.form == "step"
 
+    @property
+    def weights(self) -> int:
+        """How many weights it has, in all directions."""
+        return self.directions * (2 + 2 * self.bias + self.projected)
+
     def sequences(self, x: Tensor, state: Sequence[Tensor]) -> int:
         """Return N, which a packed batch says by its state; of a step 0."""
         return 0 if self.step else (state[0] if state else x).shape[1]
@@ -127,7 +132,7 @@ def forward(
     each, before, after = grouped(layer, weights), parts_of(state, D), parts_of(outputs, D)
     ys: Sequence[Any] = NONES[:D]
     if batch_sizes is not None:
-        first_row = np.concatenate((np.zeros(1, np.int64), np.cumsum(batch_sizes.numpy())))
+        first_row = first_rows(batch_sizes.numpy(), x.shape[0])
     if layer.form != "step":
         y = layer.new_y(x, shapes[0][-1])
         ys, outputs = layer.halves(y), [y, *outputs]
@@ -187,6 +192,15 @@ def backward(
             into[d] if dweights else None, False, before[d] or None, torch.get_num_threads(),
         )  # fmt: skip
     return [] if dx is None else [dx], dstate, dweights
+
+
+def first_rows(batch_sizes: Any, R: int) -> Any:
+    """Return where each step of a packed batch of R rows begins, and R."""
+    sizes = np.append(batch_sizes, 1)
+    if sizes[:-1].sum() != R or (sizes[1:] > sizes[:-1]).any():
+        got = f"got {batch_sizes.tolist()}"
+        raise RuntimeError(f"batch_sizes: expected sizes that never grow, R = {R} together, {got}")
+    return np.concatenate((np.zeros(1, np.int64), np.cumsum(batch_sizes)))
 
 
 def all_plain(tensors: Sequence[Tensor], count: int = 0) -> Sequence[Tensor]:

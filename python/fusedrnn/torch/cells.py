@@ -34,23 +34,24 @@ class FusedCell(compilers.Unscripted, torch.nn.RNNCellBase):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run as `torch.nn`'s module: the same arguments, shapes, errors and results."""
-        weights = fits.weights_of(self, NAMES if self.bias else NAMES[:2])
+        bare = not self.bias and self._parameters.get("bias_ih", NAMES) is None
+        weights = fits.weights_of(self, NAMES[:2] if bare else NAMES)
         pairs = self.states == 2 and isinstance(hx, (tuple, list)) and hx
         state = () if hx is None else tuple(hx) if pairs else (hx,)
         reason = fits.mode() or fits.why_not((input, *state, *weights), plain=False)
         cell = self.cell
-        if cell is None or reason is not None or not self._fits(input, state):
+        if cell is None or reason is not None or not self._fits(input, state, weights):
             return compilers.hand_over(self, super().forward, reason, input, input, hx)
-        after = run(STEPS[cell, self.bias], input, None, state, weights)
+        after = run(STEPS[cell, not bare], input, None, state, weights)
         return tuple(after) if self.states == 2 else after[0]
 
-    def _fits(self, x: Tensor, state: Sequence[Tensor]) -> bool:
+    def _fits(self, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]) -> bool:
         """Whether shapes are as they shall be, and no size is 0."""
         shape = x.shape
         if len(shape) not in (1, 2) or shape[-1] != self.input_size or 0 in shape:
             return False
         wanted = (*shape[:-1], self.hidden_size)
-        if state and len(state) != self.states:
+        if weights[1].shape[-1] != self.hidden_size or (state and len(state) != self.states):
             return False
         return all(part.shape == wanted for part in state)
 

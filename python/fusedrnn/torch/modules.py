@@ -83,10 +83,11 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
     ) -> tuple[Tensor, list[Tensor]]:
         """Run the layers, with dropout between them."""
         last_layer, L = self._layer_of(batch_first), self.num_layers
+        self._check_edits(L * last_layer.weights, weights)
         if L == 1:
             x, *state_n = run(last_layer, x, batch_sizes, state, weights)
-            return self._owned(x), state_n
-        layer, count = self._layer_of(False), len(weights) // L
+            return self._owned(x, batch_sizes), state_n
+        layer, count = self._layer_of(False), last_layer.weights
         D = layer.directions
         last: list[Sequence[Tensor]] = []
         for l in range(L):
@@ -97,12 +98,26 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
             layer = last_layer if l == L - 1 else layer
             x, *state_n = run(layer, x, batch_sizes, before, own)
             last.append(state_n)
-        return self._owned(x), [torch.cat(parts) for parts in zip(*last, strict=True)]
+        return self._owned(x, batch_sizes), [torch.cat(parts) for parts in zip(*last, strict=True)]
 
-    def _owned(self, y: Tensor) -> Tensor:
+    def _check_edits(self, count: int, weights: Sequence[Tensor]) -> None:
+        """Check that attributes changed after construction are still those of the weights."""
+        if len(weights) != count:
+            names = "num_layers", "bias", "bidirectional", "proj_size"
+            said = ", ".join(f"{name}={getattr(self, name)}" for name in names)
+            raise RuntimeError(f"weights: expected {count} with {said}, got {len(weights)}")
+        width = self.proj_size or self.hidden_size
+        if count and weights[1].shape[-1] != width:
+            got = f"got {tuple(weights[1].shape)}"
+            raise RuntimeError(f"weight_hh_l0: expected {width} columns, of hidden_size, {got}")
+
+    def _owned(self, y: Tensor, batch_sizes: Tensor | None) -> Tensor:
         """Return y as one that may be changed in place, where `torch.nn` allows it."""
-        if self.mode == "LSTM" or not y.requires_grad or torch.compiler.is_compiling():
+        if not y.requires_grad or torch.compiler.is_compiling():
             return y
+        one_way = not self.bidirectional and not self.proj_size and batch_sizes is None
+        if self.mode == "LSTM" and one_way and y.dtype == torch.float32:
+            return y  # oneDNN's, which torch.nn has here, keeps y as well
         return y.clone()  # backward reads the other
 
     def _layer_of(self, batch_first: bool) -> Layer:

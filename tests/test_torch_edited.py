@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""Modules changed after construction, and batches packed by hand, beside what they should be."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import fusedrnn.torch  # noqa: E402
+from torch.nn.utils.rnn import PackedSequence  # noqa: E402
+from torch_cases import H, I, N, T, agree  # noqa: E402
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "value"),
+    [
+        ({"num_layers": 2}, "num_layers", 1),
+        ({"num_layers": 4}, "num_layers", 2),
+        ({"num_layers": 4}, "num_layers", 3),
+        ({}, "num_layers", 0),
+        ({}, "num_layers", 2),
+        ({}, "bias", False),
+        ({"bias": False}, "bias", True),
+        ({"bidirectional": True}, "bidirectional", False),
+        ({}, "bidirectional", True),
+        ({}, "hidden_size", H + 1),
+    ],
+)
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_a_layer_that_lacks_or_has_too_many_weights(kind, options, name, value):
+    module = getattr(fusedrnn.torch, kind)(I, H, **options)
+    setattr(module, name, value)
+    with pytest.raises(RuntimeError, match=r"^weight(s|_hh_l0): expected "):
+        module(torch.ones(T, N, I))
+
+
+@pytest.mark.parametrize("kind", ["RNNCell", "LSTMCell", "GRUCell"])
+def test_a_cell_uses_the_biases_that_it_has(kind):
+    results = []
+    for owner in (fusedrnn.torch, torch.nn):
+        torch.manual_seed(0)
+        cell = getattr(owner, kind)(I, H)
+        cell.bias = False
+        out = cell(torch.ones(N, I))
+        results.append(out if isinstance(out, tuple) else (out,))
+        bare = getattr(owner, kind)(I, H, bias=False)
+        bare.bias = True
+        out = bare(torch.ones(N, I))
+        results[-1] += out if isinstance(out, tuple) else (out,)
+    agree(*results, limit=3e-5)
+
+
+@pytest.mark.parametrize("kind", ["RNNCell", "LSTMCell", "GRUCell"])
+def test_a_cell_of_another_hidden_size(kind):
+    cell = getattr(fusedrnn.torch, kind)(I, H)
+    cell.hidden_size = H + 1
+    with pytest.raises(RuntimeError):
+        cell(torch.ones(N, I))
+
+
+@pytest.mark.parametrize(
+    "batch_sizes", [[4, 3, 2], [4, 4, 2, 0], [3, 4, 3], [4, 4, 4], [5, 5, 0], [12, -2]]
+)
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_a_batch_packed_by_hand_wrongly(kind, batch_sizes):
+    module = getattr(fusedrnn.torch, kind)(I, H)
+    packed = PackedSequence(torch.ones(10, I), torch.tensor(batch_sizes))
+    with pytest.raises(RuntimeError, match=r"^batch_sizes: expected .* got "):
+        module(packed)
