@@ -11,7 +11,7 @@ from fusedrnn import _core
 BOUNDS = {"exp": 1.0, "tanh": 2.5, "sigmoid": 2.5}
 FLOAT64_BOUND = 4.0  # numpy's own error, up to one unit, is in it
 SMALLEST = {"float32": 2.0**-149, "float64": 2.0**-1074}
-VANISHING = 2.0**-127  # a float32 sigmoid below this may be 0
+VANISHING = 2.0**-126  # a float32 sigmoid below this may be 0
 
 
 def kernel(name, x):

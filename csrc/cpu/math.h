@@ -3,7 +3,7 @@
 // instruction set with fma, and the same in every lane, full or partial vector.
 //
 // Error over all floats, in units in the last place (of subnormal results: the smallest subnormal), proven by
-// tests/test_math.py: exp 1, tanh 2.5, sigmoid 2.5; but where sigmoid should be below 2^-127 (in double 2^-1023) it may be 0.
+// tests/test_math.py: exp 1, tanh 2.5, sigmoid 2.5; but where sigmoid should be below 2^-126 (in double 2^-1022) it may be 0.
 // NaN stays NaN, ±inf give the limits, tanh(-0) is -0.
 #pragma once
 #include "vec.h"
@@ -16,9 +16,10 @@ template <class Real> struct ExpOf;
 template <> struct ExpOf<float> {
   static constexpr float kP[] = {0x1p-1f, 0x1.555556p-3f, 0x1.5554eap-5f, 0x1.1110ep-7f, 0x1.6d4316p-10f, 0x1.a124e4p-13f};
   static constexpr float kLog2e = 0x1.715476p0f, kLn2High = 0x1.63p-1f, kLn2Low = -0x1.bd0106p-13f;
-  static constexpr float kRound = 0x1.8p23f;               // adding it rounds to an integer, left in the low bits
-  static constexpr float kHighest = 89.f, kLowest = -104.f;  // beyond: inf, 0
   static constexpr int kMantissa = 23, kBias = 127;
+  static constexpr float kRound = 0x1.8p23f + kBias;         // adding it leaves an integer and the bias in the low bits
+  static constexpr float kHighest = 89.f, kLowest = -104.f;  // beyond: inf, 0
+  static constexpr float kVanishing = -88.f;                 // here n is -kBias, and power_of_two 0
 };
 template <> struct ExpOf<double> {
   static constexpr double kP[] = {0x1p-1,
@@ -33,9 +34,10 @@ template <> struct ExpOf<double> {
                                   0x1.af4ddd84882fep-26,
                                   0x1.1f72fc730b4ffp-29};
   static constexpr double kLog2e = 0x1.71547652b82fep0, kLn2High = 0x1.62e42feep-1, kLn2Low = 0x1.a39ef35793c76p-33;
-  static constexpr double kRound = 0x1.8p52;
-  static constexpr double kHighest = 710., kLowest = -746.;
   static constexpr int kMantissa = 52, kBias = 1023;
+  static constexpr double kRound = 0x1.8p52 + kBias;
+  static constexpr double kHighest = 710., kLowest = -746.;
+  static constexpr double kVanishing = -709.;
 };
 
 template <class V> struct ElementOf;
@@ -43,7 +45,7 @@ template <> struct ElementOf<Vec<float>> { using type = float; };
 template <> struct ElementOf<Vec<double>> { using type = double; };
 template <class V> using ScalarOf = typename ElementOf<V>::type;
 
-// x = n ln2 + r: returns e^r - 1, and n in the low bits of `shifted`.
+// x = n ln2 + r: returns e^r - 1, and n + kBias in the low bits of `shifted`.
 template <class V> INLINE V expm1_reduced(V x, V& shifted) {
   using C = ExpOf<ScalarOf<V>>;
   shifted = fma(x, splat(C::kLog2e), splat(C::kRound));
@@ -59,15 +61,14 @@ template <class V> INLINE V expm1_reduced(V x, V& shifted) {
 // Unsigned: a NaN leaves anything there, and its arithmetic must still be defined.
 template <class V> INLINE Vec<Unsigned<ScalarOf<V>>> bits(V x) { return (Vec<Unsigned<ScalarOf<V>>>)x; }
 
-// 2^n for the n in the low bits, from -bias to bias + 1 (0 and inf)
-template <class V> INLINE V power_of_two(Vec<Unsigned<ScalarOf<V>>> n) {
-  using C = ExpOf<ScalarOf<V>>;
-  return (V)((n + C::kBias) << C::kMantissa);
+// 2^n for n + kBias in the low bits, n from -kBias to kBias + 1 (0 and inf)
+template <class V> INLINE V power_of_two(Vec<Unsigned<ScalarOf<V>>> shifted) {
+  return (V)(shifted << ExpOf<ScalarOf<V>>::kMantissa);
 }
 
+// NaN stays NaN
 template <class V> INLINE V clamp(V x, ScalarOf<V> low, ScalarOf<V> high) {
-  x = x > high ? splat(high) : x;  // in this order a NaN stays one
-  return x < low ? splat(low) : x;
+  return larger(splat(low), smaller(splat(high), x));
 }
 
 // 2^n is applied in two halves: results may be subnormal or infinite, and are rounded once.
@@ -78,31 +79,31 @@ template <class V> INLINE V exp(V x) {
   constexpr int kAbove = 8 * sizeof(Real) - C::kMantissa + 1;  // bits above n, to be filled with its sign
   V shifted;
   const V q = expm1_reduced(clamp(x, C::kLowest, C::kHighest), shifted);
-  const Vec<Int<Real>> n = (Vec<Int<Real>>)(bits(shifted) << kAbove) >> kAbove, half = n >> 1;
-  return (q + 1) * power_of_two<V>((U)half) * power_of_two<V>((U)(n - half));
+  const Vec<Int<Real>> n = (Vec<Int<Real>>)((bits(shifted) - C::kBias) << kAbove) >> kAbove, half = n >> 1;
+  return (q + 1) * power_of_two<V>((U)(half + C::kBias)) * power_of_two<V>((U)(n - half + C::kBias));
 }
 
-// 1 / (1 + exp(-x)). Far below zero exp(-x) becomes inf and the result 0; far above, 1 + exp(-x) is 1.
+// With e = exp(x): e / (e + 1). From x = 40 on the result is 1 in both types.
 template <class V> INLINE V sigmoid(V x) {
-  using C = ExpOf<ScalarOf<V>>;
   V shifted;
-  const V q = expm1_reduced(clamp(-x, -C::kHighest / 2, C::kHighest), shifted);
-  return 1 / (1 + (q + 1) * power_of_two<V>(bits(shifted)));
+  const V q = expm1_reduced(clamp(x, ExpOf<ScalarOf<V>>::kVanishing, 40), shifted), two_n = power_of_two<V>(bits(shifted));
+  const V e = fma(two_n, q, two_n);
+  return e / (e + 1);
 }
 
 // With e = exp(2|x|) - 1: e / (e + 2), and the sign of x. From |x| = 20 on the result is 1 in both types.
 template <class V> INLINE V tanh(V x) {
   using Real = ScalarOf<V>;
   const auto sign = bits(x) & (Unsigned<Real>(1) << (8 * sizeof(Real) - 1));
-  const V magnitude = (V)(bits(x) ^ sign), twice = magnitude + magnitude;
+  const V magnitude = (V)(bits(x) ^ sign);
   V shifted;
-  const V q = expm1_reduced(twice > 40 ? splat(Real(40)) : twice, shifted), two_n = power_of_two<V>(bits(shifted));
+  const V q = expm1_reduced(smaller(splat(Real(40)), magnitude + magnitude), shifted), two_n = power_of_two<V>(bits(shifted));
   const V e = fma(two_n, q, two_n - 1);
   return (V)(bits(e / (e + 2)) | sign);
 }
 
 // NaN stays NaN, in both.
-template <class V> INLINE V relu(V x) { return x < 0 ? V{} : x; }
+template <class V> INLINE V relu(V x) { return larger(V{}, x); }
 template <class V> INLINE V step(V x) { return x <= 0 ? V{} : splat(ScalarOf<V>(1)); }
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

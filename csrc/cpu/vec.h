@@ -101,6 +101,22 @@ INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
 template <class V> INLINE V fma(V a, V b, V c) { return a * b + c; }
 #endif
 
+// The smaller and the larger of two; where one is NaN, b. What compilers make of ?: compares into a mask and blends by it.
+#if defined(__AVX512F__)
+INLINE Vec<float> smaller(Vec<float> a, Vec<float> b) { return (Vec<float>)_mm512_min_ps((__m512)a, (__m512)b); }
+INLINE Vec<float> larger(Vec<float> a, Vec<float> b) { return (Vec<float>)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE Vec<double> smaller(Vec<double> a, Vec<double> b) { return (Vec<double>)_mm512_min_pd((__m512d)a, (__m512d)b); }
+INLINE Vec<double> larger(Vec<double> a, Vec<double> b) { return (Vec<double>)_mm512_max_pd((__m512d)a, (__m512d)b); }
+#elif defined(__AVX__)
+INLINE Vec<float> smaller(Vec<float> a, Vec<float> b) { return (Vec<float>)_mm256_min_ps((__m256)a, (__m256)b); }
+INLINE Vec<float> larger(Vec<float> a, Vec<float> b) { return (Vec<float>)_mm256_max_ps((__m256)a, (__m256)b); }
+INLINE Vec<double> smaller(Vec<double> a, Vec<double> b) { return (Vec<double>)_mm256_min_pd((__m256d)a, (__m256d)b); }
+INLINE Vec<double> larger(Vec<double> a, Vec<double> b) { return (Vec<double>)_mm256_max_pd((__m256d)a, (__m256d)b); }
+#else
+template <class V> INLINE V smaller(V a, V b) { return a < b ? a : b; }
+template <class V> INLINE V larger(V a, V b) { return a > b ? a : b; }
+#endif
+
 // W vectors of W values, transposed by log2 W rounds of exchanges.
 template <int kStep, class Real> INLINE void exchange(Vec<Real>* v) {
   constexpr int W = kWidth<Real>;

@@ -6,12 +6,13 @@ parameters, results (to rounding) and errors; `accelerate(model)` turns those of
 `restore(model)` turns them back. Tensors are not copied on the way to the kernels and back, but
 where they are not contiguous (batch_first: x once; PyTorch does too), and y once in training (but
 of a plain float32 LSTM), as you may change yours in place. A module whose attributes no longer are
-those of its weights, and a batch packed by hand wrongly, are a RuntimeError of ours. All that backward reads is kept by PyTorch's autograd:
-offloading and checkpointing see it. What kernels cannot take (other devices and dtypes, autocast,
-torch.func) runs on `torch.nn`'s own, and a warning says so once. Second derivatives and batched
-gradients are right, and take PyTorch's own operators. What goes by the type of a module
-(`quantize_dynamic`, `torch.jit.script`) wants `restore` first. Masks of dropout are those PyTorch
-draws. Threads are `torch.get_num_threads()`, and no more than `fusedrnn.get_num_threads()`.
+those of its weights, and a batch packed by hand wrongly, are a RuntimeError of ours. All that
+backward reads is kept by PyTorch's autograd: offloading and checkpointing see it. What kernels
+cannot take (other devices and dtypes, autocast, torch.func) runs on `torch.nn`'s own, and a warning
+says so once. Second derivatives and batched gradients are right, and take PyTorch's own operators.
+What goes by the type of a module (`quantize_dynamic`, `torch.jit.script`) wants `restore` first.
+Masks of dropout are those PyTorch draws. Threads are `torch.get_num_threads()`, and no more than
+`fusedrnn.get_num_threads()`.
 
 `torch.compile` has these modules in its graph, where it breaks that at `torch.nn`'s own; so it does
 at ours, for calls that `torch.nn` runs (but with fullgraph=True it traces those of bfloat16 and
