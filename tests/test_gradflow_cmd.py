@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """fusedrnn gradflow: its table and picture, of fresh layers and of a trained model."""
 
+import numpy as np
 import pytest
-from fusedrnn import cli
+from fusedrnn import cli, gradflow_cmd
 from fusedrnn import run as run_module
 
 
@@ -24,6 +25,25 @@ def test_gradflow_of_fresh_layers(tmp_path, capsys):
         assert drawn in picture
 
 
+def test_gradflow_shows_every_cell_the_same_input_and_each_cell_once(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    seen = {}
+
+    def look(layer, x):
+        assert layer.cell not in seen
+        seen[layer.cell] = x
+        return [{}]
+
+    monkeypatch.setattr(gradflow_cmd, "gate_saturation", look)
+    few = ["gradflow", "--steps", "3", "--hidden", "2", "--out", str(tmp_path / "flow.png")]
+    assert cli.main([*few, "--cells", "gru"]) == 0
+    alone = seen.pop("gru")
+    assert cli.main([*few, "--cells", "lstm", "gru", "lstm", "rnn"]) == 0
+    assert list(seen) == ["lstm", "gru", "rnn_tanh"]
+    for x in seen.values():
+        np.testing.assert_array_equal(x, alone)
+
+
 def test_gradflow_of_a_trained_model(finished, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     out = tmp_path / "flow.png"
@@ -34,8 +54,6 @@ def test_gradflow_of_a_trained_model(finished, tmp_path, capsys):
 
 def test_gradflow_of_a_trained_model_reads_what_the_model_writes(finished, monkeypatch, tmp_path):
     pytest.importorskip("matplotlib")
-    from fusedrnn import gradflow_cmd
-
     seen = []
     monkeypatch.setattr(gradflow_cmd, "gate_saturation", lambda layer, x: [seen.append(x) or {}])
     out = str(tmp_path / "flow.png")

@@ -51,8 +51,7 @@ def _cases(args: argparse.Namespace) -> Iterator[tuple[str, Any, Array]]:
         rows = model.vocabulary.encode(text).reshape(ROWS, args.steps)
         yield str(args.model), model.rnn, np.ascontiguousarray(rows.T)
         return
-    rng = np.random.default_rng(args.seed)
-    for cell in args.cells or CELLS:
+    x = np.random.default_rng(args.seed).standard_normal((args.steps, ROWS, INPUTS), np.float32)
+    for cell in dict.fromkeys(args.cells or CELLS):
         layer, options = KINDS[cell]
-        x = rng.standard_normal((args.steps, ROWS, INPUTS), np.float32)
         yield cell, layer(INPUTS, args.hidden or HIDDEN, seed=args.seed, **options), x
