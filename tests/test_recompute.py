@@ -7,7 +7,9 @@ import fusedrnn
 import numpy as np
 import pytest
 from fusedrnn import recompute
-from layer_cases import LAYERS, flat, like
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layer_cases import DTYPES, LAYERS, flat, like
 
 T, N, I, H = 10, 5, 4, 19
 LENGTHS = np.array([3, 10, 6, 0, 6])
@@ -163,6 +165,35 @@ def test_budget_has_the_bits_of_the_whole_tape(name, form, bidirectional):
         layer.forward(x, memory_budget=least - 1, **form)
 
 
+@settings(deadline=None)
+@given(
+    name=st.sampled_from(list(LAYERS)),
+    layers=st.integers(1, 3),
+    form=st.fixed_dictionaries(
+        {
+            "bidirectional": st.booleans(),
+            "dropout": st.sampled_from([0, 0.5]),
+            "recurrent_dropout": st.sampled_from([0, 0.5]),
+            "dtype": st.sampled_from(DTYPES),
+        }
+    ),
+    lengths=st.just([T] * N) | st.lists(st.integers(0, T), min_size=N, max_size=N).filter(any),
+    tokens=st.booleans(),
+)
+def test_budget_of_the_whole_tape_keeps_it(name, layers, form, lengths, tokens):
+    """Rows without a step take nothing, and without padding there are no copies."""
+    form["dropout"] *= layers > 1
+    layer = LAYERS[name](I, H, layers, **form)
+    x = np.zeros((T, N), np.int64) if tokens else np.zeros((T, N, I), form["dtype"])
+    call = {"lengths": np.array(lengths)}
+    whole = layer.forward(x, **call)[2].nbytes
+    tape = layer.forward(x, memory_budget=whole, **call)[2]
+    assert not isinstance(tape.tapes[0], recompute.Tape)
+    assert tape.nbytes == whole
+    if least_budget(layer, x, **call) < whole:
+        assert used(layer.forward(x, memory_budget=whole - 1, **call)[2]) < whole
+
+
 def used(tape):
     """What a layer's tape keeps, and the tape and y of its longest stretch."""
     if not isinstance(tape.tapes[0], recompute.Tape):
@@ -170,7 +201,7 @@ def used(tape):
     runs = [part.run(*stretch) for part in tape.tapes for stretch in part.before]
     last = sum(part.last.nbytes for part in tape.tapes if part.last)
     of_slots = [getattr(run, "tapes", [run]) for run in runs]
-    stretches = [sum(a.nbytes + 4 * np.prod(a.shape) for a in run) for run in of_slots]
+    stretches = [sum(a.nbytes + a.y.itemsize * np.prod(a.shape) for a in r) for r in of_slots]
     return tape.nbytes - last + max(stretches)
 
 

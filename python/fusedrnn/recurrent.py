@@ -243,8 +243,8 @@ class Recurrent(Structure, Generic[LayerState]):
         weights: Any = packed or self._weights()
         engine = unchecked(functional if packed else self.engine)
         form = {}
-        if lengths is not None:
-            form["lengths"] = validate.lengths(lengths, *x.shape[:2])
+        if lengths is not None and (ends := validate.lengths(lengths, *x.shape[:2])).min() < len(x):
+            form["lengths"] = ends
         if resets is not None:
             form["resets"] = self._resets(resets, x.shape[:2])
         return stack.Call(engine, x, states, weights, form)

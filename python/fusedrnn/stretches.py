@@ -85,7 +85,9 @@ def _tapes(layer: Recurrent[Any], call: Call, steps: int) -> list[int]:
     With lengths it holds copies of its x and y without the padding.
     """
     N, lengths, P = call.x.shape[1], call.form.get("lengths"), layer._h_size
-    rows = steps * N if lengths is None else int(np.minimum(lengths, steps).sum())
+    rows = steps * N
+    if lengths is not None:
+        N, rows = np.count_nonzero(lengths), int(np.minimum(lengths, steps).sum())
     record = _core.tape_nbytes(
         layer.cell, layer.dtype == np.float64, N, layer.hidden_size, P, rows,
         layer.recurrent_dropout > 0,
