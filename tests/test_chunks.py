@@ -2,6 +2,7 @@
 """Truncated backpropagation by chunks, against the double loop that says what it means."""
 
 import re
+import tracemalloc
 
 import fusedrnn
 import numpy as np
@@ -142,12 +143,30 @@ def test_wrong_arguments(options, arguments, text):
         (np.float64(1), "x: expected ndarray"),
         (np.ones(()), r"x: expected shape \(T, N, I\) with I = 3, got \(\)"),
         (np.ones((0, N, I)), r"x: expected T, N, I >= 1, got shape \(0, 2, 3\)"),
+        (np.ones((8, N, I, 2)), r"x: expected shape .*, got \(8, 2, 3, 2\)"),
+        (np.ones((8, N, 5)), r"x: expected shape .*, got \(8, 2, 5\)"),
+        (np.ones((8, N)), r"x: expected shape .*, got \(8, 2\)"),
+        (np.ones((8, N, I), int), r"x: expected integers .*, got shape \(8, 2, 3\)"),
+        (np.ones((8, 0), int), r"x: expected integers .*, got shape \(8, 0\)"),
     ],
 )
 def test_wrong_inputs(x, text):
     layer, _, _ = problem("lstm")
     with pytest.raises((TypeError, ValueError), match=text):
         fusedrnn.chunks(layer, x, 2)
+
+
+def test_tokens_are_read_when_their_chunk_comes():
+    layer = problem("lstm")[0]
+    x = np.zeros((10**6, N), np.int32)
+    x[4] = I
+    tracemalloc.start()
+    chunks = fusedrnn.chunks(layer, x, 2)
+    assert tracemalloc.get_traced_memory()[1] < x.nbytes / 10
+    tracemalloc.stop()
+    next(chunks), next(chunks)
+    with pytest.raises(ValueError, match=r"^x: expected tokens in 0..2, got 3"):
+        next(chunks)
 
 
 def test_what_is_no_layer():

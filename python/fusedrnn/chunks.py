@@ -106,7 +106,8 @@ def chunks(
     k2 = k1 if k2 is None else validate.size("k2", k2)
     if k2 % k1:
         raise ValueError(f"k2: expected a multiple of k1 = {k1}, got {k2}")
-    layer._checked(x[:k2] if isinstance(x, np.ndarray) and x.ndim > 1 else x, state, None, None)
+    tokens = isinstance(x, np.ndarray) and x.dtype.kind in "iu" and x.ndim == 2 and x.size
+    layer._checked(x[:k2] if tokens else x, state, None, None)  # which converts tokens
     T, N = x.shape[:2]
     if lengths is not None:
         lengths = validate.lengths(lengths, T, N)
