@@ -130,9 +130,8 @@ def layer_of(arrays: Mapping[str, Array], **options: Any) -> Layer:
         if name in arrays:
             told[option] = True
     G, rest = divmod(rows, H)
-    kinds: dict[int, Any] = {}
-    for name, (kind, _) in KINDS.items():
-        kinds.setdefault(CELLS[name].gates, kind)  # the first is PyTorch's
+    first_last = reversed(KINDS.items())  # the first with so many gates, PyTorch's own, wins
+    kinds: dict[int, Any] = {CELLS[name].gates: kind for name, (kind, _) in first_last}
     if rest or G not in kinds:
         wanted = f"G*H rows with G in {sorted(kinds)} and H = {H}"
         raise ValueError(f"weight_hh_l0: expected {wanted}, got {rows}")
