@@ -140,8 +140,7 @@ def _run(
         _core.forward(cell, x, weights, state, reverse, y, state_n, core, first_row, resets, draws)
     if ragged is None:
         return y, state_n, (x, y, None, anew)
-    whole = np.empty((*ragged.shape, widths[0]), dtype) if out is None else out
-    return ragged.unpack(y, whole), ragged.unpack_state(state_n, given), (x, y, ragged, anew)
+    return ragged.unpack(y, out), ragged.unpack_state(state_n, given), (x, y, ragged, anew)
 
 
 def backward(
@@ -171,8 +170,7 @@ def backward(
     if ragged is None:
         return into, dstate_0, dweights
     if into is not None:
-        whole = np.zeros((*ragged.shape, x.shape[2]), y.dtype) if dx is None else dx
-        into = ragged.put(into, whole)
+        into = ragged.unpack(into) if dx is None else ragged.put(into, dx)
     return into, ragged.unpack_state(dstate_0, given), dweights
 
 

@@ -36,21 +36,27 @@ class Ragged:
         """(T + 1,): where each step begins in R."""
         self.t = np.repeat(np.arange(len(counts)), counts)
         self.n = self.rows[np.arange(len(self.t)) - np.repeat(self.first_row[:-1], counts)]
+        self.row = self.t * len(lengths) + self.n
         self.valid = np.arange(T)[:, np.newaxis] < lengths
         """(T, N) bool: the steps before each row's end."""
 
     def pack(self, a: Array) -> Array:
         """Return (1, R, ...) of a (T, N, ...): its valid rows, copied."""
-        packed: Array = a[self.t, self.n][np.newaxis]
-        return packed
+        rows = a.reshape(-1, *a.shape[2:])
+        whole = rows.flags.c_contiguous  # take would copy another; elsewhere it takes half the time
+        packed: Array = rows.take(self.row, axis=0) if whole else rows[self.row]
+        return packed[np.newaxis]
 
     def pack_state(self, state: State | None) -> State | None:
         """Return the rows of (N, H) each that have a step."""
         return None if state is None else tuple([part[self.rows] for part in state])
 
-    def unpack(self, packed: Array, out: Array) -> Array:
-        """Fill out (T, N, ...) from (1, R, ...), with zeros past each length."""
-        out[...] = 0
+    def unpack(self, packed: Array, out: Array | None = None) -> Array:
+        """Return (T, N, ...) of (1, R, ...), in out if given, with zeros past each length."""
+        if out is None:
+            out = np.zeros((*self.shape, *packed.shape[2:]), packed.dtype)
+        else:
+            out[...] = 0
         return self.put(packed, out)
 
     def put(self, packed: Array, out: Array) -> Array:

@@ -130,7 +130,7 @@ class Rows:
             return new.reshape(*self.shape, -1) if dx is None else dx
         if dx is not None:
             return self.ragged.put(new, dx)
-        return self.ragged.unpack(new, np.empty((*self.shape, new.shape[2]), new.dtype))
+        return self.ragged.unpack(new)
 
 
 def _indices(ragged: Ragged) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
