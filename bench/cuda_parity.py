@@ -2,9 +2,11 @@
 """Results on the device beside the NumPy reference in float64: every cell and dtype, both plans.
 
 The cases and tolerances are the tests'. Lengths, a given state, its gradient; one direction and
-both; twice, for equal bits.
+both; twice, for equal bits. Rounding puts units at relu's kink on its other side, which is no error
+but another gradient: there the reference goes back by the slopes of the device's y.
 """
 
+import functools
 import importlib.util
 import pathlib
 import sys
@@ -98,7 +100,8 @@ def compared(case):
         layer.zero_grad()
         found = step(layer, x, state, lengths, dy, dstate)
         runs.append({name: a.numpy() for name, a in found.items()})
-    expected = step(twin, x, state, lengths, dy, dstate, home)
+    change = [functools.partial(take_slopes, y=runs[0]["y"])] * (case.cell == "rnn_relu")
+    expected = step(twin, x, state, lengths, dy, dstate, home, *change)
     worst = {"y": 0.0, "grad": 0.0}
     for name, a in runs[0].items():
         kind = "y" if name.startswith(("y", "state_n")) else "grad"
@@ -106,6 +109,12 @@ def compared(case):
     same = all(a.tobytes() == runs[1][name].tobytes() for name, a in runs[0].items())
     results, gradients = map(float, worst.values())
     return case._replace(results=results, gradients=gradients, same_bits=same)
+
+
+def take_slopes(tape, y):
+    """Let the reference's tape of one layer have its slopes of this y (T, N, D*H)."""
+    for one, h in zip(tape.tapes, np.split(y, len(tape.tapes), axis=2), strict=True):
+        one.saved[:] = [(t, (h_prev, h[t])) for t, (h_prev, _) in one.saved]
 
 
 def difference(a, expected):

@@ -33,9 +33,10 @@ def home(value):
     return None if value is None else value.numpy().astype(np.float64)
 
 
-def step(layer, x, state, lengths, dy, dstate, to=lambda a: a):
+def step(layer, x, state, lengths, dy, dstate, to=lambda a: a, change=lambda tape: None):
     """All results of a forward and backward pass, by name."""
     y, state_n, tape = layer.forward(to(x), to(state), lengths)
+    change(tape)
     dx, dstate_0 = layer.backward(tape, to(dy), to(dstate))
     results = {"y": y, "dx": dx} | layer.grads
     results |= {f"state_n{k}": a for k, a in enumerate(flat(state_n))}

@@ -56,6 +56,31 @@ def test_other_bits_and_nan_fail():
         assert right._replace(**change).fails()
 
 
+@pytest.mark.parametrize(("H", "directions"), [(255, 2), (511, 1)])
+def test_units_at_the_kink_of_relu_are_no_error(emulated, H, directions):
+    emulated(multiprocessors=132)
+    case = cuda_parity.Parity("rnn_relu", "bfloat16", H, directions, True)
+    found = cuda_parity.compared(case)
+    assert not found.fails(), found
+
+
+@pytest.mark.parametrize("name", ["dx", "weight_ih_l0", "weight_hh_l0", "bias_hh_l0", "dstate_00"])
+@pytest.mark.parametrize("factor", [0, 0.9, 2])
+def test_wrong_gradients_of_relu_fail(monkeypatch, name, factor):
+    def wrong(layer, *arguments):
+        results = right(layer, *arguments)
+        if layer.device == "cuda":
+            a = results[name]
+            results[name] = cuda_parity.fusedrnn.cuda.Array(factor * a.numpy(), a.dtype)
+        return results
+
+    case = cuda_parity.Parity("rnn_relu", "bfloat16", 15, 1, True)
+    assert not cuda_parity.compared(case).fails()
+    right = cuda_parity.step
+    monkeypatch.setattr(cuda_parity, "step", wrong)
+    assert cuda_parity.compared(case).fails()
+
+
 def test_a_kernel_that_fails_is_told(report, monkeypatch):
     monkeypatch.setattr(cuda_parity, "step", lambda *_: _fail("cudaMemcpy: illegal address"))
     failed, page = report("--emulate", "--cells", "gru", "--dtypes", "bfloat16")
