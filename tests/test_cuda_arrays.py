@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory of the device: arrays, other libraries' views of it and ours of theirs."""
+"""Memory of the device: other libraries' views of it and ours of theirs, as arguments."""
 
 import gc
 
@@ -22,80 +22,6 @@ from cuda_cases import (
 )
 
 pytestmark = pytest.mark.usefixtures("cuda")
-
-
-@pytest.mark.parametrize("dtype", ["float32", "int32", "int64"])
-def test_there_and_back(dtype):
-    a = np.arange(24).reshape(2, 3, 4).astype(dtype)
-    array = fusedrnn.cuda.Array(a)
-    assert (array.shape, array.dtype, array.nbytes) == (a.shape, dtype, a.nbytes)
-    assert array.device == "cuda:0"
-    np.testing.assert_array_equal(array.numpy(), a)
-    array.copy_from(a[::-1])
-    np.testing.assert_array_equal(array.numpy(), a[::-1])
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int64"])
-def test_a_number(dtype):
-    array = fusedrnn.cuda.Array(np.array(3, "int64" if dtype == "int64" else "float32"), dtype)
-    assert array.shape == array.numpy().shape == ()
-    assert array.numpy() == 3
-
-
-def test_bfloat16_is_rounded_to_nearest_even():
-    ties = np.array([1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-8 + 2.0**-20, -1 - 2.0**-8])
-    expected = [1, 1 + 2.0**-6, 1 + 2.0**-7, -1]
-    np.testing.assert_array_equal(fusedrnn.cuda.Array(ties, "bfloat16").numpy(), expected)
-    odd = np.array([np.inf, -np.inf, np.nan, -np.nan, 3.4e38, 0.0, -0.0], np.float32)
-    got = fusedrnn.cuda.Array(odd, "bfloat16").numpy()
-    np.testing.assert_array_equal(got, [np.inf, -np.inf, np.nan, np.nan, np.inf, 0, 0])
-    assert np.signbit(got[[1, 6]]).all()
-
-
-REFUSED = [
-    (
-        (np.zeros(3),),
-        TypeError,
-        "dtype: expected one of float32, bfloat16, int32, int64, got float64",
-    ),
-    (
-        (np.zeros(3), "float16"),
-        TypeError,
-        "dtype: expected float32 or bfloat16 or int32 or int64, got 'float16'",
-    ),
-    (
-        (np.zeros(3), "int32"),
-        TypeError,
-        "values: expected values for dtype int32, got dtype float64",
-    ),
-    (
-        (np.zeros((0, 3)), "float32"),
-        ValueError,
-        r"values: expected sizes >= 1, got shape \(0, 3\)",
-    ),
-    (
-        (np.zeros(3), "float32", "cpu"),
-        ValueError,
-        "device: expected cuda or cuda:0, cuda:1, ..., got 'cpu'",
-    ),
-    ((np.zeros(3), "float32", "gpu"), ValueError, "device: expected cpu, cuda or cuda:0"),
-    ((np.zeros(3), "float32", "cuda:x"), ValueError, "device: expected cpu, cuda or cuda:0"),
-    ((np.zeros(3), "float32", "cuda:"), ValueError, "device: expected cpu, cuda or cuda:0"),
-    ((np.zeros(3), "float32", "cuda:9999999999"), ValueError, "device: expected cpu, cuda or"),
-    ((np.zeros(3), "float32", 0), TypeError, "device: expected str, got int"),
-    ((np.zeros(3), "float32", "cuda:7"), RuntimeError, r"cudaSetDevice\(7\): .*\(cudaError"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "error", "message"), REFUSED)
-def test_what_arrays_refuse(arguments, error, message):
-    with pytest.raises(error, match=f"^{message}"):
-        fusedrnn.cuda.Array(*arguments)
-
-
-def test_what_is_copied_in():
-    with pytest.raises(ValueError, match=r"^values: expected shape \(2,\), got \(3,\)"):
-        fusedrnn.cuda.Array(np.zeros(2, np.float32)).copy_from(np.zeros(3))
 
 
 def test_views_share_memory(cuda):

@@ -26,15 +26,16 @@ class Array:
     values : array_like
         What it holds in the beginning, copied.
     dtype : "float32", "bfloat16", "int32" or "int64", optional
-        By default that of values. bfloat16 is rounded to nearest, ties to even.
+        By default that of values. Floats of any width make floats, rounded to nearest, ties to
+        even; integers make integers that hold them. No other cast is made.
     device : "cuda" or "cuda:0", "cuda:1", ...
 
     Raises
     ------
     TypeError
-        Values or a dtype of another kind.
+        A dtype of another kind; values that are no floats, or no integers, as it needs.
     ValueError
-        No values.
+        No values; an integer beyond the dtype.
     RuntimeError
         CUDA is not available, or out of memory.
     """
@@ -47,12 +48,11 @@ class Array:
         name = a.dtype.name if dtype is None else dtype_name(dtype, DTYPES)
         if name not in DTYPES:
             raise TypeError(f"dtype: expected one of {', '.join(DTYPES)}, got {name}")
-        if (a.dtype.kind == "f") != (name in DTYPES[:2]):
-            raise TypeError(f"values: expected values for dtype {name}, got dtype {a.dtype}")
         if a.size == 0:
             raise ValueError(f"values: expected sizes >= 1, got shape {a.shape}")
+        values = bits(a, name)
         self._buffer = core().Buffer(a.shape, name, cuda_index(device))
-        self._buffer.upload(bits(a, name))
+        self._buffer.upload(values)
 
     @classmethod
     def of(cls, buffer: Any) -> Array:
@@ -88,10 +88,14 @@ class Array:
     def copy_from(self, values: Any) -> None:
         """Copy values of the same shape in, after all work on the device is done.
 
+        Floats of any width into floats, rounded to nearest; integers into integers.
+
         Raises
         ------
+        TypeError
+            Values of another kind.
         ValueError
-            Another shape.
+            Another shape; an integer beyond the dtype.
         """
         a = np.asarray(values)
         if a.shape != self.shape:
@@ -127,7 +131,15 @@ def dtype_name(dtype: Any, names: tuple[str, ...]) -> str:
 
 
 def bits(a: HostArray, name: str) -> HostArray:
-    """Return values as NumPy holds those of a dtype: bfloat16 as its bits."""
+    """Return checked values as NumPy holds those of a dtype: bfloat16 as its bits."""
+    kinds, wanted = ("f", "floats") if name in DTYPES[:2] else ("iu", "integers")
+    if a.dtype.kind not in kinds:
+        raise TypeError(f"values: expected {wanted} for dtype {name}, got dtype {a.dtype}")
+    if kinds == "iu":
+        limits = np.iinfo(name)
+        for n in (int(a.min()), int(a.max())):
+            if not limits.min <= n <= limits.max:
+                raise ValueError(f"values: expected integers that {name} holds, got {n}")
     if name != "bfloat16":
         return np.asarray(a, name, order="C")
     wide = np.asarray(a, np.float32, order="C")
