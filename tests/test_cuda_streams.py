@@ -191,7 +191,8 @@ def test_values_that_were_copied_in_are_there_for_every_stream(cuda):
 
 def test_what_streams_refuse():
     layer, x = make("gru"), normal("float32", T, N, I)
-    for bad, error in [("0", TypeError), (1.0, TypeError), (True, TypeError), (-1, ValueError)]:
+    kinds = [("0", TypeError), (1.0, TypeError), (True, TypeError)]
+    for bad, error in [*kinds, (-1, ValueError), (2**64, ValueError), (2**70, ValueError)]:
         with pytest.raises(error, match=r"^stream: expected"):
             layer(x, stream=bad)
 

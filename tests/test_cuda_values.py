@@ -36,6 +36,13 @@ def test_bfloat16_is_rounded_to_nearest_even():
     assert np.signbit(got[[1, 6]]).all()
 
 
+def test_numpy_takes_none_by_itself():
+    array = fusedrnn.cuda.Array(np.ones(3, np.float32))
+    for call in (np.asarray, np.array, np.sum, lambda a: np.ones(3) + a, lambda a: np.float64(a)):
+        with pytest.raises(TypeError, match=r"^Array: expected a call of \.numpy\(\)"):
+            call(array)
+
+
 REFUSED = [
     (
         (np.zeros(3),),

@@ -108,6 +108,9 @@ class Array:
     def __reduce__(self) -> tuple[Any, ...]:
         return Array, (self.numpy(), self.dtype, self.device)
 
+    def __array__(self, dtype: Any = None, copy: Any = None) -> HostArray:
+        raise TypeError("Array: expected a call of .numpy(), which copies it to the host")
+
     def __dlpack__(self, **options: Any) -> Any:
         return self._buffer.__dlpack__(**options)
 

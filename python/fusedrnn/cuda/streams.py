@@ -72,8 +72,8 @@ def stream_of(stream: Any, x: object) -> Any:
     if not isinstance(handle, int) or isinstance(handle, bool):
         wanted = "None, a stream of PyTorch or CuPy, an object with __cuda_stream__, or a handle"
         raise TypeError(f"stream: expected {wanted}, got {validate.describe(stream)}")
-    if handle < 0:
-        raise ValueError(f"stream: expected a handle >= 0, got {handle}")
+    if not 0 <= handle < 2**64:
+        raise ValueError(f"stream: expected a handle >= 0 of 64 bits, got {handle}")
     return core().Stream(0 if handle == 1 else handle, stream)  # 1 is another name of the default
 
 
