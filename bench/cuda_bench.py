@@ -19,6 +19,8 @@ from cuda_times import DEVICES, TASKS, seconds
 from turns import timed
 
 DEVICE = "cuda"  # PyTorch's name of it
+# What nvidia-smi calls those of cuda_times.py. Others of their families differ in all that counts.
+MODELS = {"NVIDIA H100 80GB HBM3": "H100", "NVIDIA GeForce RTX 5070": "RTX 5070"}
 CELLS = ("lstm", "gru", "rnn_tanh")
 FLASHRNN_N, FLASHRNN_T = (2, 8, 16, 32, 64, 128, 256), (256, 512, 1024, 2048)
 SHAPES = {
@@ -142,14 +144,8 @@ def set_tf32(who):
         sys.modules["torch"].backends.cudnn.allow_tf32 = who.tf32
 
 
-def model_of(device_name):
-    """The name under which cuda_times.py knows a device, or None."""
-    known = (name for name in DEVICES if all(word in device_name for word in name.split()))
-    return next(known, None)
-
-
 def predicted(device_name, who, cell, shape, task):
     """Seconds that the model says, NaN for a device it does not know."""
-    if (known := model_of(device_name)) is None:
+    if (known := MODELS.get(device_name)) is None:
         return np.nan
     return seconds(DEVICES[known][1], Problem(cell, who.dtype, *shape), task)

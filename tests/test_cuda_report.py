@@ -135,6 +135,16 @@ def test_timings(report, emulated, monkeypatch, name):
         assert line[4:6] == ["out of memory"] * 2
 
 
+def test_a_prediction_is_of_that_device_alone():
+    assert {*cuda_bench.MODELS.values()} == {*cuda_bench.DEVICES}
+    problem = cuda_bench.OURS[0], "lstm", (64, 16, 768, 768), "training"
+    for name in cuda_bench.MODELS:
+        assert cuda_bench.predicted(name, *problem) > 0
+    others = ["NVIDIA GeForce RTX 5070 Ti", "NVIDIA GeForce RTX 5070 Laptop GPU"]
+    for name in [*others, "NVIDIA H100 PCIe", "NVIDIA H100 NVL", "unknown without nvidia-smi"]:
+        assert math.isnan(cuda_bench.predicted(name, *problem)), name
+
+
 @pytest.mark.parametrize("task", ["inference", "training"])
 @pytest.mark.parametrize("cell", cuda_bench.CELLS)
 def test_their_calls(cell, task, monkeypatch):
