@@ -4,8 +4,21 @@
 (m): from memory of the source, not read again.
 """
 
-from cuda_plan import CHUNK, RESERVED
-from cuda_times import DEVICES, ELEMENTWISE, GAP, MMA, MULTIPLY, SHARED, STAGE, SUM, SYNC
+from cuda_plan import CHUNK, RESERVED, SIZES
+from cuda_times import (
+    DEVICES,
+    ELEMENTWISE,
+    GAP,
+    MMA,
+    MULTIPLY,
+    SHARED,
+    SM_90,
+    SM_120,
+    STAGE,
+    SUM,
+    SYNC,
+    product_blocks,
+)
 from report import markdown
 
 PAPERS = "NVIDIA's papers on H100 and RTX Blackwell, CUDA programming guide (m)"
@@ -52,10 +65,15 @@ ASSUMPTIONS = (
         lambda g: g.instruction,
         "ours: dependent ones take 4 and more, some are independent",
     ),
-    (
-        "blocks of `product_kernel` on a multiprocessor",
-        lambda g: g.product_blocks,
-        "`ptxas -v` of nvcc 13.0: 64 registers for sm_90, 96 for sm_120",
+    *(
+        (
+            f"blocks of `product_kernel` on a multiprocessor: {part}, {dtype}",
+            lambda g, part=part, dtype=dtype: product_blocks(g, part, dtype),
+            "`ptxas -v` of nvcc 13.0: "
+            f"{SM_90[part][dtype]} registers for sm_90, {SM_120[part][dtype]} for sm_120",
+        )
+        for part in SM_90
+        for dtype in SIZES
     ),
     (
         "blocks of a loop on a multiprocessor, at most",

@@ -15,6 +15,7 @@ from cuda_plan import (
     DEPTH,
     ROWS,
     SIZES,
+    THREADS,
     UNITS,
     WARPS,
     Limits,
@@ -22,6 +23,7 @@ from cuda_plan import (
     kept_bytes,
     phases,
     plan,
+    round_up,
     step_bytes,
 )
 
@@ -52,7 +54,7 @@ class Gpu(NamedTuple):
 
     name: str
     limits: Limits
-    product_blocks: int  # of product_kernel on a multiprocessor, by registers
+    registers: dict[str, dict[str, int]]  # of product_kernel, by what it makes and dtype
     mma: float  # clocks of a multiprocessor for m16n8k16, by throughput
     l2_size: int
     memory_rate: float  # bytes a second
@@ -69,8 +71,19 @@ class Gpu(NamedTuple):
         return 64.0  # bytes a clock into one multiprocessor
 
 
-H100 = ("H100 SXM", Limits(132, 227 << 10, 228 << 10, 2), 4, 1.6, 50 << 20, 3.35e12)
-RTX5070 = ("RTX 5070", Limits(48, 99 << 10, 100 << 10, 2), 2, 8.0, 48 << 20, 0.672e12)
+# Registers of product_kernel, by `nvcc -Xptxas -v`.
+SM_90 = {
+    "input part": {"bfloat16": 64, "float32": 72},
+    "dx": {"bfloat16": 72, "float32": 72},
+    "dW": {"bfloat16": 64, "float32": 64},
+}
+SM_120 = {
+    "input part": {"bfloat16": 78, "float32": 80},
+    "dx": {"bfloat16": 80, "float32": 80},
+    "dW": {"bfloat16": 90, "float32": 92},
+}
+H100 = ("H100 SXM", Limits(132, 227 << 10, 228 << 10, 2), SM_90, 1.6, 50 << 20, 3.35e12)
+RTX5070 = ("RTX 5070", Limits(48, 99 << 10, 100 << 10, 2), SM_120, 8.0, 48 << 20, 0.672e12)
 # Fast, expected and slow.
 DEVICES = {
     "H100": tuple(
@@ -173,11 +186,16 @@ def loop_seconds(gpu, problem, task, changes=AS_IT_IS):
     return problem.T * max(sum(parts.values()), least), parts
 
 
-def product_seconds(gpu, dtype, M, N, K, outputs=1, terms=1, changes=AS_IT_IS):
+def product_blocks(gpu, part, dtype):
+    """Of product_kernel on a multiprocessor: 65,536 registers, given to threads by eights."""
+    return 2**16 // (THREADS * round_up(gpu.registers[part][dtype], 8))
+
+
+def product_seconds(gpu, part, dtype, M, N, K, outputs=1, terms=1, changes=AS_IT_IS):
     """Of product_kernel: `outputs` times (M, K) by (K, N), sums of `terms`."""
     each = -(-M // SIDE) * -(-N // SIDE) * outputs
     load = -(-each // gpu.limits.multiprocessors)
-    together = min(gpu.product_blocks, load)
+    together = min(product_blocks(gpu, part, dtype), load)
     if dtype == "bfloat16":
         busy = WARPS * 2 * max(4 + 4 * 2, 4 * gpu.mma)
     else:
@@ -195,17 +213,17 @@ def parts_seconds(gpu, problem, task, changes=AS_IT_IS):
     dtype, T, N, I, H, D = problem[1:]
     gates, rows = CELLS[problem.cell].gates, T * N
 
-    def product(*sizes, **more):
-        return product_seconds(gpu, dtype, *sizes, **more, changes=changes)
+    def product(part, *sizes, **more):
+        return product_seconds(gpu, part, dtype, *sizes, **more, changes=changes)
 
-    parts = {"input part": product(rows, gates * H, I, outputs=D)}
+    parts = {"input part": product("input part", rows, gates * H, I, outputs=D)}
     parts["forward loop"] = loop_seconds(gpu, problem, task, changes)[0]
     if task == "inference":
         return parts
     parts["backward loop"] = loop_seconds(gpu, problem, "backward", changes)[0]
-    parts["dx"] = product(rows, I, H, terms=D * gates)
-    parts["dW_ih"] = product(H, I, rows, outputs=D * gates)
-    parts["dW_hh"] = product(H, H, rows, outputs=D * gates)
+    parts["dx"] = product("dx", rows, I, H, terms=D * gates)
+    parts["dW_ih"] = product("dW", H, I, rows, outputs=D * gates)
+    parts["dW_hh"] = product("dW", H, H, rows, outputs=D * gates)
     share = 1
     if changes.wide_sums:
         share = max(1, 2 * gpu.limits.multiprocessors // (-(-H // 32) * D))

@@ -5,7 +5,7 @@ import cuda_model
 import cuda_plan
 import pytest
 from cuda_plan import CELLS, PASSES, SIZES, Limits, Problem
-from cuda_times import DEVICES, TASKS, Changes, pipeline, seconds
+from cuda_times import DEVICES, TASKS, Changes, pipeline, product_blocks, seconds
 
 # Many multiprocessors and one, much shared memory and little; 8 blocks of 256 threads each.
 EMULATED = (Limits(132, 227 << 10, 228 << 10, 8), Limits(1, 99 << 10, 100 << 10, 8))
@@ -31,6 +31,19 @@ def test_plan_is_the_code_s(limits, cuda, emulated):
 def test_page_is_what_the_model_says():
     path = cuda_model.TEMPLATE.parent / "results" / "cuda_model.md"
     assert path.read_text() == cuda_model.text(), "python bench/cuda_model.py --write " + str(path)
+
+
+@pytest.mark.parametrize(
+    ("device", "part", "bfloat16", "float32"),
+    [
+        *[("H100", "input part", 4, 3), ("H100", "dx", 3, 3), ("H100", "dW", 4, 4)],
+        *[("RTX 5070", "input part", 3, 3), ("RTX 5070", "dx", 3, 3), ("RTX 5070", "dW", 2, 2)],
+    ],
+)
+def test_blocks_of_products(device, part, bfloat16, float32):
+    for gpu in DEVICES[device]:
+        assert product_blocks(gpu, part, "bfloat16") == bfloat16
+        assert product_blocks(gpu, part, "float32") == float32
 
 
 def test_pipeline():
