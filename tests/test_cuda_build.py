@@ -34,7 +34,8 @@ def test_nvcc_that_is_not_there(asked, tmp_path, monkeypatch):
     monkeypatch.delenv("CUDACXX", raising=False)
     # OFF stands for a search that found nothing
     said, status = configured(tmp_path, f"-DFUSEDRNN_CUDA={asked}", "-DFUSEDRNN_NVCC=OFF")
-    reason = "no nvcc in CUDACXX, CUDA_HOME, CUDA_PATH, PATH and /usr/local/cuda/bin"
+    places = "CUDACXX, CUDA_HOME, CUDA_PATH, PATH, CMake's search paths and /usr/local/cuda/bin"
+    reason = f"no nvcc in {places}"
     if asked == "ON":
         assert (f"FUSEDRNN_CUDA=ON: {reason}" in said, status) == (True, 1)
     else:
