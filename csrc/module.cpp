@@ -43,6 +43,9 @@ PYBIND11_MODULE(_core, m) {
   m.def("set_isa", &set_isa, pybind11::arg("name"));
   m.def("num_threads", &num_threads, "The most threads a call may use.");
   m.def("threads_at_work", &threads_at_work, "Threads in calls that run now; a new call takes what is left.");
+  m.def("meeting_time", &meeting_time, "Nanoseconds that two threads take to meet at a barrier, as last measured.");
+  m.def("threads_of_units", &threads_of_units, pybind11::arg("most"), pybind11::arg("step"), pybind11::arg("meeting"),
+        "Threads that share a step of so many operations, by the nanoseconds that two take to meet.");
   m.def("set_num_threads", &set_num_threads, pybind11::arg("n"), pybind11::arg("beyond_processors") = false,
         "beyond_processors: also more than the processors this process may run on, to test many threads on few.");
 }

@@ -89,6 +89,30 @@ def test_more_threads_than_cores(threads):
         np.testing.assert_array_equal(value, wanted[name])
 
 
+@pytest.mark.parametrize(
+    ("most", "step", "meeting", "wanted"),
+    [
+        (2, 25e3, 62, 2),  # measured: as fast as one thread from here on
+        (2, 20e3, 62, 1),
+        (2, 25e3, 350, 1),
+        (2, 120e3, 350, 1),
+        (2, 140e3, 350, 2),
+        (1, 1e9, 62, 1),
+        (16, 1e9, 62, 16),
+        (16, 160e3, 62, 10),
+        (16, 0, 1, 1),
+    ],
+)
+def test_threads_by_what_a_barrier_takes(most, step, meeting, wanted):
+    assert _core.threads_of_units(most, step, meeting) == wanted
+
+
+def test_a_team_measures_its_barrier(threads):
+    threads(2)
+    run_kernel(problem())
+    assert 1 <= _core.meeting_time() <= 1000
+
+
 def test_number_of_threads(threads):
     fusedrnn.set_num_threads(3)
     assert fusedrnn.get_num_threads() == 3

@@ -73,6 +73,14 @@ def test_a_change_before_backward_is_found(what):
         loss.backward()
 
 
+def test_a_gradient_of_zeros_without_memory():
+    ours, _ = pair("GRU")
+    y, _ = ours(inputs(ours, "batch")[0])
+    zeros = torch._efficientzerotensor(y.shape, dtype=y.dtype)
+    for grad in torch.autograd.grad(y, ours.parameters(), zeros):
+        assert not grad.any()
+
+
 def test_only_what_is_wanted_has_a_gradient():
     ours, theirs = pair("LSTM")
     x = inputs(ours, "batch")[0]

@@ -20,6 +20,10 @@ namespace {
 // threads 1 to 3 µs): a thread must have this much to do between two barriers, and in the whole call.
 constexpr double kOperationsPerStep = 16e3, kOperationsPerCall = 400e3;
 
+// What it must have between two barriers for each nanosecond that a barrier takes. Measured on a Zen 5 whose processors meet in
+// 62 ns at times, at others in 350: there two threads take as long as one at 300 to 400 operations a step and nanosecond.
+constexpr double kOperationsPerNanosecond = 250;
+
 // Rows of a chunk of time. Forward: the input part of all gates stays in cache. Backward: the gradients of the weights, read
 // and written once a chunk, are larger still (384 against 192: LSTM training 0.88 to 1.0 of the time, 768 equal).
 constexpr long kForwardRows = 192, kBackwardRows = 384;
@@ -81,6 +85,10 @@ void set_num_threads(int n, bool beyond_processors) {
   oversubscribe.store(beyond_processors);
 }
 
+int threads_of_units(int most, double step, int meeting) {
+  return int(std::clamp(step / (kOperationsPerNanosecond * meeting) + 0.5, 1., double(std::max(most, 1))));
+}
+
 Plan plan_scan(const Sizes& z, int gates, int width, bool backward) {
   const long projection = z.projected() ? z.P * z.H : 0, scanned = gates * z.H * z.P + projection;  // weights of a step
   const double step = 2. * z.N * (scanned + gates * z.H * z.I), call = step * z.T;
@@ -96,6 +104,10 @@ Plan plan_scan(const Sizes& z, int gates, int width, bool backward) {
   const bool narrow = width <= 8 && scanned <= 2 * kWeightsOfEach && z.N >= 8 * most;
   plan.by_rows = (many || narrow) && most > 1;
   plan.threads = plan.by_rows ? most : int(std::min<long>(most, blocks));
+  if (plan.threads > 1 && !plan.by_rows && !oversubscribe) {
+    plan.threads = threads_of_units(plan.threads, step, meeting_time());
+    if (plan.threads == 1) measure_meeting();
+  }
   return plan;
 }
 

@@ -17,6 +17,9 @@ class ThreadLimit {
   ~ThreadLimit();
 };
 
+// Of `most` threads as many as are worth their barrier, if they share the units of a step of so many operations and two of
+// them take `meeting` nanoseconds to meet.
+int threads_of_units(int most, double step, int meeting);
 // width: units in a vector
 Plan plan_scan(const Sizes& size, int gates, int width, bool backward);
 // By rows, whatever the shape: for cells that need all units of a row at once

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <ctime>
 
@@ -33,7 +34,44 @@ bool forked = false;
 int at_work = 0;
 [[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { forked = true, at_work = 0; });
 
+using Nanoseconds = long long;
+constexpr Nanoseconds kSecond = 1'000'000'000;
+constexpr Nanoseconds kFarthest = 1000;  // of two sockets; whoever takes longer has lost his processor, and not for long
+constexpr Nanoseconds kDoubt = kSecond / 128;
+Nanoseconds measured_at = -kSecond;
+Nanoseconds believed = kDoubt;  // how long a measurement keeps callers from having a team: longer each time it is confirmed
+int meeting = 60;
+
+Nanoseconds now() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * kSecond + t.tv_nsec;
+}
+bool is_old(Nanoseconds age) { return now() - __atomic_load_n(&measured_at, __ATOMIC_RELAXED) > age; }
+
+// Thread `me` of two
+void measure(Team& pair, int me) {
+  constexpr int kTakes = 4, kMeetings = 4;
+  Nanoseconds least = LLONG_MAX;
+  pair.wait(me);
+  for (int take = 0; take < kTakes; take++) {
+    const Nanoseconds begin = now();
+    for (int i = 0; i < kMeetings; i++) pair.wait(me);
+    least = std::min(least, (now() - begin) / kMeetings);
+  }
+  if (me == 0) __atomic_store_n(&meeting, int(std::clamp<Nanoseconds>(least, 1, kFarthest)), __ATOMIC_RELAXED);
+}
+
 }  // namespace
+
+int meeting_time() { return __atomic_load_n(&meeting, __ATOMIC_RELAXED); }
+
+void measure_meeting() {
+  const Nanoseconds age = __atomic_load_n(&believed, __ATOMIC_RELAXED);
+  if (!is_old(age)) return;
+  run_team(2, [](Team&, int) {});
+  __atomic_store_n(&believed, std::min(2 * age, kSecond), __ATOMIC_RELAXED);
+}
 
 int threads_at_work() { return __atomic_load_n(&at_work, __ATOMIC_RELAXED); }
 
@@ -67,9 +105,16 @@ void Team::wait(int me) {
 }
 
 void run_team(int threads, void (*body)(void*, Team&, int), void* context) {
-  Team team;
+  Team team, pair;
   if (threads > kMaxThreads) threads = kMaxThreads;
   for (int i = 0; i < threads; i++) team.slots_[i].steps = 0;
+  const bool measures = threads > 1 && is_old(kDoubt);
+  if (measures) {
+    __atomic_store_n(&measured_at, now(), __ATOMIC_RELAXED);
+    __atomic_store_n(&believed, kDoubt, __ATOMIC_RELAXED);
+    pair.slots_[0].steps = pair.slots_[1].steps = 0;
+    pair.size_ = 2;
+  }
   __atomic_add_fetch(&at_work, threads, __ATOMIC_RELAXED);
 #ifdef _OPENMP
   if (threads > 1 && !forked) {
@@ -77,7 +122,9 @@ void run_team(int threads, void (*body)(void*, Team&, int), void* context) {
     {
 #pragma omp single
       team.size_ = omp_get_num_threads();  // may be fewer than asked for; the implied barrier shows it to all
-      body(context, team, omp_get_thread_num());
+      const int me = omp_get_thread_num();
+      if (measures && team.size_ > 1 && me < 2) measure(pair, me);
+      body(context, team, me);
     }
   } else
 #endif

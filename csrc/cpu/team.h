@@ -30,6 +30,12 @@ template <class F> void run_team(int threads, F&& f) {
   run_team(threads, [](void* context, Team& team, int me) { (*static_cast<F*>(context))(team, me); }, &f);
 }
 
+// Nanoseconds that two threads take to meet at a barrier: 60 where they share a cache, some hundred where they do not. Teams
+// measure it while they work, at most ten times a second, for a virtual machine's processors may move.
+int meeting_time();
+// The same by a team that does nothing else, at most once a second: for callers that would have one if it were less.
+void measure_meeting();
+
 // Threads that run a body now, those of all callers together
 int threads_at_work();
 

@@ -212,6 +212,8 @@ def all_plain(tensors: Sequence[Tensor], count: int = 0) -> Sequence[Tensor]:
 
 def plain(tensor: Tensor) -> Tensor:
     """Return the tensor as one that says what its memory says; a copy only if it must be."""
+    if tensor._is_zerotensor():  # it has no memory
+        return tensor.new_zeros(tensor.shape)
     if not tensor.is_contiguous() or tensor.is_neg():
         return tensor.resolve_neg().contiguous()
     return tensor.clone() if tensor.data_ptr() % tensor.element_size() else tensor
