@@ -11,6 +11,10 @@ template <class Cell> constexpr int stages = Cell::kLate ? 2 : 1;
 template <class Cell> constexpr int first_gate(int stage) { return stage * (Cell::kGates - Cell::kLate); }
 template <class Cell> constexpr int gates_of(int stage) { return stage ? Cell::kLate : Cell::kGates - Cell::kLate; }
 
+// What a first-level cache may hold. Of one row, panels of this size and more are two groups at least: steps take them up and
+// down in turns, so that each finds one of them there.
+constexpr long kFirstLevelBytes = 48 << 10;
+
 template <class Cell, class Real> struct Panels {
   static constexpr int W = kWidth<Real>, G = Cell::kGates;
   Real *w_ih, *w_hh[2];                // panels
@@ -30,7 +34,10 @@ template <class Cell, class Real> struct Panels {
     Arena<Real> arena{base};
     w_ih = arena.take((once ? long(once) * input_groups.group * W : units * G) * z.I);
     for (int stage = 0; stage < stages<Cell>; stage++) {
-      const int g = gates_of<Cell>(stage), tile_rows = step_rows_of(g, rows), blocks = step_blocks(g, tile_rows);
+      const int g = gates_of<Cell>(stage), tile_rows = step_rows_of(g, rows), all = of.b1 - of.b0,
+                most = step_blocks(g, tile_rows);
+      const bool fits = all * g * W * z.P * long(sizeof(Real)) < kFirstLevelBytes;
+      const int blocks = rows > 1 || fits || all > most ? most : (all + 1) / 2;
       groups[stage] = {blocks, of.b0, of.b1};
       vectors[stage] = step_vectors(tile_rows) < blocks * g ? step_vectors(tile_rows) : blocks * g;
       w_hh[stage] = arena.take(units * g * z.P);
