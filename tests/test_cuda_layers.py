@@ -184,6 +184,15 @@ def test_copies(duplicate, dtype):
     assert (layer.params["bias_ih_l0"].numpy() != 1).all()
 
 
+def test_files(tmp_path):
+    pytest.importorskip("safetensors")
+    layer = fusedrnn.LSTM(I, H, device="cuda", dtype="bfloat16")
+    fusedrnn.save_safetensors(layer, tmp_path / "layer.safetensors")
+    loaded = fusedrnn.load_safetensors(tmp_path / "layer.safetensors")
+    for name, value in layer.state_dict().items():
+        np.testing.assert_array_equal(loaded.params[name], value)
+
+
 def test_zero_state():
     for cell in ("lstm", "gru"):
         layer = make(cell, num_layers=2)

@@ -22,6 +22,23 @@ def test_gradients_that_share_memory_are_refused_before_anything_is_added():
     assert not any(grad.any() for grad in layer.grads.values())
 
 
+@pytest.mark.parametrize("whose", ["x", "dy", "dstate"])
+def test_gradients_that_share_memory_with_an_argument_are_refused(whose):
+    """The kernels of one layer would write what the next one reads."""
+    layer, x = LSTM(I, H, 2, seed=0), np.ones((T, N, I), np.float32)
+    y, state, _ = layer.forward(x)
+    dy, dstate = np.ones_like(y), tuple(np.ones_like(part) for part in state)
+    shared = {"x": x, "dy": dy, "dstate": dstate[1]}[whose]
+    buffer = np.ones(shared.size + 4 * H, np.float32)
+    layer.grads["bias_hh_l1"] = buffer[: 4 * H]
+    again = buffer[: shared.size].reshape(shared.shape)
+    given = {"x": x, "dy": dy, "dstate": dstate}
+    given[whose] = (dstate[0], again) if whose == "dstate" else again
+    tape = layer.forward(given["x"])[2]
+    with pytest.raises(ValueError, match=r"^grads\['bias_hh_l1'\]: .* that of an argument$"):
+        layer.backward(tape, given["dy"], given["dstate"])
+
+
 def test_arrays_found_right_before_are_found_wrong_after_a_change():
     layer, x = LSTM(I, H, 2, seed=0), np.ones((T, N, I), np.float32)
     y, _, tape = layer.forward(x)

@@ -33,6 +33,13 @@ def test_a_layer_that_lacks_or_has_too_many_weights(kind, options, name, value):
         module(torch.ones(T, N, I))
 
 
+def test_a_projected_layer_of_another_hidden_size():
+    module = fusedrnn.torch.LSTM(I, H, proj_size=2)
+    module.hidden_size = H + 1
+    with pytest.raises(RuntimeError, match=r"^weight_hh_l0: expected 2 columns .* = 7 rows a gate"):
+        module(torch.ones(T, N, I))
+
+
 @pytest.mark.parametrize("kind", ["RNNCell", "LSTMCell", "GRUCell"])
 def test_a_cell_uses_the_biases_that_it_has(kind):
     results = []
@@ -42,6 +49,10 @@ def test_a_cell_uses_the_biases_that_it_has(kind):
         cell.bias = False
         out = cell(torch.ones(N, I))
         results.append(out if isinstance(out, tuple) else (out,))
+        one = getattr(owner, kind)(I, H)
+        one.bias, one.bias_ih = False, None
+        out = one(torch.ones(N, I))
+        results[-1] += out if isinstance(out, tuple) else (out,)
         bare = getattr(owner, kind)(I, H, bias=False)
         bare.bias = True
         out = bare(torch.ones(N, I))

@@ -31,9 +31,10 @@ template <class F> void run_team(int threads, F&& f) {
 }
 
 // Nanoseconds that two threads take to meet at a barrier: 60 where they share a cache, some hundred where they do not. Teams
-// measure it while they work, at most ten times a second, for a virtual machine's processors may move.
+// measure it while they work, a microsecond in eight milliseconds at the most, for a virtual machine's processors may move.
 int meeting_time();
-// The same by a team that does nothing else, at most once a second: for callers that would have one if it were less.
+// The same by a team that does nothing else, ever more seldom while nothing changes: for callers that would have one if it
+// were less.
 void measure_meeting();
 
 // Threads that run a body now, those of all callers together

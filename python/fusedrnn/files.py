@@ -70,7 +70,7 @@ def save_safetensors(layer: Layer, path: str | PathLike[str], prefix: str = "") 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the options, which the layer has
         loaded = load_safetensors(path, prefix)
-    for name, a in layer.params.items():
+    for name, a in layer.state_dict().items():
         if not np.array_equal(a, loaded.params[name], equal_nan=True):
             raise RuntimeError(f"{path}: {name} differs from what was written")
 

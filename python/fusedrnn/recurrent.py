@@ -212,7 +212,8 @@ class Recurrent(Structure, Generic[LayerState]):
         dstates = stack.split_state(
             self, dstate, tape.shape[not self.batch_first], validate.DSTATE_NAMES
         )
-        grads = self._dweights()
+        parts = dstate if isinstance(dstate, tuple) else (dstate,)
+        grads = self._dweights(tape.tapes[0].x, dy, *parts)
         if truncate is not None:
             truncate = validate.integer("truncate", truncate, 0)
         accumulate = validate.flag("accumulate", accumulate)

@@ -6,7 +6,7 @@ parameters, results (to rounding) and errors; `accelerate(model)` turns those of
 `restore(model)` turns them back. Tensors are not copied on the way to the kernels and back, but
 where they are not contiguous (batch_first: x once; PyTorch does too), and y once in training (but
 of a plain float32 LSTM), as you may change yours in place. A module whose attributes no longer are
-those of its weights, and a batch packed by hand wrongly, are a RuntimeError of ours. All that
+those of its weights, and a batch packed by hand wrongly, are errors in our words. All that
 backward reads is kept by PyTorch's autograd: offloading and checkpointing see it. What kernels
 cannot take (other devices and dtypes, autocast, torch.func) runs on `torch.nn`'s own, and a warning
 says so once. Second derivatives and batched gradients are right, and take PyTorch's own operators.

@@ -34,7 +34,8 @@ class FusedCell(compilers.Unscripted, torch.nn.RNNCellBase):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run as `torch.nn`'s module: the same arguments, shapes, errors and results."""
-        bare = not self.bias and self._parameters.get("bias_ih", NAMES) is None
+        own = self._parameters
+        bare = not self.bias and all(own.get(name, own) is None for name in NAMES[2:])
         weights = fits.weights_of(self, NAMES[:2] if bare else NAMES)
         pairs = self.states == 2 and isinstance(hx, (tuple, list)) and hx
         state = () if hx is None else tuple(hx) if pairs else (hx,)

@@ -106,10 +106,11 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
             names = "num_layers", "bias", "bidirectional", "proj_size"
             said = ", ".join(f"{name}={getattr(self, name)}" for name in names)
             raise RuntimeError(f"weights: expected {count} with {said}, got {len(weights)}")
-        width = self.proj_size or self.hidden_size
-        if count and weights[1].shape[-1] != width:
-            got = f"got {tuple(weights[1].shape)}"
-            raise RuntimeError(f"weight_hh_l0: expected {width} columns, of hidden_size, {got}")
+        H, width = self.hidden_size, self.proj_size or self.hidden_size
+        shape = weights[1].shape if count else (0, width)
+        if shape[-1] != width or (self.proj_size and shape[0] != 4 * H):
+            rule = f"expected {width} columns and hidden_size = {H} rows a gate"
+            raise RuntimeError(f"weight_hh_l0: {rule}, got {tuple(shape)}")
 
     def _owned(self, y: Tensor, batch_sizes: Tensor | None) -> Tensor:
         """Return y as one that may be changed in place, where `torch.nn` allows it."""
@@ -160,5 +161,6 @@ compilers.allow(Fused)
 def rows_of(packed: PackedSequence) -> int:
     """Return N."""
     if packed.sorted_indices is not None:  # a shape can be compiled, a value cannot
-        return len(packed.sorted_indices)
+        N: int = packed.sorted_indices.shape[0]
+        return N
     return int(packed.batch_sizes[0])
