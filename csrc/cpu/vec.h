@@ -102,11 +102,20 @@ template <class V> INLINE V fma(V a, V b, V c) { return a * b + c; }
 #endif
 
 // The smaller and the larger of two; where one is NaN, b. What compilers make of ?: compares into a mask and blends by it.
+// (Of all lanes by their mask: _mm512_min_ps begins with a register of no value, of which GCC 12 warns.)
 #if defined(__AVX512F__)
-INLINE Vec<float> smaller(Vec<float> a, Vec<float> b) { return (Vec<float>)_mm512_min_ps((__m512)a, (__m512)b); }
-INLINE Vec<float> larger(Vec<float> a, Vec<float> b) { return (Vec<float>)_mm512_max_ps((__m512)a, (__m512)b); }
-INLINE Vec<double> smaller(Vec<double> a, Vec<double> b) { return (Vec<double>)_mm512_min_pd((__m512d)a, (__m512d)b); }
-INLINE Vec<double> larger(Vec<double> a, Vec<double> b) { return (Vec<double>)_mm512_max_pd((__m512d)a, (__m512d)b); }
+INLINE Vec<float> smaller(Vec<float> a, Vec<float> b) {
+  return (Vec<float>)_mm512_maskz_min_ps(__mmask16(-1), (__m512)a, (__m512)b);
+}
+INLINE Vec<float> larger(Vec<float> a, Vec<float> b) {
+  return (Vec<float>)_mm512_maskz_max_ps(__mmask16(-1), (__m512)a, (__m512)b);
+}
+INLINE Vec<double> smaller(Vec<double> a, Vec<double> b) {
+  return (Vec<double>)_mm512_maskz_min_pd(__mmask8(-1), (__m512d)a, (__m512d)b);
+}
+INLINE Vec<double> larger(Vec<double> a, Vec<double> b) {
+  return (Vec<double>)_mm512_maskz_max_pd(__mmask8(-1), (__m512d)a, (__m512d)b);
+}
 #elif defined(__AVX__)
 INLINE Vec<float> smaller(Vec<float> a, Vec<float> b) { return (Vec<float>)_mm256_min_ps((__m256)a, (__m256)b); }
 INLINE Vec<float> larger(Vec<float> a, Vec<float> b) { return (Vec<float>)_mm256_max_ps((__m256)a, (__m256)b); }
