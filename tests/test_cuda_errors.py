@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """device="cuda": which calls are refused, in which words, and that a refusal changes nothing."""
 
+from types import SimpleNamespace
+
 import fusedrnn
 import numpy as np
 import pytest
@@ -68,17 +70,19 @@ def test_what_only_the_host_has(one):
 def test_gradients_have_memory_of_their_own(one):
     """A failed call has written to none of them, nor to a parameter."""
     before = one.layer.state_dict()
+    part_of_dc_n = {**one.dstate[1].__cuda_array_interface__, "shape": (4 * H,)}
     for name, shared, whose in (
         ("weight_hh_l0", one.layer.params["weight_hh_l0"], "weight_hh_l0"),
         ("weight_hh_l0", one.layer.params["weight_hh_l0_reverse"], "weight_hh_l0_reverse"),
         ("bias_hh_l0", one.layer.grads["bias_ih_l0"], r"grads\['bias_ih_l0'\]"),
+        ("bias_hh_l0", SimpleNamespace(__cuda_array_interface__=part_of_dc_n), "dc_n"),
     ):
         kept = one.layer.grads[name]
         one.layer.grads[name] = shared
         with pytest.raises(
             ValueError, match=rf"^grads\['{name}'\].* of its own, got that of {whose}$"
         ):
-            one.layer.backward(one.tape, one.dy, accumulate=False)
+            one.layer.backward(one.tape, one.dy, one.dstate, accumulate=False)
         one.layer.grads[name] = kept
     for name, value in before.items():
         np.testing.assert_array_equal(one.layer.params[name].numpy(), value)

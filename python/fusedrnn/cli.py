@@ -179,7 +179,8 @@ def _add_gradflow(commands: Any) -> None:
     add.set_defaults(run=gradflow)
     option = add.add_argument
     option("model", nargs="?", type=Path, help="folder of a run; default: fresh layers")
-    option("--cells", nargs="+", type=_cell, choices=CELLS, metavar="CELL", help="default: the 3")
+    cells = "default: rnn lstm gru"
+    option("--cells", nargs="+", type=_cell, choices=CELLS, metavar="CELL", help=cells)
     option("--hidden", type=_integer(1), help="units; default: 64")
     option("--steps", type=_integer(1), default=100, help="default: %(default)s")
     option("--seed", type=_integer(0, 2**63), default=0, help="default: %(default)s")

@@ -113,10 +113,7 @@ def _run(
     noise: CellNoise | None,
 ) -> tuple[Array, State, tuple[Array, Array, Ragged | None, Array | None]]:
     """Return y and state_n; and what the kernels saw: x, y, where their rows belong, resets."""
-    if isinstance(lengths, np.ndarray):  # a batch without padding needs no copies
-        ragged = None if lengths.min() == len(x) else Ragged(lengths, len(x))
-    else:
-        ragged = lengths
+    ragged = Ragged(lengths, len(x)) if isinstance(lengths, np.ndarray) else lengths
     if resets is not None:
         resets = zero_before(resets, ragged, reverse)
     given, y, first_row, anew = state, out, None, resets

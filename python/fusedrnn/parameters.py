@@ -200,7 +200,7 @@ class Parameters:
         for name, grad in grads.items():
             label = f"grads[{name!r}]"
             for other, array in taken.items():
-                if self._share(grad, array):
+                if array is not None and self._share(grad, array):
                     raise ValueError(f"{label}: expected memory of its own, got that of {other}")
             taken[label] = grad
 
@@ -213,7 +213,7 @@ class Parameters:
             self._seen_params = seen = Seen(arrays, [pick(self.params, s) for s in self._slots])
         return seen.weights
 
-    def _dweights(self, *read: Any) -> Sequence[Weights]:
+    def _dweights(self, **read: Any) -> Sequence[Weights]:
         """Return the gradients of every slot, checked, and apart from the parameters and `read`."""
         names, seen, both = self._shapes, self._seen_grads, (self.grads, self.params)
         same = seen.are(chain(*[map(a.get, names) for a in both]), 2 * len(names))
@@ -221,9 +221,7 @@ class Parameters:
         if several or not same:
             self._check_grads()
         for name in names if several else ():
-            if any(a is not None and self._share(self.grads[name], a) for a in read):
-                rule = "expected memory of its own, got that of an argument"
-                raise ValueError(f"grads[{name!r}]: {rule}")
+            self._check_apart({name: self.grads[name]}, read)
         if not same:
             self._check_params()
             self._check_apart(*[{name: a[name] for name in names} for a in both])

@@ -209,11 +209,11 @@ class Recurrent(Structure, Generic[LayerState]):
             rule = rule.replace("H", "P")
         if dy is not None:
             validate.array("dy", dy, self.dtype, tape.shape, rule)
-        dstates = stack.split_state(
-            self, dstate, tape.shape[not self.batch_first], validate.DSTATE_NAMES
-        )
+        N, names = tape.shape[not self.batch_first], validate.DSTATE_NAMES
+        dstates = stack.split_state(self, dstate, N, names)
         parts = dstate if isinstance(dstate, tuple) else (dstate,)
-        grads = self._dweights(tape.tapes[0].x, dy, *parts)
+        after = dict(zip(names[self._letters], parts, strict=False))
+        grads = self._dweights(x=tape.tapes[0].x, dy=dy, **after)
         if truncate is not None:
             truncate = validate.integer("truncate", truncate, 0)
         accumulate = validate.flag("accumulate", accumulate)
@@ -244,8 +244,8 @@ class Recurrent(Structure, Generic[LayerState]):
         weights: Any = packed or self._weights()
         engine = unchecked(functional if packed else self.engine)
         form = {}
-        if lengths is not None and (ends := validate.lengths(lengths, *x.shape[:2])).min() < len(x):
-            form["lengths"] = ends
+        if lengths is not None:
+            form["lengths"] = validate.lengths(lengths, *x.shape[:2])
         if resets is not None:
             form["resets"] = self._resets(resets, x.shape[:2])
         return stack.Call(engine, x, states, weights, form)

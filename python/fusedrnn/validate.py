@@ -121,8 +121,8 @@ def indices(name: str, a: Array, size: int) -> None:
         raise ValueError(f"{name}: expected indices in [0, {size}), got {a.min()} to {a.max()}")
 
 
-def lengths(value: object, T: int, N: int) -> Array:
-    """Return lengths (N,) in [0, T] as int64."""
+def lengths(value: object, T: int, N: int) -> Array | None:
+    """Return lengths (N,) in [0, T] as int64; None if no row is shorter than T."""
     checked = integers("lengths", value, ("N",))
     if checked.shape != (N,):
         raise ValueError(f"lengths: expected shape (N,) = ({N},), got {checked.shape}")
@@ -131,7 +131,7 @@ def lengths(value: object, T: int, N: int) -> Array:
         raise ValueError(f"lengths: expected 0 to T = {T}, got {got}")
     if checked.max() == 0:
         raise ValueError("lengths: expected one of 1 or more, got zeros")
-    return checked
+    return None if checked.min() == T else checked
 
 
 def state(
