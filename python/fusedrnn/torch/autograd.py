@@ -38,7 +38,10 @@ def run(
     given, tensors = tensors, bridge.all_plain(tensors, 1 + parts)
     is_step = layer.form == "step"
     if grad_mode and any(map(requires_grad, tensors)):
-        call = step_call(layer, parts) if is_step else call_of(layer, batch_sizes, parts, tensors)
+        tapes = 1 if is_step or device.has(tensors[0]) else layer.directions
+        call = call_of(layer, parts, tapes)
+        if batch_sizes is not None:
+            call = call._replace(batch_sizes=batch_sizes)
         apply = apply_layer if tensors is given else LayerFunction.apply
         result: Sequence[Tensor] = apply(call, *tensors)
         return result
@@ -58,26 +61,16 @@ class Call(NamedTuple):
 
     layer: Layer
     batch_sizes: Tensor | None
-    N: int
     parts: int
     """Of the state that was given: 0 if none was."""
     first: int
     """The place of x among them."""
 
 
-def call_of(
-    layer: Layer, batch_sizes: Tensor | None, parts: int, tensors: Sequence[Tensor]
-) -> Call:
-    """Return the call of a layer with these tensors: x, the parts of its state, and the weights."""
-    N = layer.sequences(tensors[0], tensors[1 : 1 + parts])
-    tapes = 1 if device.has(tensors[0]) else layer.directions
-    return Call(layer, batch_sizes, N, parts, tapes + 1)
-
-
 @functools.cache  # not seen by torch.compile
-def step_call(layer: Layer, parts: int) -> Call:
-    """Return the call of a cell."""
-    return Call(layer, None, 0, parts, 1)
+def call_of(layer: Layer, parts: int, tapes: int) -> Call:
+    """Return the call of a layer with so many parts of a state, which keeps so many tapes."""
+    return Call(layer, None, parts, tapes + (not layer.step))
 
 
 class LayerFunction(torch.autograd.Function):
@@ -86,7 +79,7 @@ class LayerFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Call, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run the kernels."""
-        layer, batch_sizes, _, parts, _ = call
+        layer, batch_sizes, parts, _ = call
         state, weights = tensors[:parts], tensors[parts:]
         if layer.form == "step":
             outputs, tape = step.forward(layer.cell, x, state, weights, True)
@@ -162,17 +155,17 @@ def gradients(
     call: Call, wanted: Sequence[bool], douts: Sequence[Tensor | None], saved: Sequence[Any]
 ) -> list[Tensor | None]:
     """Return the gradients of x, of the parts of the state and of the weights, where wanted."""
-    layer, _, N, parts, first = call
-    tapes, last = saved[: first - 1], first + 1 + parts
+    layer, _, parts, first = call
+    last = first + 1 + parts
+    x, state, weights = saved[first], saved[first + 1 : last], saved[last:]
     wants = wanted[0], any(wanted[1 : 1 + parts]), any(wanted[1 + parts :])
     if layer.form == "step":
-        return step.backward(saved[0], saved[1], saved[2:last], saved[last:], douts, wants)
-    room = device if device.has(saved[first]) else bridge
-    dx, dstate, dweights = room.backward(
-        layer, tapes, saved[first], saved[first - 1], saved[last:], douts, N, wants
-    )
-    weights = dweights or [None] * (len(saved) - last)
-    return [*(dx or [None]), *(dstate[:parts] or [None] * parts), *weights]
+        return step.backward(saved[0], x, state, weights, douts, wants)
+    tapes, y, N = saved[: first - 1], saved[first - 1], layer.sequences(x, state)
+    room = device if device.has(x) else bridge
+    dx, dstate, dweights = room.backward(layer, tapes, x, y, weights, douts, N, wants)
+    dstate = dstate[:parts] or [None] * parts
+    return [*(dx or [None]), *dstate, *(dweights or [None] * len(weights))]
 
 
 def batched_gradients(
@@ -202,8 +195,9 @@ def is_batched(tensor: Tensor | None) -> bool:
 
 def reference(call: Call, x: Tensor, *tensors: Tensor) -> Sequence[Tensor]:
     """Return what `LayerFunction` does, by operators that can be differentiated twice."""
-    layer, batch_sizes, N, parts, _ = call
+    layer, batch_sizes, parts, _ = call
     state, weights = list(tensors[:parts]), list(tensors[parts:])
+    N = layer.sequences(x, state)
     if layer.step:
         rows, x = x.shape[:-1], x.reshape(1, -1, x.shape[-1])
         state, N = [part.reshape(1, -1, part.shape[-1]) for part in state], x.shape[1]

@@ -65,10 +65,13 @@ class Layer(NamedTuple):
         T, N = x.shape[:2]
         return x.new_empty_strided((N, T, width), (width, N * width, 1))
 
+    def time_first(self, y: Tensor) -> Tensor:
+        """Return y, or its gradient, with time first."""
+        return y.transpose(0, 1) if self.form == "batch_first" else y
+
     def halves(self, y: Tensor) -> Sequence[Tensor]:
-        """Return y, or its gradient, of each direction, with time first."""
-        y = y.transpose(0, 1) if self.form == "batch_first" else y
-        return [plain(y)] if self.directions == 1 else plain(y).chunk(2, -1)
+        """Return y, or its gradient, of each direction; time comes first."""
+        return [y] if self.directions == 1 else y.chunk(2, -1)
 
     def tape_nbytes(
         self,
@@ -128,14 +131,14 @@ def forward(
     """
     D, first_row = layer.directions, None
     shapes = layer.state_shapes(x, layer.sequences(x, state), weights)
-    outputs = [x.new_empty(shape) for shape in shapes]
+    outputs = [x.new_empty(*shape) for shape in shapes]  # numbers are read faster than a tuple
     each, before, after = grouped(layer, weights), parts_of(state, D), parts_of(outputs, D)
     ys: Sequence[Any] = NONES[:D]
     if batch_sizes is not None:
         first_row = first_rows(batch_sizes.numpy(), x.shape[0])
     if layer.form != "step":
         y = layer.new_y(x, shapes[0][-1])
-        ys, outputs = layer.halves(y), [y, *outputs]
+        ys, outputs = layer.halves(layer.time_first(y)), [y, *outputs]
     filled = []
     for d in range(D):
         tape = _core.forward(
@@ -179,11 +182,12 @@ def backward(
     ys = dys
     if y is not None:
         dy, *douts = douts
-        ys, dys = layer.halves(y), dys if dy is None else layer.halves(dy)
+        ys = layer.halves(plain(layer.time_first(y)))
+        dys = dys if dy is None else layer.halves(plain(layer.time_first(dy)))
     after = parts_of([None if dout is None else plain(dout) for dout in douts], D)
     dx = torch.empty_like(x) if wants[0] else None
     shapes = layer.state_shapes(x, N, weights) if wants[1] else []
-    dstate = [x.new_empty(shape) for shape in shapes]
+    dstate = [x.new_empty(*shape) for shape in shapes]
     dweights = [torch.empty_like(weight) for weight in weights] if wants[2] else []
     each, before, into = grouped(layer, weights), parts_of(dstate, D), grouped(layer, dweights)
     for d in range(D):
@@ -221,13 +225,11 @@ def plain(tensor: Tensor) -> Tensor:
 
 def grouped(layer: Layer, weights: Sequence[Tensor]) -> list[tuple[Any, ...]]:
     """Return the weights of each direction as `weights.Weights` has them."""
-    count, each = len(weights) // layer.directions, []
-    for first in range(0, len(weights), count or 1):
-        own = tuple(weights[first : first + count])
-        hr = own[-1] if layer.projected else None
-        own = own[: 4 if layer.bias else 2]
-        each.append((*own, *NONES[len(own) : 5], hr, None, None, None, None))
-    return each
+    count = len(weights) // layer.directions
+    each = [weights[first : first + count] for first in range(0, len(weights), count or 1)]
+    if layer.projected:
+        return [(*own[:-1], *NONES[count - 1 : 5], own[-1], *NONES[6:]) for own in each]
+    return [(*own, *NONES[count:]) for own in each]
 
 
 def parts_of(state: Sequence[Any], D: int) -> list[tuple[Any, ...]]:

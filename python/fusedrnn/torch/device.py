@@ -38,7 +38,7 @@ def forward(
         each,
         state or None,
         False,
-        time_first(layer, y),
+        layer.time_first(y),
         state_n,
         *(tape or [None]),
     )
@@ -70,7 +70,7 @@ def backward(
     dweights = [torch.empty_like(a) for a in weights] if wants[2] else []
     dstate_0 = [x.new_empty(shape) for shape in shapes]
     work = memory(x, core().workspace_bytes(*sizes, "backward"))
-    on, dy = stream_of(None, x), time_first(layer, dy).contiguous()
+    on, dy = stream_of(None, x), layer.time_first(dy).contiguous()
     into = grouped(layer, dweights) if dweights else None
     arguments = x, None, grouped(layer, weights), False, *tapes, dy, after, dx, into, dstate_0, work
     core().backward(layer.cell, *[views(a, on) for a in arguments], on)
@@ -81,11 +81,6 @@ def has(tensor: Tensor) -> bool:
     """Whether a tensor is on a device of CUDA."""
     on_device: bool = tensor.is_cuda
     return on_device
-
-
-def time_first(layer: Layer, y: Tensor) -> Tensor:
-    """Return y with time first, whatever the layer's form."""
-    return y.transpose(0, 1) if layer.form == "batch_first" else y
 
 
 def grouped(layer: Layer, weights: Sequence[Tensor]) -> list[Group]:

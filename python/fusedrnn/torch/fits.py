@@ -130,12 +130,13 @@ def weights_of(module: Module, names: Sequence[str]) -> tuple[Any, ...]:
 def flat_weights_of(module: Any) -> tuple[Any, ...]:
     """Return those of a layer, or what someone put into `_flat_weights` in their place."""
     names, flat = module._flat_weights_names, module._flat_weights
+    named = tuple(map(module._parameters.get, names))
+    if len(named) == len(flat) and all(map(operator.is_, named, flat)):
+        return named
     if not torch.compiler.is_compiling() and not all(map(module._parameters.__contains__, names)):
         module._update_flat_weights()  # as torch.nn: it computes a parametrized weight twice
         return tuple(module._flat_weights)
     named = weights_of(module, names)
-    if len(named) == len(flat) and all(map(operator.is_, named, flat)):
-        return named
     return named if module._weights_have_changed() else tuple(flat)
 
 

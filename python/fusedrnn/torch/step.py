@@ -22,7 +22,7 @@ def forward(
         outputs = [torch.empty_like(part) for part in state]
     else:
         shape = (*x.shape[:-1], weights[1].shape[1])
-        outputs = [x.new_empty(shape) for _ in CELLS[cell].state_letters]
+        outputs = [x.new_empty(*shape) for _ in CELLS[cell].state_letters]
     filled = _core.forward(
         cell, x, (*weights, *NONES[len(weights) :]), tuple(state) or None, False, None,
         tuple(outputs), tape, None, None, None, torch.get_num_threads(),
