@@ -113,7 +113,9 @@ def chunks(
         T = int(lengths.max())
     if resets is not None:
         validate.array("resets", resets, validate.BOOL, x.shape[:2], "(T, N)")
-    return _chunks(layer, x[:T], k1, k2, state, lengths, resets, layer._drawn(noise, x))
+    drawn = layer._drawn(noise, x)
+    noise = None if drawn is None else drawn.noise
+    return _chunks(layer, x[:T], k1, k2, state, lengths, resets, noise)
 
 
 def _chunks(

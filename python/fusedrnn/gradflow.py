@@ -133,7 +133,7 @@ def gate_saturation(
     x = validate.inputs(x, layer.dtype, layer.input_size)
     states, shares = stack.split_state(layer, state, x.shape[1], validate.STATE_NAMES), []
     for k, names in enumerate(layer._slots):
-        weights, noise = pick(layer.params, names), stack.cell_noise(layer, None, k)
+        weights, noise = pick(layer.params, names), stack.mean_zoneout(layer)
         x, _, tape = reference.forward(layer.cell, x, states[k], weights, noise=noise)
         gates: dict[str, list[Array]] = {}
         for _, saved in tape.saved:

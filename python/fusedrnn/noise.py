@@ -51,6 +51,30 @@ class Noise(NamedTuple):
         return self._replace(first_step=self.first_step + step)
 
 
+class LayerNoise(NamedTuple):
+    """The noise of one call of a layer, as its options were: they may change before `backward`."""
+
+    noise: Noise
+    dropout: float
+    recurrent_dropout: float
+    zoneout: tuple[float, float]
+
+    def from_step(self, step: int) -> LayerNoise:
+        """Return the noise of the same sequence from a later step on."""
+        return self._replace(noise=self.noise.from_step(step))
+
+    def below(self, layer: int) -> Noise:
+        """Return what the dropout between a layer and the one below is drawn from."""
+        return self.noise._replace(seed=_seed_of(self.noise, layer))
+
+    def of_slot(self, slot: int) -> CellNoise | None:
+        """Return the noise of one layer in one direction, if it has any."""
+        if not (self.recurrent_dropout or any(self.zoneout)):
+            return None
+        seed, (_, step, row) = _seed_of(self.noise, slot), self.noise
+        return CellNoise(seed, self.recurrent_dropout, self.zoneout, False, step, row)
+
+
 @dataclass(frozen=True, slots=True)
 class CellNoise:
     """The noise of one layer in one direction, as engines take it."""
@@ -146,8 +170,7 @@ def scale(p: float) -> float:
     return 1 / (1 - p) if p < 1 else 0.0
 
 
-def of_slot(noise: Noise, slot: int) -> int:
-    """Return the seed of one layer and direction."""
+def _seed_of(noise: Noise, slot: int) -> int:
     return (noise.seed + slot * GAMMA) & MASK64
 
 

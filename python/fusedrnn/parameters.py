@@ -29,7 +29,7 @@ def unchecked(engine: Engine) -> Any:
     return getattr(engine, "unchecked", engine)
 
 
-_DEFAULTS = {
+DEFAULTS = {
     "num_layers": 1,
     "nonlinearity": "tanh",
     "reset_after": True,
@@ -90,7 +90,7 @@ class Parameters:
 
     def __repr__(self) -> str:
         shown = [str(size) for size in self._sizes]
-        for name, default in _DEFAULTS.items():
+        for name, default in DEFAULTS.items():
             value = getattr(self, name, default)
             if value != default:
                 shown.append(f"{name}={value}" if name == "dtype" else f"{name}={value!r}")

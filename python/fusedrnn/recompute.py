@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import validate
-from .noise import CellNoise, Noise
+from .noise import CellNoise, LayerNoise
 from .ragged import Ragged
 from .weights import Array, State, zero_state
 
@@ -35,7 +35,7 @@ class Tape:
     reverse: bool
     lengths: Array | None = field(repr=False)
     resets: Array | None = field(repr=False)
-    noise: CellNoise | Noise | None
+    noise: CellNoise | LayerNoise | None
     before: list[tuple[slice, State]] = field(default_factory=list, repr=False)
     """In the order in which the stretches ran, up to the end of the longest row."""
     last: Any = field(default=None, repr=False)
@@ -98,7 +98,7 @@ def forward(
     out: Array | None = None,
     lengths: Array | None = None,
     resets: Array | None = None,
-    noise: CellNoise | Noise | None = None,
+    noise: CellNoise | LayerNoise | None = None,
 ) -> tuple[Array, State, Tape]:
     """Run as `engine.forward`, but keep only the state before every stretch of `every` steps.
 

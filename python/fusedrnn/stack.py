@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import recompute, truncated, validate
-from .noise import CellNoise, Noise, of_slot
+from .noise import CellNoise, LayerNoise, Noise
 from .parameters import Engine, unchecked
 from .weights import Array, State, Weights
 
@@ -37,8 +37,12 @@ class LayerTape:
     """That of y."""
     tapes: list[Any] = field(repr=False)
     """The engine's, slot by slot."""
-    noise: Noise | None
-    """What dropout and zoneout were drawn from; None without them."""
+    drawn: LayerNoise | None
+
+    @property
+    def noise(self) -> Noise | None:
+        """What dropout and zoneout were drawn from; None without them."""
+        return None if self.drawn is None else self.drawn.noise
 
     @property
     def nbytes(self) -> int:
@@ -67,7 +71,7 @@ class Call(NamedTuple):
 class How(NamedTuple):
     """How a call runs, beside its arrays."""
 
-    noise: Noise | None = None
+    noise: LayerNoise | None = None
     """For training."""
     checkpoint: int | None = None
     """Each layer and direction keeps the state every so many steps."""
@@ -86,13 +90,14 @@ def forward(
     if every is not None:
         run = partial(recompute.forward, engine, every=every)
     state_n: list[State] = []
+    mean = mean_zoneout(layer) if tapes is None and how.noise is None else None
     for l in range(layer.num_layers):
-        if l and how.noise and layer.dropout:
-            x = engine.dropout(x, layer.dropout, _of_slot(how.noise, l))
+        if l and how.noise and how.noise.dropout:
+            x = engine.dropout(x, how.noise.dropout, how.noise.below(l))
         both = np.empty((*x.shape[:2], D * P), layer.dtype) if D == 2 else None
         for d in range(D):
             k, out = l * D + d, None if both is None else both[:, :, d * P : (d + 1) * P]
-            noise = cell_noise(layer, how.noise, k)
+            noise = how.noise.of_slot(k) if how.noise else mean
             if every is not None:  # backward begins with the last layer's first direction
                 form = form | {"keep": k == len(layer._slots) - D}
             result = run(
@@ -118,6 +123,7 @@ def backward(
     """Go back through the layers, adding into their gradients or writing over them."""
     back = partial(_way_back(tape, truncate), accumulate=accumulate)
     engine, D, P = unchecked(tape.engine), len(layer._directions), layer._h_size
+    drawn = tape.drawn
     dstate_0: list[State] = [()] * len(layer._slots)
     dx = dy
     for l in reversed(range(layer.num_layers)):
@@ -125,8 +131,8 @@ def backward(
         for d in range(D):
             k, dy_d = l * D + d, dy if dy is None or D == 1 else dy[:, :, d * P : (d + 1) * P]
             dx, dstate_0[k], _ = back(tape.tapes[k], dy_d, dstates[k], dx=dx, grads=grads[k])
-        if l and tape.noise and layer.dropout and dx is not None:
-            dx = engine.dropout(dx, layer.dropout, _of_slot(tape.noise, l), out=dx)
+        if l and drawn and drawn.dropout and dx is not None:
+            dx = engine.dropout(dx, drawn.dropout, drawn.below(l), out=dx)
     return dx, dstate_0
 
 
@@ -143,19 +149,10 @@ def _way_back(tape: LayerTape, truncate: int | None) -> Any:
     return lambda tape, *args, **into: back(tape.whole(), *args, **into)
 
 
-def _of_slot(noise: Noise, slot: int) -> Noise:
-    return noise._replace(seed=of_slot(noise, slot))
-
-
-def cell_noise(layer: Recurrent[Any], noise: Noise | None, slot: int) -> CellNoise | None:
-    """Return the noise of one slot, if it has any; None as `noise` is inference."""
+def mean_zoneout(layer: Recurrent[Any]) -> CellNoise | None:
+    """Return zoneout as it is in inference, None if there is none."""
     zoneout = layer.zoneout_h, layer.zoneout_c
-    if noise is None:
-        return CellNoise(0, zoneout=zoneout, expected=True) if any(zoneout) else None
-    if not (layer.recurrent_dropout or any(zoneout)):
-        return None
-    seed, first = of_slot(noise, slot), (noise.first_step, noise.first_row)
-    return CellNoise(seed, layer.recurrent_dropout, zoneout, False, *first)
+    return CellNoise(0, zoneout=zoneout, expected=True) if any(zoneout) else None
 
 
 def split_state(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import _core, recompute, stack, validate
-from .noise import Noise
+from .noise import LayerNoise
 from .stack import Call, How, LayerTape
 from .weights import Array, State, Weights
 
@@ -188,7 +188,7 @@ class OneWay(NamedTuple):
         weights: Sequence[Any],
         *,
         reverse: bool,
-        noise: Noise | None,
+        noise: LayerNoise | None,
         out: Array | None = None,
         **form: Any,
     ) -> tuple[Array, State]:

@@ -14,12 +14,16 @@ import numpy as np
 
 from . import validate
 from .names import Names, Shapes, names_of_weights, shapes_of_weights
-from .noise import Noise, checked
-from .parameters import Parameters
+from .noise import LayerNoise, Noise, checked
+from .parameters import DEFAULTS, Parameters
 from .placement import Placed
 from .weights import CELLS, Array
 
-__all__ = ["Structure", "check_plain"]
+__all__ = ["PROBABILITIES", "Structure", "check_plain"]
+
+PROBABILITIES = "dropout", "recurrent_dropout", "zoneout_h", "zoneout_c"
+FIXED = {"cell", "input_size", "hidden_size", *DEFAULTS} - {*PROBABILITIES}
+"""The options that shapes, names and tapes depend on."""
 
 
 class Structure(Placed, Parameters):
@@ -51,12 +55,11 @@ class Structure(Placed, Parameters):
         self.num_layers = validate.integer("num_layers", num_layers, 1, validate.MOST_LAYERS)
         self.bias = validate.flag("bias", bias)
         self.batch_first = validate.flag("batch_first", batch_first)
-        self.dropout = validate.probability("dropout", dropout)
+        self.dropout = dropout
         if self.dropout and self.num_layers == 1:
             warnings.warn("dropout is between layers, and num_layers is 1", stacklevel=3)
-        self.recurrent_dropout = validate.probability("recurrent_dropout", recurrent_dropout)
-        self.zoneout_h = validate.probability("zoneout_h", zoneout[0])
-        self.zoneout_c = validate.probability("zoneout_c", zoneout[1])
+        self.recurrent_dropout = recurrent_dropout
+        self.zoneout_h, self.zoneout_c = zoneout
         self.bidirectional = validate.flag("bidirectional", bidirectional)
         self._check_options()
         self._directions = ("", "_reverse")[: 1 + self.bidirectional]
@@ -75,7 +78,15 @@ class Structure(Placed, Parameters):
         sizes, bound = (self.input_size, self.hidden_size), 1 / math.sqrt(self.hidden_size)
         super().__init__(shapes, sizes, bound, dtype, seed)
 
-    def _drawn(self, noise: Noise | None, x: Array) -> Noise | None:
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; of the options only probabilities may change."""
+        if name in PROBABILITIES:
+            value = validate.probability(name, value)
+        elif name in FIXED and name in self.__dict__:
+            raise AttributeError(f"{name}: expected to stay {getattr(self, name)!r}, got {value!r}")
+        super().__setattr__(name, value)
+
+    def _drawn(self, noise: Noise | None, x: Array) -> LayerNoise | None:
         """Return the noise of one call of `forward`, None if this layer has none.
 
         After all other checks: a call that is refused takes nothing from the generator.
@@ -86,7 +97,9 @@ class Structure(Placed, Parameters):
             return None
         if x.dtype.kind in "iu":  # tokens
             validate.indices("x", x, self.input_size)
-        return noise or Noise(int(self._rng.integers(2**64, dtype=np.uint64)))
+        noise = noise or Noise(int(self._rng.integers(2**64, dtype=np.uint64)))
+        zoneout = self.zoneout_h, self.zoneout_c
+        return LayerNoise(noise, self.dropout, self.recurrent_dropout, zoneout)
 
     def _check_plain(self) -> None:
         """As `check_plain`."""

@@ -123,9 +123,11 @@ def device_index(device: object) -> int | None:
 
 
 def cuda_index(device: object) -> int:
-    """Return i of "cuda:i", and 0 of "cuda"."""
+    """Return i of "cuda:i", and 0 of "cuda", if there is that device."""
     if (index := device_index(device)) is None:
         raise ValueError(f"device: expected cuda or cuda:0, cuda:1, ..., got {device!r}")
+    if index >= (count := core().device_count()):
+        raise ValueError(f"device: expected cuda:0 to cuda:{count - 1}, got {device!r}")
     return index
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import validate
 from ..parameters import Parameters
+from ..structure import PROBABILITIES
 from ..weights import Array as HostArray
 from .arrays import Array, bits, dtype_name, host, view
 from .library import core, cuda_index, unfit
@@ -41,14 +42,12 @@ class OnDevice(Parameters):
     # What `Parameters` and `Recurrent` leave to the device
 
     def _check_options(self) -> None:
-        for name in ("dropout", "recurrent_dropout", "zoneout_h", "zoneout_c", "proj_size"):
+        for name in (*PROBABILITIES, "proj_size"):
             if value := getattr(self, name):
                 raise ValueError(f'{name}: expected 0 with device="cuda", got {value}')
         if getattr(self, "layer_norm", False):
             raise ValueError('layer_norm: expected False with device="cuda", got True')
         index = cuda_index(self.device)
-        if index >= (count := core().device_count()):
-            raise ValueError(f"device: expected cuda:0 to cuda:{count - 1}, got {self.device!r}")
         if reason := unfit(core(), index):
             raise RuntimeError(f"CUDA is not available on {self.device}: {reason}")
         self.device_index = index
