@@ -7,6 +7,8 @@ that are longer than t. So the cost follows the valid steps.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from .weights import Array, State
@@ -25,7 +27,7 @@ class Ragged:
     """
 
     def __init__(self, lengths: Array, T: int, order: Array | None = None) -> None:
-        self.shape = T, len(lengths)
+        self.shape, self.lengths = (T, len(lengths)), lengths.copy()  # the caller may reuse it
         if order is None:
             order = np.argsort(-lengths, kind="stable")
         self.rows = order[: np.count_nonzero(lengths)]
@@ -35,10 +37,13 @@ class Ragged:
         self.first_row = np.concatenate(([0], np.cumsum(counts)))
         """(T + 1,): where each step begins in R."""
         self.t = np.repeat(np.arange(len(counts)), counts)
-        self.n = self.rows[np.arange(len(self.t)) - np.repeat(self.first_row[:-1], counts)]
+        self.n = self.rows[np.arange(len(self.t)) - self.first_row[self.t]]
         self.row = self.t * len(lengths) + self.n
-        self.valid = np.arange(T)[:, np.newaxis] < lengths
+
+    @cached_property
+    def valid(self) -> Array:
         """(T, N) bool: the steps before each row's end."""
+        return np.arange(self.shape[0])[:, np.newaxis] < self.lengths
 
     def pack(self, a: Array) -> Array:
         """Return (1, R, ...) of a (T, N, ...): its valid rows, copied."""

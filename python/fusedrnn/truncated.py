@@ -138,6 +138,6 @@ def _indices(ragged: Ragged) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     t, first_row = ragged.t, ragged.first_row
     later = np.flatnonzero(t)
     earlier = later - (first_row[t[later]] - first_row[t[later] - 1])
-    lengths = ragged.valid.sum(axis=0)[ragged.rows]
+    lengths = ragged.lengths[ragged.rows]
     first = np.arange(len(lengths))
     return (earlier, later), (first, first_row[lengths - 1] + first)
