@@ -64,9 +64,10 @@ def test_other_values(tmp_path):
     assert ("CUDA kernels: not built: FUSEDRNN_CUDA=OFF" in said, status) == (True, 0)
     said, status = configured(tmp_path / "maybe", "-DFUSEDRNN_CUDA=maybe")
     assert ("FUSEDRNN_CUDA: expected AUTO, ON or OFF, got maybe" in said, status) == (True, 1)
-    said, status = configured(tmp_path / "old", "-DFUSEDRNN_CUDA_ARCHITECTURES=90;75-real")
-    reason = "FUSEDRNN_CUDA_ARCHITECTURES: expected 80 or newer, got 75-real"
-    assert (reason in said, status) == (True, 1)
+    for given, old in (("90;75-real", "75-real"), ("OFF", "OFF")):
+        said, status = configured(tmp_path / old, f"-DFUSEDRNN_CUDA_ARCHITECTURES={given}")
+        reason = f"FUSEDRNN_CUDA_ARCHITECTURES: expected 80 or newer, got {old}"
+        assert (reason in said, status) == (True, 1)
 
 
 @needs_cmake

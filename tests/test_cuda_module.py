@@ -192,5 +192,5 @@ def test_the_largest_sizes_are_refused_before_memory_is_asked_for():
 def test_an_error_that_was_told_is_not_left_for_others(emulated):
     emulated()
     with pytest.raises(RuntimeError, match=r"^cudaSetDevice\(7\): "):
-        fusedrnn.cuda.plan("gru", 1, 1, device="cuda:7")
+        library.core().Buffer((1,), "float32", 7)
     assert library.core().unread_error() == "cudaSuccess"

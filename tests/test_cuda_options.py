@@ -67,6 +67,20 @@ def test_what_layers_refuse(kind, options, error, message):
         kind(I, H, **({"device": "cuda"} | options))
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda device: fusedrnn.cuda.plan("gru", 2, 3, device=device),
+        lambda device: fusedrnn.cuda.Array([1.0], "float32", device),
+        lambda device: fusedrnn.cuda.Stream(device),
+    ],
+)
+@pytest.mark.usefixtures("cuda")
+def test_a_device_that_there_is_not(use):
+    with pytest.raises(ValueError, match=r"^device: expected cuda:0 to cuda:0, got 'cuda:1'$"):
+        use("cuda:1")
+
+
 def test_an_old_device_beside_new_ones(emulated):
     make("gru")
     emulated(capability_major=7, capability_minor=5)

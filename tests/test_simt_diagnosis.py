@@ -73,6 +73,11 @@ WRONG = [
         "an allocation of 1024 bytes of device memory was written past its end",
     ),
     (
+        "overrun_by_adding",
+        {"grid": 8},
+        "an allocation of 1024 bytes of device memory was written past its end",
+    ),
+    (
         "copy_misaligned_dst",
         {"shared_bytes": 32},
         "cp_async16 at L in T(0): the destination is not aligned to 16 bytes",

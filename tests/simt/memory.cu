@@ -60,6 +60,12 @@ __global__ void overrun_global(const float* in, float* out) {
 }
 CASE(overrun_global);
 
+__global__ void overrun_by_adding(const float* in, float* out) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  out[i + 1] += in[i];
+}
+CASE(overrun_by_adding);
+
 template <bool kStored> __global__ void too_much_fixed(const float* in, float* out) {
   SIMT_SHARED(float, s, kStored ? 12289 : 1);
   s[0] = in[0];

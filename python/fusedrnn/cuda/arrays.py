@@ -35,7 +35,7 @@ class Array:
     TypeError
         A dtype of another kind; values that are no floats, or no integers, as it needs.
     ValueError
-        No values; an integer beyond the dtype.
+        No values; an integer beyond the dtype; a device that there is not.
     RuntimeError
         CUDA is not available, or out of memory.
     """

@@ -24,6 +24,8 @@ class Stream:
 
     Raises
     ------
+    ValueError
+        A device that there is not.
     RuntimeError
         CUDA is not available.
     """
