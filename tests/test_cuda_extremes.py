@@ -4,7 +4,7 @@
 import fusedrnn
 import numpy as np
 import pytest
-from cuda_cases import CELLS, DTYPES, I, N, T, check_parity, home, inputs, make, normal
+from cuda_cases import CELLS, DTYPES, I, N, T, check_parity, home, inputs, make, normal, step
 from layer_cases import flat
 
 THREADS = 1024 * 256
@@ -57,6 +57,20 @@ def test_gates_far_from_0(cell, dtype, assert_close):
     bias = layer.params["bias_ih_l0"]
     bias.copy_from(np.random.default_rng(0).choice([-100.0, 0.0, 100.0], bias.shape))
     check_results(layer, assert_close, T, N)
+
+
+@pytest.mark.parametrize(("cell", "biases"), [("lstm", [-5.5, 20, 1, 20]), ("gru", [0, 20, 1])])
+def test_what_grows_over_many_steps_is_float32(cell, biases):
+    """c, and the gradients of a state: in bfloat16 a sum of 256 stays so when 1 is added."""
+    layer, steps = make(cell, "bfloat16", (1, 1)), 400
+    for name, a in layer.params.items():
+        a.copy_from(np.array(biases, float) if name == "bias_ih_l0" else np.zeros(a.shape))
+    x, dy = (fusedrnn.cuda.Array(np.full((steps, 1, 1), v), "bfloat16") for v in (0.0, 1.0))
+    results = step(layer, x, None, None, dy, None)
+    expected = step(layer.to("cpu", dtype=np.float64), x, None, None, dy, None, home)
+    for name in [name for name in results if "state" in name]:
+        a, b = results[name].numpy(), expected[name]
+        np.testing.assert_allclose(a, b, rtol=0.01, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

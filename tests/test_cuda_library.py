@@ -20,7 +20,7 @@ def test_importing_the_package_does_not_import_the_module():
 
 def test_why_not(cuda):
     class Fake:
-        count, capability = 1, (9, 0)
+        count, capability, pools = 1, (9, 0), True
 
         def device_count(self):
             if self.count is None:
@@ -28,18 +28,19 @@ def test_why_not(cuda):
             return self.count
 
         def device(self, index):
-            return {"capability": self.capability}
+            return {"capability": self.capability, "memory_pools": self.pools}
 
     cuda.use(fake := Fake())
     assert cuda.why_not() is None
     assert cuda.is_available()
     assert fusedrnn.info()["cuda"] == "a module given to cuda.use; a device is available"
-    for count, capability, reason in [
-        (None, (9, 0), "cudaGetDeviceCount: no driver (cudaErrorInsufficientDriver)"),
-        (0, (9, 0), "there is no CUDA device"),
-        (1, (7, 5), "the device has compute capability 7.5, 8.0 or newer is needed"),
+    for count, capability, pools, reason in [
+        (None, (9, 0), True, "cudaGetDeviceCount: no driver (cudaErrorInsufficientDriver)"),
+        (0, (9, 0), True, "there is no CUDA device"),
+        (1, (7, 5), True, "the device has compute capability 7.5, 8.0 or newer is needed"),
+        (1, (9, 0), False, "the device has no memory pools"),
     ]:
-        fake.count, fake.capability = count, capability
+        fake.count, fake.capability, fake.pools = count, capability, pools
         assert cuda.why_not() == reason
         assert not cuda.is_available()
         assert reason in fusedrnn.info()["cuda"]

@@ -24,6 +24,7 @@ py::dict device(int index) {
   facts["capability"] = py::make_tuple(get(cudaDevAttrComputeCapabilityMajor), get(cudaDevAttrComputeCapabilityMinor));
   facts["multiprocessors"] = get(cudaDevAttrMultiProcessorCount);
   facts["shared_bytes"] = get(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  facts["memory_pools"] = get(cudaDevAttrMemoryPoolsSupported) != 0;
   return facts;
 }
 
@@ -34,7 +35,7 @@ PYBIND11_MODULE(FUSEDRNN_CUDA_MODULE, m) {
   using namespace fusedrnn::cuda;
   m.doc() = "Fused device kernels of fusedrnn. Use the functions of the package: they say in better words what is wrong.";
   m.def("device_count", &device_count);
-  m.def("device", &device, py::arg("index"), "capability, multiprocessors, shared_bytes");
+  m.def("device", &device, py::arg("index"), "capability, multiprocessors, shared_bytes, memory_pools");
   bind_buffer(m);
   bind_calls(m);
 #ifdef FUSEDRNN_EMULATE

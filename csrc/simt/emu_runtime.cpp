@@ -104,6 +104,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int num
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
       return answer(config.shared_per_sm);
     case cudaDevAttrCooperativeLaunch:
+    case cudaDevAttrMemoryPoolsSupported:
       return answer(1);
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
       return answer(config.shared_optin);

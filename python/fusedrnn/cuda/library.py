@@ -66,14 +66,15 @@ def why_not() -> str | None:
 
 def unfit(module: Any, index: int) -> str | None:
     """Return why the kernels do not run on this device, None if they do."""
-    major, minor = module.device(index)["capability"]
+    facts = module.device(index)
+    major, minor = facts["capability"]
     has = f"the device has compute capability {major}.{minor}"
     if (major, minor) < MINIMUM:
         return f"{has}, 8.0 or newer is needed"
     names = "" if module is _used else _core.cuda_build.partition("architectures ")[2]
     if names and not any(runs_on(name, major, minor) for name in names.split()):
         return f"{has}, the kernels are for {names}"
-    return None
+    return None if facts["memory_pools"] else "the device has no memory pools"
 
 
 def runs_on(architecture: str, major: int, minor: int) -> bool:
