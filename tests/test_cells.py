@@ -176,7 +176,7 @@ def test_forward_refuses(kind):
             ((x[None],), ValueError, r"x: expected shape \(N, I\) with I = 4, got \(1, 3, 4\)"),
             ((x[:, :-1],), ValueError, r"x: expected shape \(N, I\) with I = 4, got \(3, 3\)"),
             ((x[:0],), ValueError, r"x: expected N, I >= 1, got shape \(0, 4\)"),
-            ((np.zeros((N, 1), int),), ValueError, r"x: expected integers \(N\), sizes >= 1"),
+            ((np.zeros((N, 1), int),), ValueError, r"x: expected integers \(N,\), sizes >= 1"),
             ((np.full(N, I),), ValueError, "x: .*4"),
             ((x, short), ValueError, r"h_0: expected shape \(N, H\) = \(3, 6\), got \(1, 6\)"),
             ((x, [h, h]), TypeError, r"(state: expected the tuple|h_0: expected ndarray)"),

@@ -178,3 +178,31 @@ def test_wrong_gradient():
     layer, x, dy = problem("lstm")
     with pytest.raises(ValueError, match="dy: expected shape"):
         next(fusedrnn.chunks(layer, x, 2)).backward(dy)
+
+
+def test_the_arrays_of_a_caller_are_copied():
+    """But x: a chunk is what it would have been, whatever became of them, and of chunk.state."""
+    layer, x, dy = problem("lstm")
+    lengths, resets = np.array([T, 4]), np.zeros((T, N), bool)
+    resets[5] = True
+    state = tuple(np.ones((2, N, H)) for _ in "hc")
+    found = []
+    for overwritten in (False, True):
+        layer.zero_grad()
+        given = tuple(part.copy() for part in state), lengths.copy(), resets.copy()
+        chunks = fusedrnn.chunks(layer, x, 3, 6, *given)
+        outputs = []
+        while True:
+            if overwritten:
+                for a in (*given[0], *given[1:]):
+                    a[...] = 1
+            if (chunk := next(chunks, None)) is None:
+                break
+            outputs.append(chunk.y)
+            if overwritten:
+                for part in chunk.state:
+                    part[...] = 7
+            chunk.backward(dy[chunk.steps])
+        found.append((*outputs, *(grad.copy() for grad in layer.grads.values())))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)

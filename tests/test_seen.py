@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from fusedrnn import LSTM
+from fusedrnn import GRU, LSTM
 from layer_cases import H, I, N, T
 
 
@@ -37,6 +37,31 @@ def test_gradients_that_share_memory_with_an_argument_are_refused(whose, name):
     tape = layer.forward(given["x"])[2]
     with pytest.raises(ValueError, match=rf"^grads\['bias_hh_l1'\]: .* that of {name}$"):
         layer.backward(tape, given["dy"], given["dstate"])
+
+
+@pytest.mark.parametrize(
+    ("how", "whose"),
+    [
+        (how, whose)
+        for how in ("lengths", "checkpoint", "truncate")
+        for whose in ("x", "dy", "dh_n")
+        if (how, whose) != ("lengths", "x")  # of which there is a copy without padding
+    ],
+)
+def test_so_they_are_where_one_layer_takes_several_calls(how, whose):
+    """What is packed, or a later stretch, would not be seen; and a part would be added before."""
+    layer, lengths = GRU(4, 4, seed=0), np.array([6, 2, 0])
+    buffer = np.ones(6 * 3 * 4 + 1, np.float32)
+    shapes = {"x": (6, 3, 4), "dy": (6, 3, 4), "dh_n": (1, 3, 4)}
+    given = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    given[whose] = buffer[: given[whose].size].reshape(shapes[whose])
+    layer.grads["bias_hh_l0"] = buffer[:12]
+    options = {"checkpoint": 2} if how == "checkpoint" else {}
+    tape = layer.forward(given["x"], lengths=lengths if how == "lengths" else None, **options)[2]
+    with pytest.raises(ValueError, match=rf"^grads\['bias_hh_l0'\]: .* that of {whose}$"):
+        layer.backward(tape, given["dy"], given["dh_n"], truncate=2 if how == "truncate" else None)
+    assert not any(grad.any() for name, grad in layer.grads.items() if name != "bias_hh_l0")
+    assert (buffer == 1).all()
 
 
 def test_arrays_found_right_before_are_found_wrong_after_a_change():

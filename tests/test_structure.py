@@ -8,7 +8,7 @@ import re
 import fusedrnn
 import numpy as np
 import pytest
-from fusedrnn.structure import FIXED, PROBABILITIES
+from fusedrnn.parameters import FIXED, PROBABILITIES
 
 NOISY = {"dropout": 0.4, "recurrent_dropout": 0.3, "zoneout_h": 0.2, "zoneout_c": 0.1}
 
@@ -57,17 +57,32 @@ def test_a_probability_is_checked_when_it_is_set(name):
     assert getattr(layer, name) == NOISY[name]
 
 
-@pytest.mark.parametrize("layer", [fusedrnn.RNN(4, 5), fusedrnn.LSTM(4, 5), fusedrnn.GRU(4, 5)])
-def test_what_shapes_depend_on_stays(layer):
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "Linear"])
+def test_what_shapes_depend_on_stays(kind):
+    layer = getattr(fusedrnn, kind)(4, 5)
     given = [name for name in FIXED if hasattr(layer, name)]
-    assert {"num_layers", "hidden_size", "batch_first", "cell"} < {*given}
+    assert {"bias", "dtype"} < {*given}
     for name in given:
         before = getattr(layer, name)
         wanted = re.escape(f"{name}: expected to stay {before!r}, got 2")
         with pytest.raises(AttributeError, match=f"^{wanted}$"):
             setattr(layer, name, 2)
+        setattr(layer, name, before)
         assert getattr(layer, name) == before
+    for name in FIXED - {*given}:
+        with pytest.raises(AttributeError, match=f"^{name}: {kind} has no such option$"):
+            setattr(layer, name, 2)
     for twin in (copy.copy(layer), copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert repr(twin) == repr(layer)
     layer.engine = fusedrnn.reference
     layer.note = "an attribute of the user's"
+
+
+def test_zoneout_of_c_is_for_cells_that_have_it():
+    for layer in (fusedrnn.RNN(4, 5), fusedrnn.GRU(4, 5)):
+        layer.zoneout_c = 0.0
+        with pytest.raises(
+            ValueError, match=r"^zoneout_c: expected 0 for a cell without c, got 0.5"
+        ):
+            layer.zoneout_c = 0.5
+        assert eval(repr(layer), vars(fusedrnn)).zoneout_c == 0

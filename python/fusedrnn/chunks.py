@@ -34,7 +34,7 @@ class Chunk(Generic[LayerState]):
         self.y = y
         """(steps, N, H), or P with projection: the output of the new steps."""
         self.state = state
-        """The state after them."""
+        """The state after them: a copy of what is carried on."""
         self._layer, self._tape = layer, tape
 
     def backward(self, dy: Array) -> None:
@@ -69,6 +69,8 @@ def chunks(
     layer : RNN, LSTM or GRU
         Of one direction, batch_first=False.
     x : ndarray (T, N, I), or (T, N) of integers
+        As for `forward`, no part may change before its chunk's `backward`. The other arrays are
+        copied.
     k1 : int
         New steps of a chunk; the last chunk may have fewer.
     k2 : int, optional
@@ -115,7 +117,14 @@ def chunks(
         validate.array("resets", resets, validate.BOOL, x.shape[:2], "(T, N)")
     drawn = layer._drawn(noise, x)
     noise = None if drawn is None else drawn.noise
+    state, lengths, resets = (_copied(a) for a in (state, lengths, resets))
     return _chunks(layer, x[:T], k1, k2, state, lengths, resets, noise)
+
+
+def _copied(a: Any) -> Any:
+    if isinstance(a, tuple):
+        return tuple(map(np.copy, a))
+    return None if a is None else a.copy()
 
 
 def _chunks(
@@ -143,5 +152,5 @@ def _chunks(
             None if resets is None else resets[window],
             noise=drawn,
         )
-        before.append(after)
+        before.append(_copied(after))
         yield Chunk(layer, steps, y[steps.start - first :], after, tape)

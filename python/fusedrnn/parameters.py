@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,6 +49,11 @@ DEFAULTS = {
     "device": "cpu",
 }  # what repr leaves out
 
+PROBABILITIES = "dropout", "recurrent_dropout", "zoneout_h", "zoneout_c"
+SIZES = "cell", "input_size", "hidden_size", "in_features", "out_features"
+FIXED = {*SIZES, *DEFAULTS} - {*PROBABILITIES}
+"""The options that shapes, names and tapes depend on."""
+
 
 def as_array(name: str, value: Any) -> Array:
     """Return a value as an array, without a copy where it is one already; bfloat16 as float32."""
@@ -87,6 +93,19 @@ class Parameters:
         self.grads: dict[str, Array] = {
             name: self._zeros(shape) for name, (shape, _) in shapes.items()
         }
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; of the options, once they are made, only probabilities may change."""
+        made, own = "grads" in self.__dict__, self.__dict__.get(name, self)
+        if made and own is self and (name in FIXED or name in PROBABILITIES):
+            raise AttributeError(f"{name}: {type(self).__name__} has no such option")
+        if made and name in FIXED and own != value:
+            raise AttributeError(f"{name}: expected to stay {own!r}, got {value!r}")
+        if name in PROBABILITIES:
+            value = validate.probability(name, value)
+            if value and name == "zoneout_c" and "c" not in getattr(self, "_letters", "c"):
+                raise ValueError(f"zoneout_c: expected 0 for a cell without c, got {value}")
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         shown = [str(size) for size in self._sizes]
@@ -213,14 +232,17 @@ class Parameters:
             self._seen_params = seen = Seen(arrays, [pick(self.params, s) for s in self._slots])
         return seen.weights
 
-    def _dweights(self, **read: Any) -> Sequence[Weights]:
-        """Return the gradients of every slot, checked, and apart from the parameters and `read`."""
+    def _dweights(self, read: Mapping[str, Any] = MappingProxyType({})) -> Sequence[Weights]:
+        """Return the gradients of every slot, checked, and apart from the parameters and `read`.
+
+        `read` has what will still be read after the first of them is written; `_core` looks at the
+        rest.
+        """
         names, seen, both = self._shapes, self._seen_grads, (self.grads, self.params)
         same = seen.are(chain(*[map(a.get, names) for a in both]), 2 * len(names))
-        several = len(self._slots) > 1  # the first is added before `_core` sees the next one
-        if several or not same:
+        if read or not same:
             self._check_grads()
-        for name in names if several else ():
+        for name in names if read else ():
             self._check_apart({name: self.grads[name]}, read)
         if not same:
             self._check_params()

@@ -212,10 +212,13 @@ class Recurrent(Structure, Generic[LayerState]):
         N, names = tape.shape[not self.batch_first], validate.DSTATE_NAMES
         dstates = stack.split_state(self, dstate, N, names)
         parts = dstate if isinstance(dstate, tuple) else (dstate,)
-        after = dict(zip(names[self._letters], parts, strict=False))
-        grads = self._dweights(x=tape.tapes[0].x, dy=dy, **after)
         if truncate is not None:
             truncate = validate.integer("truncate", truncate, 0)
+        read: dict[str, Any] = {}
+        if truncate is not None or not stack.is_one_call(tape):
+            after = zip(names[self._letters], parts, strict=False)
+            read = {"x": tape.tapes[0].x, "dy": dy, **dict(after)}
+        grads = self._dweights(read)
         accumulate = validate.flag("accumulate", accumulate)
         if dy is not None:
             dy = self._swapped(dy)

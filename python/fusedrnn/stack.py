@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import recompute, truncated, validate
+from . import kernels, recompute, truncated, validate
 from .noise import CellNoise, LayerNoise, Noise
 from .parameters import Engine, unchecked
+from .ragged import Ragged
 from .weights import Array, State, Weights
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ __all__ = ["LayerTape"]
 
 @dataclass(slots=True, eq=False)
 class LayerTape:
-    """What a layer's `forward` keeps for its `backward`, which leaves it as it was.
+    """What a layer's `forward` keeps for its `backward`, which may run again.
 
     It refers to x, the weights and the outputs: they must not change in between.
     """
@@ -89,6 +90,8 @@ def forward(
     D, P, every = len(layer._directions), layer._h_size, how.checkpoint
     if every is not None:
         run = partial(recompute.forward, engine, every=every)
+    if every is None and isinstance(form.get("lengths"), np.ndarray):  # once for all of them
+        form = form | {"lengths": Ragged(form["lengths"], len(x))}
     state_n: list[State] = []
     mean = mean_zoneout(layer) if tapes is None and how.noise is None else None
     for l in range(layer.num_layers):
@@ -134,6 +137,12 @@ def backward(
         if l and drawn and drawn.dropout and dx is not None:
             dx = engine.dropout(dx, drawn.dropout, drawn.below(l), out=dx)
     return dx, dstate_0
+
+
+def is_one_call(tape: LayerTape) -> bool:
+    """Whether going back is one call of `_core`, which sees all that is read and written."""
+    first = tape.tapes[0]
+    return len(tape.tapes) == 1 and type(first) is kernels.Tape and first.ragged is None
 
 
 def _way_back(tape: LayerTape, truncate: int | None) -> Any:

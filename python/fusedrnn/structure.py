@@ -15,15 +15,11 @@ import numpy as np
 from . import validate
 from .names import Names, Shapes, names_of_weights, shapes_of_weights
 from .noise import LayerNoise, Noise, checked
-from .parameters import DEFAULTS, Parameters
+from .parameters import PROBABILITIES, Parameters
 from .placement import Placed
 from .weights import CELLS, Array
 
-__all__ = ["PROBABILITIES", "Structure", "check_plain"]
-
-PROBABILITIES = "dropout", "recurrent_dropout", "zoneout_h", "zoneout_c"
-FIXED = {"cell", "input_size", "hidden_size", *DEFAULTS} - {*PROBABILITIES}
-"""The options that shapes, names and tapes depend on."""
+__all__ = ["Structure", "check_plain"]
 
 
 class Structure(Placed, Parameters):
@@ -78,14 +74,6 @@ class Structure(Placed, Parameters):
         sizes, bound = (self.input_size, self.hidden_size), 1 / math.sqrt(self.hidden_size)
         super().__init__(shapes, sizes, bound, dtype, seed)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; of the options only probabilities may change."""
-        if name in PROBABILITIES:
-            value = validate.probability(name, value)
-        elif name in FIXED and name in self.__dict__:
-            raise AttributeError(f"{name}: expected to stay {getattr(self, name)!r}, got {value!r}")
-        super().__setattr__(name, value)
-
     def _drawn(self, noise: Noise | None, x: Array) -> LayerNoise | None:
         """Return the noise of one call of `forward`, None if this layer has none.
 
@@ -93,7 +81,7 @@ class Structure(Placed, Parameters):
         """
         if noise is not None:
             noise = checked(noise)
-        if not (self.dropout or self.recurrent_dropout or self.zoneout_h or self.zoneout_c):
+        if not any(getattr(self, name) for name in PROBABILITIES):
             return None
         if x.dtype.kind in "iu":  # tokens
             validate.indices("x", x, self.input_size)

@@ -107,7 +107,7 @@ def integers(name: str, a: object, axes: tuple[str, ...]) -> Array:
     if not isinstance(a, np.ndarray) or a.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected an ndarray of integers, got {describe(a)}")
     if a.ndim != len(axes) or a.size == 0:
-        wanted = f"({', '.join(axes)})"
+        wanted = f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
         raise ValueError(f"{name}: expected integers {wanted}, sizes >= 1, got shape {a.shape}")
     layout(name, kind(name, a, (a.dtype,)), READ)
     if a.dtype == np.uint64 and a.max() > MOST_INT64:

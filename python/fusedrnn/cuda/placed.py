@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import validate
-from ..parameters import Parameters
-from ..structure import PROBABILITIES
+from ..parameters import PROBABILITIES, Parameters
 from ..weights import Array as HostArray
 from .arrays import Array, bits, dtype_name, host, view
 from .library import core, cuda_index, unfit
