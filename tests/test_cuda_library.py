@@ -67,7 +67,8 @@ def test_architectures(architectures, runs, not_on, monkeypatch):
     monkeypatch.setattr(_core, "cuda_build", f"nvcc 13.0.88, architectures {architectures}")
     for numbers in (runs, not_on):
         for number in numbers.split():
-            module.device = lambda index, n=number: {"capability": tuple(map(int, n.split(".")))}
+            facts = {"capability": tuple(map(int, number.split("."))), "memory_pools": True}
+            module.device = lambda index, facts=facts: facts
             reason = (
                 f"the device has compute capability {number}, the kernels are for {architectures}"
             )
