@@ -209,19 +209,20 @@ class Parameters:
             label, grad = f"grads[{name!r}]", self.grads[name]
             validate.array(label, grad, self.dtype, shape, rule, validate.WRITE)
 
-    @staticmethod
-    def _share(a: Any, b: Any) -> bool:
-        return np.may_share_memory(a, b)
+    _share: Any = staticmethod(np.may_share_memory)
 
     def _check_apart(self, grads: Mapping[str, Any], read: Mapping[str, Any]) -> None:
         """Check that no array of `grads` has memory of another one or of one in `read`."""
         taken = dict(read)
         for name, grad in grads.items():
-            label = f"grads[{name!r}]"
-            for other, array in taken.items():
-                if array is not None and self._share(grad, array):
-                    raise ValueError(f"{label}: expected memory of its own, got that of {other}")
-            taken[label] = grad
+            self._check_one_apart(name, grad, taken)
+            taken[f"grads[{name!r}]"] = grad
+
+    def _check_one_apart(self, name: str, grad: Any, read: Mapping[str, Any]) -> None:
+        for other, array in read.items():
+            if array is not None and self._share(grad, array):
+                rule = f"expected memory of its own, got that of {other}"
+                raise ValueError(f"grads[{name!r}]: {rule}")
 
     def _weights(self) -> Sequence[Weights]:
         """Return the parameters of every slot, checked."""
@@ -243,7 +244,7 @@ class Parameters:
         if read or not same:
             self._check_grads()
         for name in names if read else ():
-            self._check_apart({name: self.grads[name]}, read)
+            self._check_one_apart(name, self.grads[name], read)
         if not same:
             self._check_params()
             self._check_apart(*[{name: a[name] for name in names} for a in both])

@@ -15,7 +15,7 @@ import numpy as np
 from . import validate
 from .names import Names, Shapes, names_of_weights, shapes_of_weights
 from .noise import LayerNoise, Noise, checked
-from .parameters import PROBABILITIES, Parameters
+from .parameters import Parameters
 from .placement import Placed
 from .weights import CELLS, Array
 
@@ -81,7 +81,7 @@ class Structure(Placed, Parameters):
         """
         if noise is not None:
             noise = checked(noise)
-        if not any(getattr(self, name) for name in PROBABILITIES):
+        if not (self.dropout or self.recurrent_dropout or self.zoneout_h or self.zoneout_c):
             return None
         if x.dtype.kind in "iu":  # tokens
             validate.indices("x", x, self.input_size)
