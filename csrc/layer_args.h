@@ -172,7 +172,9 @@ template <class Real> std::size_t bytes(long values) { return std::size_t(values
 
 template <class Args, class Real> Plan plan_of(const Args& a, const CellKernels<Real>& cell, int width, bool backward) {
   if (cell.layer_norm) return plan_scan_rows(a.size, cell.gates, backward);
-  return plan_scan(a.size, cell.gates, width, backward);
+  Sizes mean = a.size;  // of unequal lengths a step has so many rows
+  mean.N = std::max(1L, rows_of(a) / mean.T);
+  return plan_scan(mean, cell.gates, width, backward, a.form.first_row);
 }
 
 // Chooses the plan and runs; for after the GIL is let go.

@@ -20,8 +20,8 @@ class ThreadLimit {
 // Of `most` threads as many as are worth their barrier, if they share the units of a step of so many operations and two of
 // them take `meeting` nanoseconds to meet.
 int threads_of_units(int most, double step, int meeting);
-// width: units in a vector
-Plan plan_scan(const Sizes& size, int gates, int width, bool backward);
+// width: units in a vector; ragged: steps have fewer and fewer rows, size.N on average
+Plan plan_scan(const Sizes& size, int gates, int width, bool backward, bool ragged);
 // By rows, whatever the shape: for cells that need all units of a row at once
 Plan plan_scan_rows(const Sizes& size, int gates, bool backward);
 // For work that threads share by rows without barriers.

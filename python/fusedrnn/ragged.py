@@ -33,12 +33,23 @@ class Ragged:
         self.rows = order[: np.count_nonzero(lengths)]
         """The batch rows that have a step, the longest first."""
         ends = lengths[self.rows]
-        counts = np.searchsorted(-ends, -np.arange(1, ends.max(initial=0) + 1), side="right")
-        self.first_row = np.concatenate(([0], np.cumsum(counts)))
+        valid = np.arange(ends[0])[:, np.newaxis] < ends
+        self.first_row = np.zeros(len(valid) + 1, np.int64)
         """(T + 1,): where each step begins in R."""
-        self.t = np.repeat(np.arange(len(counts)), counts)
-        self.n = self.rows[np.arange(len(self.t)) - self.first_row[self.t]]
-        self.row = self.t * len(lengths) + self.n
+        valid.sum(axis=1).cumsum(out=self.first_row[1:])
+        first = np.arange(0, valid.shape[0] * len(lengths), len(lengths))
+        self.row = (first[:, np.newaxis] + self.rows)[valid]
+        """(R,): where each row stands among the T*N of padded arrays."""
+
+    @cached_property
+    def t(self) -> Array:
+        """(R,): the step of each row."""
+        return self.row // self.shape[1]
+
+    @cached_property
+    def n(self) -> Array:
+        """(R,): its row of the batch."""
+        return self.row % self.shape[1]
 
     @cached_property
     def valid(self) -> Array:
@@ -66,15 +77,15 @@ class Ragged:
 
     def put(self, packed: Array, out: Array) -> Array:
         """Write (1, R, ...) to the valid rows of out (T, N, ...)."""
-        out[self.t, self.n] = packed[0]
+        out.reshape(-1, *packed.shape[2:])[self.row] = packed[0]  # a view: rows are evenly apart
         return out
 
     def unpack_state(self, packed: State, before: State | None) -> State:
         """Return (N, H) each; rows without a step keep what was before."""
         N, state = self.shape[1], []
         for k, part in enumerate(packed):
-            start = np.zeros((), part.dtype) if before is None else before[k]
-            whole = np.broadcast_to(start, (N, part.shape[1])).copy()
+            shape = N, part.shape[1]
+            whole = np.zeros(shape, part.dtype) if before is None else before[k].copy()
             whole[self.rows] = part
             state.append(whole)
         return tuple(state)

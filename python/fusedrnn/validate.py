@@ -126,12 +126,12 @@ def lengths(value: object, T: int, N: int) -> Array | None:
     checked = integers("lengths", value, ("N",))
     if checked.shape != (N,):
         raise ValueError(f"lengths: expected shape (N,) = ({N},), got {checked.shape}")
-    if checked.min() < 0 or checked.max() > T:
-        got = f"{checked.min()} to {checked.max()}"
-        raise ValueError(f"lengths: expected 0 to T = {T}, got {got}")
-    if checked.max() == 0:
+    least, most = checked.min(), checked.max()
+    if least < 0 or most > T:
+        raise ValueError(f"lengths: expected 0 to T = {T}, got {least} to {most}")
+    if most == 0:
         raise ValueError("lengths: expected one of 1 or more, got zeros")
-    return None if checked.min() == T else checked
+    return None if least == T else checked
 
 
 def state(
