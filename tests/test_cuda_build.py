@@ -72,6 +72,17 @@ def test_other_values(tmp_path):
 
 @needs_cmake
 @pytest.mark.slow
+@pytest.mark.skipif(pathlib.Path("/dev/nvidiactl").exists(), reason="needs a machine without GPU")
+def test_native_without_a_device(tmp_path):
+    said, status = configured(tmp_path, "-DFUSEDRNN_CUDA_ARCHITECTURES=native")
+    if "CUDA kernels: not built: no nvcc" in said:
+        pytest.skip("needs nvcc")
+    assert "FUSEDRNN_CUDA_ARCHITECTURES: expected 80 or newer, got native, which is here" in said
+    assert status == 1
+
+
+@needs_cmake
+@pytest.mark.slow
 @pytest.mark.parametrize("none", ["", ";"])
 def test_no_architectures(none, tmp_path):
     said, status = configured(tmp_path, f"-DFUSEDRNN_CUDA_ARCHITECTURES={none}")

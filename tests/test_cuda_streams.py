@@ -226,3 +226,19 @@ def test_out_of_memory(memory, emulated):
         np.testing.assert_array_equal(a.numpy(), grads[name])
     emulated()
     np.testing.assert_array_equal(layer(x, state)[0].numpy(), expected)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_backward_out_of_memory_leaves_gradients(batch_first, emulated):
+    layer = make("rnn_tanh", sizes=(300, 2), batch_first=batch_first)
+    x, dy = normal("float32", 5, 10, 300), normal("float32", 5, 10, 2)
+    tape = layer.forward(x)[2]
+    for failed in range(100):
+        emulated(memory=2**16 + failed * 2**12)
+        try:
+            layer.backward(tape, dy)
+            break
+        except RuntimeError:
+            assert not any(grad.numpy().any() for grad in layer.grads.values())
+    assert 0 < failed < 99
+    assert layer.grads["weight_hh_l0"].numpy().any()

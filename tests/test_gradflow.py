@@ -104,10 +104,15 @@ def test_what_is_no_layer_or_no_input():
             call(fusedrnn.GRU(I, H), None)
 
 
+def test_a_seed_that_is_none():
+    with pytest.raises(ValueError, match=r"^seed: expected 0 <= seed <= \d+, got -1"):
+        gradient_flow(fusedrnn.GRU(I, H), np.zeros((T, N, I), np.float32), seed=-1)
+
+
 def test_two_directions_are_refused():
     layer, x = fusedrnn.RNN(I, H, bidirectional=True), np.zeros((T, N, I), np.float32)
     for call in (gradient_flow, gate_saturation):
-        with pytest.raises(ValueError, match="one direction"):
+        with pytest.raises(ValueError, match="one direction .* got bidirectional="):
             call(layer, x)
 
 

@@ -119,14 +119,28 @@ def test_bptt_of_two_loops(truncate):
     np.testing.assert_allclose(rnn.grads["weight_ih_l0"], dLdU, rtol=1e-10, atol=1e-13)
 
 
-def test_negated_z_gives_the_other_convention_of_the_gru(assert_close):
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_negated_z_gives_the_other_convention_of_the_gru(layer_norm, assert_close):
     """The conversion in the docstring of GRU: h = (1-z)⊙h' + z⊙n is the same cell, z negated."""
-    gru, rng, N = fusedrnn.GRU(I, H, dtype=np.float64, seed=0), np.random.default_rng(7), 3
+    rng, N = np.random.default_rng(7), 3
+    gru = fusedrnn.GRU(I, H, layer_norm=layer_norm, dtype=np.float64, seed=0)
+    for a in gru.params.values():
+        a[...] = rng.standard_normal(a.shape)
     x, h = rng.standard_normal((1, N, I)), rng.standard_normal((1, N, H))
-    weight_ih, weight_hh, bias_ih, bias_hh = gru.params.values()
-    a_ih, a_hh = x[0] @ weight_ih.T + bias_ih, h[0] @ weight_hh.T + bias_hh
+    weight_ih, weight_hh, bias_ih, bias_hh, *gammas = gru.params.values()
+    a_ih, a_hh = x[0] @ weight_ih.T, h[0] @ weight_hh.T
+    if layer_norm:
+        a_ih, a_hh = (normed(a) * gamma for a, gamma in zip((a_ih, a_hh), gammas, strict=True))
+    a_ih, a_hh = a_ih + bias_ih, a_hh + bias_hh
     r, z = (sigma((a_ih + a_hh)[:, k * H : (k + 1) * H]) for k in range(2))
     n = np.tanh(a_ih[:, 2 * H :] + r * a_hh[:, 2 * H :])
-    for a in gru.params.values():
-        a[H : 2 * H] *= -1
+    for name, a in gru.params.items():
+        a[H : 2 * H] *= 1 if "_ln_" in name else -1
     assert_close(gru(x, h)[0], ((1 - z) * h + z * n), "y")
+
+
+def normed(a):
+    """Return a (N, 3*H) with each gate of each row at mean 0 and variance 1."""
+    gates = a.reshape(len(a), 3, H)
+    var = gates.var(axis=2, keepdims=True)
+    return ((gates - gates.mean(axis=2, keepdims=True)) / np.sqrt(var + 1e-5)).reshape(a.shape)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Lengths and resets of layers: against the reference and PyTorch, their bits, and errors."""
 
+import tracemalloc
+
 import fusedrnn
 import numpy as np
 import pytest
 from fusedrnn import functional, reference
+from fusedrnn.ragged import Ragged
 from layer_cases import LAYERS, flat, like
 from ragged_cases import LENGTHS, H, I, N, T, assert_results, each_form, form_of
 
@@ -144,3 +147,31 @@ def test_rows_of_unequal_length_on_threads_that_share_rows(isa, threads):
             threads(n)
             for _ in range(20):
                 np.testing.assert_array_equal(layer(x, lengths=lengths)[0], wanted)
+
+
+def test_memory_is_that_of_the_valid_steps():
+    lengths = np.ones(1000, int)
+    lengths[5] = 20000
+    tracemalloc.start()
+    ragged = Ragged(lengths, 20000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(ragged.row) == 20999
+    assert peak < 8 * 8 * len(ragged.row)
+
+
+def test_tokens_of_the_padding_are_not_looked_at():
+    tokens, lengths = np.array([[0, 1], [1, -1], [2, 9]]), np.array([3, 1])
+    for noise in ({}, {"recurrent_dropout": 0.3}):
+        layer = fusedrnn.GRU(4, 5, seed=0, **noise)
+        layer.forward(tokens, lengths=lengths)
+        assert len(list(fusedrnn.chunks(layer, tokens, 2, lengths=lengths))) == 2
+        with pytest.raises(ValueError, match=r"^x: expected (tokens|indices) in .* got -1"):
+            layer.forward(tokens, lengths=np.array([2, 3]))
+
+
+def test_the_reference_takes_lengths_of_zero():
+    weights, x = fusedrnn.GRU(2, 3, seed=0)._weights()[0], np.zeros((4, 2, 2), np.float32)
+    y, (h,), _ = fusedrnn.reference.forward("gru", x, None, weights, lengths=np.zeros(2, int))
+    assert not y.any()
+    assert not h.any()

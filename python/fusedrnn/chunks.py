@@ -115,7 +115,7 @@ def chunks(
         T = int(lengths.max())
     if resets is not None:
         validate.array("resets", resets, validate.BOOL, x.shape[:2], "(T, N)")
-    drawn = layer._drawn(noise, x)
+    drawn = layer._drawn(noise, x, lengths)
     noise = None if drawn is None else drawn.noise
     state, lengths, resets = (_copied(a) for a in (state, lengths, resets))
     return _chunks(layer, x[:T], k1, k2, state, lengths, resets, noise)

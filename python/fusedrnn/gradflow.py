@@ -69,6 +69,7 @@ def gradient_flow(
     ((21, 1), True)
     """
     check_plain(layer)
+    seed = validate.integer("seed", seed, 0, 2**64 - 1)
     x = layer._checked(x, state, None, None).x
     tapes: list[Any] = []
     now: Any = state

@@ -164,7 +164,8 @@ class GRU(Recurrent[Array]):
     tanh(W_in x + b_in + r⊙(W_hn h' + b_hn)) or tanh(W_in x + b_in + W_hn (r⊙h') + b_hn).
 
     Many texts write h = (1-z)⊙h' + z⊙n. That is the same cell with the z rows of all weights and
-    biases negated: `for a in gru.params.values(): a[H:2*H] *= -1`.
+    biases negated, and those of layer_norm as they are:
+    `for name, a in gru.params.items(): a[H:2*H] *= 1 if "_ln_" in name else -1`.
 
     Parameters
     ----------

@@ -32,13 +32,12 @@ class Ragged:
             order = np.argsort(-lengths, kind="stable")
         self.rows = order[: np.count_nonzero(lengths)]
         """The batch rows that have a step, the longest first."""
-        ends = lengths[self.rows]
-        valid = np.arange(ends[0])[:, np.newaxis] < ends
-        self.first_row = np.zeros(len(valid) + 1, np.int64)
+        counts = len(lengths) - np.bincount(lengths).cumsum()[:-1]  # those longer than t
+        self.first_row = np.zeros(len(counts) + 1, np.int64)
         """(T + 1,): where each step begins in R."""
-        valid.sum(axis=1).cumsum(out=self.first_row[1:])
-        first = np.arange(0, valid.shape[0] * len(lengths), len(lengths))
-        self.row = (first[:, np.newaxis] + self.rows)[valid]
+        counts.cumsum(out=self.first_row[1:])
+        t = np.arange(len(counts)).repeat(counts)
+        self.row = t * len(lengths) + self.rows[np.arange(len(t)) - self.first_row[t]]
         """(R,): where each row stands among the T*N of padded arrays."""
 
     @cached_property

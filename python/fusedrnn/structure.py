@@ -74,7 +74,9 @@ class Structure(Placed, Parameters):
         sizes, bound = (self.input_size, self.hidden_size), 1 / math.sqrt(self.hidden_size)
         super().__init__(shapes, sizes, bound, dtype, seed)
 
-    def _drawn(self, noise: Noise | None, x: Array) -> LayerNoise | None:
+    def _drawn(
+        self, noise: Noise | None, x: Array, lengths: Array | None = None
+    ) -> LayerNoise | None:
         """Return the noise of one call of `forward`, None if this layer has none.
 
         After all other checks: a call that is refused takes nothing from the generator.
@@ -84,7 +86,8 @@ class Structure(Placed, Parameters):
         if not (self.dropout or self.recurrent_dropout or self.zoneout_h or self.zoneout_c):
             return None
         if x.dtype.kind in "iu":  # tokens
-            validate.indices("x", x, self.input_size)
+            tokens = x if lengths is None else x[np.arange(len(x))[:, np.newaxis] < lengths]
+            validate.indices("x", tokens, self.input_size)
         noise = noise or Noise(int(self._rng.integers(2**64, dtype=np.uint64)))
         zoneout = self.zoneout_h, self.zoneout_c
         return LayerNoise(noise, self.dropout, self.recurrent_dropout, zoneout)
@@ -92,7 +95,8 @@ class Structure(Placed, Parameters):
     def _check_plain(self) -> None:
         """As `check_plain`."""
         if self.bidirectional or self.batch_first:
-            raise ValueError("layer: expected one direction and batch_first=False")
+            got = f"bidirectional={self.bidirectional}, batch_first={self.batch_first}"
+            raise ValueError(f"layer: expected one direction and batch_first=False, got {got}")
 
     def _swapped(self, a: Array) -> Array:
         """Exchange the first two axes, by a copy, if batch_first."""

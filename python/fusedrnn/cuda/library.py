@@ -47,6 +47,8 @@ def origin() -> str:
 def why_not() -> str | None:
     """Return what keeps `device="cuda"` from working here, None if nothing does.
 
+    The first device decides: with an older one there, `CUDA_VISIBLE_DEVICES` can name the others.
+
     Examples
     --------
     >>> isinstance(why_not(), str) or is_available()

@@ -166,7 +166,7 @@ class DeviceRecurrent(OnDevice, Recurrent[Any]):
         self._check_apart(grads, {"x": x, "dy": dy_buffer, **dict(dstates), **params})
         dy_buffer = run.swapped(dy_buffer)
         dx, dstate_0 = stack.backward(run, tape.calls, dy_buffer, after, grads, accumulate)
-        return tape.importer(Array.of(run.swapped(dx))), self._given_back(dstate_0, tape.importer)
+        return tape.importer(Array.of(dx)), self._given_back(dstate_0, tape.importer)
 
     def zero_state(self, N: int) -> Any:
         """Return the state that a call without one begins with: new zeros, h (L*D, N, H)."""

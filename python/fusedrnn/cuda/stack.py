@@ -102,7 +102,10 @@ def backward(
     grads: dict[str, Buffer],
     accumulate: bool,
 ) -> tuple[Buffer, tuple[Buffer, ...]]:
-    """Go back through the layers; when all is enqueued, add into the gradients."""
+    """Go back through the layers; when all is enqueued, add into the gradients.
+
+    dx comes back as x was given, with its axes swapped if batch_first.
+    """
     layer, D, dstate_0 = run.layer, len(run.layer._directions), run.states(dy.shape[1])
     made: list[tuple[Buffer, Buffer]] = []
     for l in reversed(range(layer.num_layers)):
@@ -119,11 +122,12 @@ def backward(
             of_layer(dstate, l, D), dx, tuple(dweights), of_layer(dstate_0, l, D), work, run.stream,
         )  # fmt: skip
         dy = dx
+    dx = run.swapped(dx)
     for new, into in made:
         if not accumulate:
             into.zero(run.stream)
         core().add(new, into, run.stream)
-    return dy, dstate_0
+    return dx, dstate_0
 
 
 def of_layer(state: tuple[Buffer, ...] | None, l: int, D: int) -> tuple[Buffer, ...] | None:
