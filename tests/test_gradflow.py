@@ -112,7 +112,7 @@ def test_a_seed_that_is_none():
 def test_two_directions_are_refused():
     layer, x = fusedrnn.RNN(I, H, bidirectional=True), np.zeros((T, N, I), np.float32)
     for call in (gradient_flow, gate_saturation):
-        with pytest.raises(ValueError, match="one direction .* got bidirectional="):
+        with pytest.raises(ValueError, match=r"one direction .* got bidirectional="):
             call(layer, x)
 
 

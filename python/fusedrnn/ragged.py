@@ -37,7 +37,7 @@ class Ragged:
         """(T + 1,): where each step begins in R."""
         counts.cumsum(out=self.first_row[1:])
         t = np.arange(len(counts)).repeat(counts)
-        self.row = t * len(lengths) + self.rows[np.arange(len(t)) - self.first_row[t]]
+        self.row: Array = t * len(lengths) + self.rows[np.arange(len(t)) - self.first_row[t]]
         """(R,): where each row stands among the T*N of padded arrays."""
 
     @cached_property
