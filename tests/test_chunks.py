@@ -206,3 +206,11 @@ def test_the_arrays_of_a_caller_are_copied():
         found.append((*outputs, *(grad.copy() for grad in layer.grads.values())))
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_noise_that_is_given_holds_for_options_set_later():
+    layer, x = fusedrnn.GRU(3, 4, seed=0), np.ones((6, 2, 3), np.float32)
+    pieces = fusedrnn.chunks(layer, x, 2, noise=fusedrnn.Noise(1))
+    layer.recurrent_dropout = 0.5
+    y = np.concatenate([piece.y for piece in pieces])
+    np.testing.assert_array_equal(y, layer.forward(x, noise=fusedrnn.Noise(1))[0])

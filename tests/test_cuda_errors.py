@@ -203,3 +203,15 @@ def test_parameters_are_checked():
                 layer.backward(tape, dy) if owner else layer(x)
         arrays["bias_hh_l0"] = before
     assert not any(a.numpy().any() for a in layer.grads.values())
+
+
+@pytest.mark.usefixtures("cuda")
+def test_what_is_set_on_a_layer_of_a_device():
+    layer = make("lstm")
+    for name in ("dropout", "recurrent_dropout", "zoneout_h", "zoneout_c"):
+        setattr(layer, name, 0.0)
+        with pytest.raises(ValueError, match=f'^{name}: expected 0 with device="cuda", got 0.5'):
+            setattr(layer, name, 0.5)
+        assert getattr(layer, name) == 0
+    with pytest.raises(ValueError, match=r"^engine: expected the device's own"):
+        layer.engine = fusedrnn.reference

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from fusedrnn import LSTM, RNN
+from fusedrnn import GRU, LSTM, RNN
 from fusedrnn.weights import CELLS, Weights
 from layer_cases import LAYERS, H, I, N, T
 
@@ -190,3 +190,31 @@ def test_load_state_dict_checks_everything_first(make):
     with pytest.raises(ValueError, match=rf"^{last}: expected a writable array"):
         layer.load_state_dict(good)
     np.testing.assert_array_equal(layer.params["weight_ih_l0"], before["weight_ih_l0"])
+
+
+def test_load_state_dict_of_its_own_arrays_under_other_names():
+    layer = GRU(4, 4, bidirectional=True, seed=0)
+    before = layer.state_dict()
+
+    def other(name):
+        return name.removesuffix("_reverse") if name.endswith("_reverse") else name + "_reverse"
+
+    layer.load_state_dict({name: layer.params[other(name)] for name in layer.params})
+    for name, a in layer.params.items():
+        np.testing.assert_array_equal(a, before[other(name)])
+
+
+@pytest.mark.parametrize("options", [{}, {"checkpoint": 2}])
+def test_gradients_in_the_memory_of_a_parameter_that_was_replaced(options):
+    layer = GRU(4, 4, num_layers=2, seed=0)
+    y, _, tape = layer.forward(np.ones((5, 2, 4), np.float32), **options)
+    old = layer.params["weight_ih_l0"]
+    layer.params["weight_ih_l0"] = old.copy()
+    layer.grads["weight_hh_l1"], before = old, old.copy()
+    text = (
+        r"^grads\['weight_hh_l1'\]: expected memory of its own, got that of parameter 0 of forward"
+    )
+    with pytest.raises(ValueError, match=text):
+        layer.backward(tape, np.ones_like(y))
+    np.testing.assert_array_equal(old, before)
+    assert not any(layer.grads[name].any() for name in layer.grads if name != "weight_hh_l1")

@@ -63,17 +63,27 @@ py::object hand_over(const py::object& object, const std::string& name, cudaStre
                        py::cast<std::string>(py::str(error.value())));
 }
 
-int device_type(const py::object& object, const std::string& name) try {
-  return py::cast<std::pair<int, py::object>>(object.attr("__dlpack_device__")()).first;
+std::pair<int, py::object> device_type(const py::object& object, const std::string& name) try {
+  return py::cast<std::pair<int, py::object>>(object.attr("__dlpack_device__")());
 } catch (const py::cast_error&) {
   throw py::type_error(name + ": expected a valid __dlpack_device__, got another one from " + type_of(object));
 }
 
+int device_number(const py::object& id, const std::string& name) {
+  int count = 0;
+  check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+  for (int device = 0; device < count; device++)
+    if (py::int_(device).equal(id)) return device;
+  throw py::type_error(name + ": expected memory of cuda:0 to cuda:" + std::to_string(count - 1) + ", got that of " +
+                       py::cast<std::string>(py::str(id)));
+}
+
 std::unique_ptr<Buffer> view_dlpack(const py::object& object, const std::string& name, cudaStream_t stream) {
-  const int type = device_type(object, name);
+  const auto [type, id] = device_type(object, name);
   if (type != dlpack::kCUDA && type != dlpack::kCUDAManaged)
     throw py::type_error(name + ": expected an array on a CUDA device, got " + type_of(object) +
                          (type == dlpack::kCPU ? " on the host" : " on another kind of device"));
+  const OnDevice current(device_number(id, name));  // PyTorch hands over what is on the current one
   const py::object capsule = hand_over(object, name, stream);
   if (!PyCapsule_IsValid(capsule.ptr(), dlpack::kName))
     throw std::invalid_argument(name + ": expected a DLPack capsule that nobody has taken, got " + type_of(capsule));

@@ -116,7 +116,7 @@ def chunks(
     if resets is not None:
         validate.array("resets", resets, validate.BOOL, x.shape[:2], "(T, N)")
     drawn = layer._drawn(noise, x, lengths)
-    noise = None if drawn is None else drawn.noise
+    noise = noise if drawn is None else drawn.noise
     state, lengths, resets = (_copied(a) for a in (state, lengths, resets))
     return _chunks(layer, x[:T], k1, k2, state, lengths, resets, noise)
 

@@ -158,7 +158,8 @@ class Parameters:
                 f"mapping: expected the names {', '.join(self._shapes)}, "
                 f"got missing: {missing}, unknown: {unknown}"
             )
-        values = {name: self._loadable(name, mapping[name]) for name in self._shapes}
+        # Copies: they may be arrays of `params` under other names
+        values = {name: self._loadable(name, mapping[name]).copy() for name in self._shapes}
         self._check_params(validate.WRITE)
         for name, value in values.items():
             self._assign(name, value)

@@ -9,6 +9,7 @@ projected LSTM. Shapes, names, state order and initialisation are those of `torc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -147,7 +148,7 @@ class Recurrent(Structure, Generic[LayerState]):
         how = stack.How(self._drawn(noise, call.x, call.form.get("lengths")), checkpoint)
         y, state_n = self._run(call, how, tapes)
         y.flags.writeable = False
-        return y, state_n, LayerTape(self, engine, y.shape, tapes, how.noise)
+        return y, state_n, LayerTape(self, engine, y.shape, tapes, call.weights, how.noise)
 
     def backward(
         self,
@@ -160,7 +161,7 @@ class Recurrent(Structure, Generic[LayerState]):
     ) -> tuple[Array | None, LayerState]:
         """Backpropagate through time and add the weights' gradients into `grads`.
 
-        Everything is checked before anything is added.
+        Everything is checked before anything is added. One thread at a time may add to `grads`.
 
         Parameters
         ----------
@@ -219,6 +220,8 @@ class Recurrent(Structure, Generic[LayerState]):
         if truncate is not None or not stack.is_one_call(tape):
             after = zip(names[self._letters], parts, strict=False)
             read = {"x": tape.tapes[0].x, "dy": dy, **dict(after)}
+        if tape.weights is not self._weights():  # replaced since; the tape still has those
+            read |= {f"parameter {i} of forward": a for i, a in enumerate(chain(*tape.weights))}
         grads = self._dweights(read)
         accumulate = validate.flag("accumulate", accumulate)
         if dy is not None:

@@ -38,6 +38,8 @@ class LayerTape:
     """That of y."""
     tapes: list[Any] = field(repr=False)
     """The engine's, slot by slot."""
+    weights: Sequence[Any] = field(repr=False)
+    """Those that were read, slot by slot."""
     drawn: LayerNoise | None
 
     @property

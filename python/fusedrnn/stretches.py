@@ -156,7 +156,8 @@ class OneWay(NamedTuple):
         """Run a stretch and keep its tapes."""
         tapes: list[Any] = []
         y, state_n = self._run(tapes, *args, **form)
-        return y, state_n, LayerTape(self.layer, self.engine, y.shape, tapes, form["noise"])
+        weights, noise = args[2], form["noise"]
+        return y, state_n, LayerTape(self.layer, self.engine, y.shape, tapes, weights, noise)
 
     def backward(
         self,

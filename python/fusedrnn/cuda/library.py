@@ -21,7 +21,7 @@ __all__ = [
     "why_not",
 ]
 
-MINIMUM = (8, 0)
+TEGRA, MINIMUM = (8, 7), (8, 0)
 """The compute capability from which on the tensor instructions of the kernels exist."""
 
 _used: Any = None
@@ -89,6 +89,8 @@ def runs_on(architecture: str, major: int, minor: int) -> bool:
         return (major, minor) == wanted
     code = only != "-virtual" or suffix == "f"
     ptx = only != "-real" and suffix == ""
+    if (major, minor) == TEGRA:  # which runs no machine code of others
+        code = code and wanted == TEGRA
     return (major, minor) >= wanted and ((code and major == wanted[0]) or ptx)
 
 

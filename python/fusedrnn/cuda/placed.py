@@ -28,6 +28,14 @@ class OnDevice(Parameters):
     _letters: str
     _slots: list[Any]
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, but none that only a layer on the host heeds."""
+        if "grads" in self.__dict__ and (name == "engine" or (name in PROBABILITIES and value)):
+            wanted = "the device's own" if name == "engine" else "0"
+            got = validate.describe(value) if name == "engine" else value
+            raise ValueError(f'{name}: expected {wanted} with device="cuda", got {got}')
+        super().__setattr__(name, value)
+
     def zero_grad(self) -> None:
         """Set every gradient to zero, in place."""
         on = core().Stream(0, None)

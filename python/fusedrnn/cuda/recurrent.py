@@ -138,8 +138,9 @@ class DeviceRecurrent(OnDevice, Recurrent[Any]):
         """Backpropagate through time and add the weights' gradients into `grads`.
 
         As on the host: dy is of the shape and dtype of y, or None; dstate as the state; without
-        accumulate `grads` is written over. A failure leaves `grads` as they were. Results are
-        arrays of the library of `forward`'s x.
+        accumulate `grads` is written over. A failure, but in the adding itself, which is last and
+        needs no memory, leaves `grads` as they were. Results are arrays of the library of
+        `forward`'s x.
 
         Raises
         ------
