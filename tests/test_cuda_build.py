@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 needs_cmake = pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
 
 
-def configured(folder, *options, **environment):
+def configured(folder, *options, cmake="cmake", **environment):
     """What CMake says of a build, and its exit status."""
     pybind11 = pytest.importorskip("pybind11")
     command = [
@@ -22,7 +22,7 @@ def configured(folder, *options, **environment):
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", f"-DPython_EXECUTABLE={sys.executable}",
         *options,
     ]  # fmt: skip
-    command[0] = shutil.which("cmake")
+    command[0] = shutil.which(cmake)
     run = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
     return re.sub(r"\s+", " ", run.stdout + run.stderr), run.returncode
 
@@ -55,6 +55,18 @@ def test_nvcc_that_does_not_work(tmp_path):
     said, status = configured(tmp_path, "-DFUSEDRNN_CUDA=ON", CUDACXX="/none/nvcc")
     assert status == 1
     assert "FUSEDRNN_CUDA=ON: /none/nvcc does not compile with" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cmake", sorted({shutil.which("cmake") or "", "/usr/bin/cmake"} - {""}))
+def test_the_standard_of_the_kernels(cmake, tmp_path):
+    if not pathlib.Path(cmake).exists():
+        pytest.skip("needs Debian's cmake")
+    said, status = configured(tmp_path, "-DFUSEDRNN_CUDA_ARCHITECTURES=80", cmake=cmake)
+    if "CUDA kernels: not built: no nvcc" in said:
+        pytest.skip("needs nvcc")
+    flags = (tmp_path / "csrc/cuda/CMakeFiles/cuda_kernels.dir/flags.make").read_text()
+    assert (re.findall(r"-std=\S+", flags), status) == (["-std=c++20"], 0)
 
 
 @needs_cmake
