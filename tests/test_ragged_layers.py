@@ -135,11 +135,11 @@ def test_lengths_of_all_steps_are_none(name):
         np.testing.assert_array_equal(got, wanted)
 
 
-def test_rows_of_unequal_length_on_threads_that_share_rows(isa, threads):
-    """Many rows, few units, more than one chunk: a chunk's rows must wait for the chunk before."""
+def test_rows_of_unequal_length_on_threads_that_share_units_or_rows(isa, threads):
+    """Many rows, few units, more than one chunk; those with layer norm share the rows."""
     rng = np.random.default_rng(0)
     x, lengths = rng.standard_normal((20, 65, 5)).astype(np.float32), rng.integers(1, 21, 65)
-    for kind in ("rnn_tanh", "lstm", "gru_reset_before"):
+    for kind in ("rnn_tanh", "lstm", "gru_reset_before", "lstm_norm", "gru_norm"):
         layer = LAYERS[kind](5, 48, seed=0)
         threads(1)
         wanted = layer(x, lengths=lengths)[0]

@@ -63,7 +63,7 @@ py::object hand_over(const py::object& object, const std::string& name, cudaStre
                        py::cast<std::string>(py::str(error.value())));
 }
 
-std::pair<int, py::object> device_type(const py::object& object, const std::string& name) try {
+std::pair<int, py::object> device_pair(const py::object& object, const std::string& name) try {
   return py::cast<std::pair<int, py::object>>(object.attr("__dlpack_device__")());
 } catch (const py::cast_error&) {
   throw py::type_error(name + ": expected a valid __dlpack_device__, got another one from " + type_of(object));
@@ -79,7 +79,7 @@ int device_number(const py::object& id, const std::string& name) {
 }
 
 std::unique_ptr<Buffer> view_dlpack(const py::object& object, const std::string& name, cudaStream_t stream) {
-  const auto [type, id] = device_type(object, name);
+  const auto [type, id] = device_pair(object, name);
   if (type != dlpack::kCUDA && type != dlpack::kCUDAManaged)
     throw py::type_error(name + ": expected an array on a CUDA device, got " + type_of(object) +
                          (type == dlpack::kCPU ? " on the host" : " on another kind of device"));

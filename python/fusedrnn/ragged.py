@@ -13,7 +13,7 @@ import numpy as np
 
 from .weights import Array, State
 
-__all__ = ["Ragged", "zero_before"]
+__all__ = ["Ragged", "valid_steps", "zero_before"]
 
 
 class Ragged:
@@ -53,7 +53,7 @@ class Ragged:
     @cached_property
     def valid(self) -> Array:
         """(T, N) bool: the steps before each row's end."""
-        return np.arange(self.shape[0])[:, np.newaxis] < self.lengths
+        return valid_steps(self.lengths, self.shape[0])
 
     def pack(self, a: Array) -> Array:
         """Return (1, R, ...) of a (T, N, ...): its valid rows, copied."""
@@ -88,6 +88,11 @@ class Ragged:
             whole[self.rows] = part
             state.append(whole)
         return tuple(state)
+
+
+def valid_steps(lengths: Array, T: int) -> Array:
+    """Return (T, N) bool: the steps before each row's end."""
+    return np.arange(T)[:, np.newaxis] < lengths
 
 
 def zero_before(resets: Array, ragged: Ragged | None, reverse: bool) -> Array:

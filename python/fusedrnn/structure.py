@@ -17,6 +17,7 @@ from .names import Names, Shapes, names_of_weights, shapes_of_weights
 from .noise import LayerNoise, Noise, checked
 from .parameters import Parameters
 from .placement import Placed
+from .ragged import valid_steps
 from .weights import CELLS, Array
 
 __all__ = ["Structure", "check_plain"]
@@ -86,7 +87,7 @@ class Structure(Placed, Parameters):
         if not (self.dropout or self.recurrent_dropout or self.zoneout_h or self.zoneout_c):
             return None
         if x.dtype.kind in "iu":  # tokens
-            tokens = x if lengths is None else x[np.arange(len(x))[:, np.newaxis] < lengths]
+            tokens = x if lengths is None else x[valid_steps(lengths, len(x))]
             validate.indices("x", tokens, self.input_size)
         noise = noise or Noise(int(self._rng.integers(2**64, dtype=np.uint64)))
         zoneout = self.zoneout_h, self.zoneout_c

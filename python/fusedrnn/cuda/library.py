@@ -21,8 +21,10 @@ __all__ = [
     "why_not",
 ]
 
-TEGRA, MINIMUM = (8, 7), (8, 0)
+MINIMUM = (8, 0)
 """The compute capability from which on the tensor instructions of the kernels exist."""
+TEGRA = (8, 7)
+"""One that runs no machine code of others."""
 
 _used: Any = None
 _ready: Any = None
@@ -89,7 +91,7 @@ def runs_on(architecture: str, major: int, minor: int) -> bool:
         return (major, minor) == wanted
     code = only != "-virtual" or suffix == "f"
     ptx = only != "-real" and suffix == ""
-    if (major, minor) == TEGRA:  # which runs no machine code of others
+    if (major, minor) == TEGRA:
         code = code and wanted == TEGRA
     return (major, minor) >= wanted and ((code and major == wanted[0]) or ptx)
 
