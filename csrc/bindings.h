@@ -8,6 +8,7 @@ namespace fusedrnn {
 void bind_recurrent(pybind11::module_& m);
 void bind_packed(pybind11::module_& m);
 void bind_dropout(pybind11::module_& m);
+void bind_ragged(pybind11::module_& m);
 void bind_head(pybind11::module_& m);
 
 }  // namespace fusedrnn

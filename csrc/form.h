@@ -60,15 +60,21 @@ inline bool are_first_rows(const std::vector<long>& rows) {
   return right;
 }
 
+inline std::vector<long> read_first_row(py::handle object) {
+  const long n = array_of<std::int64_t>(object, "first_row").size();
+  const auto* rows = pointer<const std::int64_t>(object, "first_row", {n});
+  std::vector<long> first_row(rows, rows + n);
+  if (!are_first_rows(first_row))
+    throw std::invalid_argument("first_row: expected 0 to R in steps of 1 or more that never grow");
+  return first_row;
+}
+
 // first_row: int64 (T + 1,) or None; resets: bool, of the shape (T, N) with which the other arrays begin, or None
 inline OwnForm read_form(py::handle first_row, py::handle resets, py::handle noise, long T, long N) {
   OwnForm form;
   if (!first_row.is_none()) {
-    const long n = array_of<std::int64_t>(first_row, "first_row").size();
-    const auto* rows = pointer<const std::int64_t>(first_row, "first_row", {n});
-    form.first_row.assign(rows, rows + n);
-    if (!are_first_rows(form.first_row) || T != 1 || rows[n - 1] != N)
-      throw std::invalid_argument("first_row: expected 0 to R in steps of 1 or more that never grow");
+    form.first_row = read_first_row(first_row);
+    if (T != 1 || form.first_row.back() != N) throw std::invalid_argument("first_row: expected that of arrays (1, R, ...)");
   }
   if (!resets.is_none()) {
     const auto* flags = reinterpret_cast<const std::uint8_t*>(pointer<const bool>(resets, "resets", {T, N}));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The compiled module: names and settings. The work is bound in recurrent.cpp, packed.cpp, dropout.cpp and head.cpp.
+// The compiled module: names and settings. The work is bound in recurrent.cpp, packed.cpp, ragged.cpp, dropout.cpp
+// and head.cpp.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -25,6 +26,7 @@ PYBIND11_MODULE(_core, m) {
   num_threads();  // reads the environment
   bind_recurrent(m);
   bind_packed(m);
+  bind_ragged(m);
   bind_dropout(m);
   bind_head(m);
   m.def("accept_tensors", &accept_tensors, pybind11::arg("type"), pybind11::arg("parameter"),

@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from . import _core
 from .weights import Array, State
 
 __all__ = ["Ragged", "valid_steps", "zero_before"]
@@ -30,25 +31,24 @@ class Ragged:
         self.shape, self.lengths = (T, len(lengths)), lengths.copy()  # the caller may reuse it
         if order is None:
             order = np.argsort(-lengths, kind="stable")
+        self.order = order
         self.rows = order[: np.count_nonzero(lengths)]
         """The batch rows that have a step, the longest first."""
         counts = len(lengths) - np.bincount(lengths).cumsum()[:-1]  # those longer than t
         self.first_row = np.zeros(len(counts) + 1, np.int64)
         """(T + 1,): where each step begins in R."""
         counts.cumsum(out=self.first_row[1:])
-        t = np.arange(len(counts)).repeat(counts)
-        self.row: Array = t * len(lengths) + self.rows[np.arange(len(t)) - self.first_row[t]]
-        """(R,): where each row stands among the T*N of padded arrays."""
 
     @cached_property
     def t(self) -> Array:
         """(R,): the step of each row."""
-        return self.row // self.shape[1]
+        counts = np.diff(self.first_row)
+        return np.arange(len(counts)).repeat(counts)
 
     @cached_property
     def n(self) -> Array:
         """(R,): its row of the batch."""
-        return self.row % self.shape[1]
+        return self.rows[np.arange(len(self.t)) - self.first_row[self.t]]
 
     @cached_property
     def valid(self) -> Array:
@@ -57,10 +57,9 @@ class Ragged:
 
     def pack(self, a: Array) -> Array:
         """Return (1, R, ...) of a (T, N, ...): its valid rows, copied."""
-        rows = a.reshape(-1, *a.shape[2:])
-        whole = rows.flags.c_contiguous  # take would copy another; elsewhere it takes half the time
-        packed: Array = rows.take(self.row, axis=0) if whole else rows[self.row]
-        return packed[np.newaxis]
+        packed = np.empty((1, self.first_row[-1], *a.shape[2:]), a.dtype)
+        _core.pack_rows(a, self.order, self.first_row, packed)
+        return packed
 
     def pack_state(self, state: State | None) -> State | None:
         """Return the rows of (N, H) each that have a step."""
@@ -69,14 +68,13 @@ class Ragged:
     def unpack(self, packed: Array, out: Array | None = None) -> Array:
         """Return (T, N, ...) of (1, R, ...), in out if given, with zeros past each length."""
         if out is None:
-            out = np.zeros((*self.shape, *packed.shape[2:]), packed.dtype)
-        else:
-            out[...] = 0
-        return self.put(packed, out)
+            out = np.empty((*self.shape, *packed.shape[2:]), packed.dtype)
+        _core.unpack_rows(packed, self.order, self.first_row, out, True)
+        return out
 
     def put(self, packed: Array, out: Array) -> Array:
         """Write (1, R, ...) to the valid rows of out (T, N, ...)."""
-        out.reshape(-1, *packed.shape[2:])[self.row] = packed[0]  # a view: rows are evenly apart
+        _core.unpack_rows(packed, self.order, self.first_row, out, False)
         return out
 
     def unpack_state(self, packed: State, before: State | None) -> State:

@@ -52,8 +52,9 @@ class Tape(NamedTuple):
         """Return the tape of all steps as the rows of one, (1, R, ...), each from its own state."""
         saved = dict(self.saved)  # each begins with the state before the step
         in_time = [saved[t][: CELLS[self.cell].states] for t in range(len(self.x))]
-        state = tuple([self.ragged.pack(np.array(a))[0] for a in zip(*in_time, strict=True)])
-        x, noise = self.ragged.pack(self.x), self.noise.one_step(self.ragged.t, self.ragged.n)
+        t, n = self.ragged.t, self.ragged.n
+        state = tuple([np.array(a)[t, n] for a in zip(*in_time, strict=True)])
+        x, noise = self.x[np.newaxis, t, n], self.noise.one_step(t, n)
         tape = forward(self.cell, x, state, self.weights, noise=noise)[2]
         return tape._replace(tokens=self.tokens)
 
