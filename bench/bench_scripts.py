@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""growth.py, memory.py, ragged.py and threads.py run, on tiny problems; nothing is said of time."""
+"""The scripts that print tables of their own run, on tiny problems; nothing is said of time."""
 
 import argparse
 import math
@@ -7,6 +7,7 @@ import os
 import shutil
 import unittest.mock
 
+import budget
 import growth
 import memory
 import pytest
@@ -53,6 +54,14 @@ def test_ragged(task):
     found = ragged.measure(task, "gru", (8, 3, 4), 1, 0)
     assert found.keys() == {(name, how) for name in NAMES for how in ragged.HOWS}
     assert len(ragged.row(task, "gru", (8, 3, 4), found)) == len(ragged.HEAD)
+
+
+def test_budget():
+    shape = (2000, 2, 16)
+    found = budget.measure("gru", shape, 1, 0)
+    assert found.keys() == {budget.WHOLE, *budget.SHARES}
+    assert found[budget.WHOLE][2] == 2000 > found[0.1][2] > found[0.05][2] > 0
+    assert len(budget.row("gru", shape, 0.1, found)) == len(budget.HEAD)
 
 
 def test_slope():

@@ -41,7 +41,7 @@ def test_what_only_the_host_has(one):
         (
             lambda: one.layer.forward(one.x, checkpoint=2),
             ValueError,
-            'checkpoint: expected None with device="cuda", got int',
+            'checkpoint: expected None with device="cuda", got 2',
         ),
         (
             lambda: one.layer.forward(one.x, memory_budget=2),

@@ -38,17 +38,20 @@ class Ragged:
         self.first_row = np.zeros(len(counts) + 1, np.int64)
         """(T + 1,): where each step begins in R."""
         counts.cumsum(out=self.first_row[1:])
+        self.count = int(self.first_row[-1])
+        """R."""
 
     @cached_property
     def t(self) -> Array:
         """(R,): the step of each row."""
-        counts = np.diff(self.first_row)
-        return np.arange(len(counts)).repeat(counts)
+        steps: Array = np.arange(len(self.first_row) - 1).repeat(np.diff(self.first_row))
+        return steps
 
     @cached_property
     def n(self) -> Array:
         """(R,): its row of the batch."""
-        return self.rows[np.arange(len(self.t)) - self.first_row[self.t]]
+        rows: Array = self.rows[np.arange(self.count) - self.first_row[self.t]]
+        return rows
 
     @cached_property
     def valid(self) -> Array:
@@ -57,7 +60,7 @@ class Ragged:
 
     def pack(self, a: Array) -> Array:
         """Return (1, R, ...) of a (T, N, ...): its valid rows, copied."""
-        packed = np.empty((1, self.first_row[-1], *a.shape[2:]), a.dtype)
+        packed = np.empty((1, self.count, *a.shape[2:]), a.dtype)
         _core.pack_rows(a, self.order, self.first_row, packed)
         return packed
 

@@ -100,7 +100,8 @@ class Rows:
         """Rows that have a next one in the direction of the run, and those next ones."""
         self.first, self.last = ends[::way]
         """Of each sequence."""
-        self.count = self.shape[0] * self.shape[1] if self.ragged is None else int(self.ragged.first_row[-1])
+        T, N = self.shape
+        self.count = T * N if self.ragged is None else self.ragged.count
         self.anew: Array | None = None if tape.anew is None else self.pack(tape.anew)[0]
 
     def _slices(self) -> tuple[tuple[Any, Any], tuple[Any, Any]]:

@@ -31,9 +31,8 @@ class OnDevice(Parameters):
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute, but none that only a layer on the host heeds."""
         if "grads" in self.__dict__ and (name == "engine" or (name in PROBABILITIES and value)):
-            wanted = "the device's own" if name == "engine" else "0"
-            got = validate.describe(value) if name == "engine" else value
-            raise ValueError(f'{name}: expected {wanted} with device="cuda", got {got}')
+            wanted = "the device's own" if name == "engine" else 0
+            raise _unheeded(name, wanted, value)
         super().__setattr__(name, value)
 
     def zero_grad(self) -> None:
@@ -51,9 +50,9 @@ class OnDevice(Parameters):
     def _check_options(self) -> None:
         for name in (*PROBABILITIES, "proj_size"):
             if value := getattr(self, name):
-                raise ValueError(f'{name}: expected 0 with device="cuda", got {value}')
+                raise _unheeded(name, 0, value)
         if getattr(self, "layer_norm", False):
-            raise ValueError('layer_norm: expected False with device="cuda", got True')
+            raise _unheeded("layer_norm", False, True)
         index = cuda_index(self.device)
         if reason := unfit(core(), index):
             raise RuntimeError(f"CUDA is not available on {self.device}: {reason}")
@@ -141,5 +140,9 @@ def refuse(**options: object) -> None:
     """Refuse options that the device lacks, by name."""
     for name, value in options.items():
         if value is not None:
-            got = validate.describe(value)
-            raise ValueError(f'{name}: expected None with device="cuda", got {got}')
+            raise _unheeded(name, None, value)
+
+
+def _unheeded(name: str, wanted: object, value: object) -> ValueError:
+    got = value if isinstance(value, (bool, int, float)) else validate.describe(value)
+    return ValueError(f'{name}: expected {wanted} with device="cuda", got {got}')
