@@ -7,6 +7,7 @@ of the tests. It fails if parity does.
 """
 
 import argparse
+import contextlib
 import datetime
 import importlib.util
 import pathlib
@@ -29,23 +30,26 @@ def main():
         emulate()
     elif reason := fusedrnn.cuda.why_not():
         sys.exit(f"no device: {reason} (--emulate runs without one)")
+    with args.out.open("w") if args.out else contextlib.nullcontext(sys.stdout) as out:
+        return report(args, out)
+
+
+def report(args, out):
+    """Write the page, each part as soon as it is known; return whether parity fails."""
     name = "the emulator" if args.emulate else smi("name")
     kernels = "built for the emulator" if args.emulate else fusedrnn.cuda.state()
-    machine_lines, plans = (
-        head(name, kernels),
-        plan_lines(),
-    )  # a kernel that fails may end all of CUDA
-    found = []
+    emit(out, head(name, kernels))
+    plans, found = plan_lines(), []  # plans first: a kernel that fails may end all of CUDA
     for parity in cuda_parity.parities(args.cells, args.dtypes):
         found.append(parity)
         print(progress(parity), file=sys.stderr, flush=True)
-    times = no_times() if args.emulate else timings(name, args)
-    page = [*machine_lines, "", *parity_lines(found), "", *plans, "", *times, ""]
-    if args.out:
-        args.out.write_text("\n".join(page))
-    else:
-        print("\n".join(page), end="")
+    emit(out, ["", *parity_lines(found), "", *plans])  # before what may fail
+    emit(out, ["", *(no_times() if args.emulate else timings(name, args))])
     return any(parity.fails() for parity in found)
+
+
+def emit(out, lines):
+    print(*lines, sep="\n", file=out, flush=True)
 
 
 def emulate():

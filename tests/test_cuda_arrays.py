@@ -134,6 +134,44 @@ def test_lengths_of_any_library():
     np.testing.assert_array_equal(layer(x, None, torch.tensor(lengths))[0].numpy(), expected)
 
 
+class Tensor:
+    """PyTorch's on the host, as far as it is asked: DLPack alone sees neither sign nor bfloat16."""
+
+    def __init__(self, values, dtype="torch.bfloat16"):
+        self.values, self.dtype = values, dtype
+
+    def __dlpack_device__(self):
+        return 1, 0
+
+    def __dlpack__(self, **_):
+        return pytest.fail("NumPy reads it by itself")
+
+    def __array__(self, *_, **__):
+        if self.dtype != "torch.float32":
+            raise RuntimeError("Can't call numpy() on Tensor that has negative bit set")
+        return self.values
+
+    def float(self):
+        return Tensor(self.values, "torch.float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_tensors_on_the_host(dtype):
+    layer = make("gru", dtype=dtype)
+    wanted = {name: a + 1 for name, a in layer.state_dict().items()}
+    for state in (wanted, {name: Tensor(a) for name, a in wanted.items()}):
+        layer.load_state_dict(state)
+        for name, a in layer.state_dict().items():
+            np.testing.assert_allclose(a, wanted[name], rtol=2**-8)
+    before, bad = layer.state_dict(), Tensor(wanted["weight_hh_l0"], "of the other sign")
+    with pytest.raises(TypeError, match=r"^weight_hh_l0: expected an array, got Tensor$"):
+        layer.load_state_dict(wanted | {"weight_hh_l0": bad})
+    np.testing.assert_array_equal(layer.state_dict()["weight_hh_l0"], before["weight_hh_l0"])
+    x = normal(dtype, T, N, I)
+    with pytest.raises(TypeError, match=r"^lengths: expected an ndarray of integers, got ndarray"):
+        layer(x, None, Tensor(np.array([1.0, 2.0, 3.0])))
+
+
 def test_copies_to_the_host_are_refused_by_name():
     layer, x = make("gru"), normal("float32", T, N, I)
     bad = Interface(fusedrnn.cuda.Array([5, 5, 5]), typestr="<f8")

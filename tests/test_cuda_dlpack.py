@@ -156,6 +156,9 @@ def test_what_dlpack_refuses():
         ({"dl_device": (1, 0)}, BufferError, "dl_device: expected the array's own"),
         ({"stream": 0}, ValueError, "stream: expected None or a number >= 1, got 0"),
         ({"stream": -2}, ValueError, "stream: expected None or a number >= 1, got -2"),
+        ({"stream": 2**70}, ValueError, "stream: expected None or a number >= 1, got one beyond"),
+        ({"stream": "a"}, TypeError, "stream: expected None or a number, got str"),
+        ({"stream": 1.5}, TypeError, "stream: expected None or a number, got float"),
     ]:
         with pytest.raises(error, match=f"^{message}"):
             array.__dlpack__(**options)

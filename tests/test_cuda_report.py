@@ -49,6 +49,24 @@ def test_wrong_results_fail(report, monkeypatch, kind):
     assert page.count("**FAILS** |") == 5
 
 
+def test_parity_is_written_before_times(report, monkeypatch, tmp_path):
+    def fails(*_):
+        raise RuntimeError("cudaEventRecord: out of order")
+
+    monkeypatch.setattr(cuda_report, "no_times", fails)
+    with pytest.raises(RuntimeError, match="out of order"):
+        report("--emulate", "--cells", "rnn_tanh", "--dtypes", "float32")
+    assert "5 of 5 right" in (tmp_path / "report.md").read_text()
+
+
+def test_a_page_that_cannot_be_written_is_said_at_once(monkeypatch, tmp_path):
+    path = str(tmp_path / "none" / "report.md")
+    monkeypatch.setattr(sys, "argv", ["cuda_report.py", "--emulate", "--out", path])
+    monkeypatch.setattr(cuda_parity, "parities", lambda *_: pytest.fail("too late"))
+    with pytest.raises(FileNotFoundError):
+        cuda_report.main()
+
+
 def test_other_bits_and_nan_fail():
     right = cuda_parity.Parity("lstm", "float32", 15, 1, True, 1e-7, 1e-7, True)
     assert not right.fails()

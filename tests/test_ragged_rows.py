@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Rows of unequal sequences, taken out of their padding and put back: against NumPy's indices."""
 
+import fusedrnn
 import numpy as np
 import pytest
 from fusedrnn import _core
@@ -64,14 +65,17 @@ def test_what_does_not_fit_is_refused():
     for name, bad, text in (
         ("padded", a[:, 0, 0].copy(), "padded: expected shape"),
         ("padded", a[:, :, ::2], "padded: expected contiguous rows"),
-        ("padded", a[::-1], "padded: expected rows in the order"),
+        ("padded", a[::-1], "padded: expected contiguous rows evenly apart"),
+        ("padded", np.broadcast_to(a[:1], a.shape), "padded: expected"),
         ("padded", a[:4], "first_row: expected at most T steps"),
-        ("padded", a[:, :3], "order: expected shape"),
+        ("padded", a[:, :5], "order: expected shape"),
         ("order", r.order[:4].copy(), "order: expected shape"),
-        ("order", r.order + 1, "order: expected rows in"),
+        ("order", r.order + 1, "order: expected each of"),
+        ("order", r.order * 0, "order: expected each of"),
         ("first_row", r.first_row[::-1].copy(), "first_row: expected 0 to R"),
         ("first_row", np.arange(3) * 7, "first_row: expected at most"),
-        ("packed", packed[:, 1:].copy(), "packed: expected C-contiguous"),
+        ("packed", packed[:, 1:].copy(), "packed: expected shape"),
+        ("packed", packed[0], "packed: expected shape"),
         ("packed", np.zeros((1, 27, 10), "f")[:, :, ::2], "packed: expected C-contiguous"),
         ("packed", a.reshape(-1, 5)[np.newaxis, : packed.shape[1]], "packed: expected memory"),
     ):
@@ -80,9 +84,40 @@ def test_what_does_not_fit_is_refused():
                 call(good | {name: bad}, zeros)
     with pytest.raises(ValueError, match=r"^padded: expected a writeable"):
         call(good | {"padded": fixed}, True)
-    for bad in (np.array([[None]]), np.zeros((T, N), "c16")):
-        with pytest.raises(TypeError, match=r"^padded: expected floats, integers or bool"):
-            call(good | {"padded": bad}, None)
+    for name in ("padded", "packed"):
+        for bad in (good[name].astype("O"), good[name].astype("c8"), np.ma.array(good[name])):
+            for zeros in (None, True):
+                with pytest.raises(TypeError, match=r"^pa.*ed: expected "):
+                    call(good | {name: bad}, zeros)
+
+
+def test_the_order_is_what_it_was_when_it_was_checked():
+    memory = np.arange(9)
+    order, into = memory[:8], memory[1:].reshape(1, 8)
+    _core.pack_rows(np.full((1, 8), 2**40), order, np.array([0, 8]), into)
+    assert (into == 2**40).all()
+
+
+def test_rows_of_one_sequence_or_step_have_any_stride():
+    """NumPy calls an array C-contiguous whatever the stride of an axis of size 1."""
+    gru, lengths = fusedrnn.GRU(3, 4, seed=0), np.array([5])
+    x = np.random.default_rng(0).random((6, 1, 3), dtype=np.float32)
+    wanted, flipped = gru(x, lengths=lengths)[0], np.flip(x, 1)
+    assert flipped.flags.c_contiguous
+    np.testing.assert_array_equal(gru(flipped, lengths=lengths)[0], wanted)
+    tape = gru.forward(flipped, lengths=lengths)[2]
+    dx = gru.backward(tape, np.flip(np.ones_like(wanted), 1))[0]
+    assert dx[:5].all()
+    assert not dx[5].any()
+
+
+def test_rows_of_another_batch():
+    x, w = np.ones((5, 4, 3), np.float32), fusedrnn.LSTM(3, 4, seed=0)._weights()[0]
+    for lengths, steps in (([3, 0, 2, 3], 3), ([3, 0, 2, 3], 7), ([5, 5, 1], 5)):
+        ragged, text = Ragged(np.array(lengths), steps), r"lengths: expected those of \(T, N\) = "
+        for engine in (fusedrnn.functional, fusedrnn.reference):
+            with pytest.raises(ValueError, match=f"^{text}"):
+                engine.forward("lstm", x, None, w, lengths=ragged)
 
 
 def call(arrays, zeros):

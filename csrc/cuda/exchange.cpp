@@ -165,7 +165,13 @@ py::object to_dlpack(py::object self, py::object stream, const py::object&, py::
   const auto own = py::make_tuple(dlpack::kCUDA, buffer.device);
   if (!device.is_none() && !own.equal(device)) throw py::buffer_error("dl_device: expected the array's own, got another one");
   if (!copy.is_none() && py::cast<bool>(copy)) throw py::buffer_error("copy: expected None or False, got True");
-  const std::intptr_t number = stream.is_none() ? kDefaultStream : py::cast<std::intptr_t>(stream);
+  if (!stream.is_none() && !PyLong_Check(stream.ptr()))
+    throw py::type_error("stream: expected None or a number, got " + type_of(stream));
+  const std::intptr_t number = stream.is_none() ? kDefaultStream : PyLong_AsSsize_t(stream.ptr());
+  if (PyErr_Occurred()) {
+    PyErr_Clear();
+    throw std::invalid_argument("stream: expected None or a number >= 1, got one beyond 64 bits");
+  }
   const OnDevice current(buffer.device);
   if (number != -1) {
     if (!buffer.stream.is_none()) wait(stream_of(number), handle_of(buffer.stream));

@@ -209,7 +209,9 @@ def _checked(
         validate.rows("out", out, dtype, (T, N, P), Y_RULES[P != H], validate.WRITE)
         for read in (x, *(state or ())):
             validate.apart("out", out, read)
-    if lengths is not None and not isinstance(lengths, Ragged):
+    if isinstance(lengths, Ragged):
+        lengths.check(T, N)
+    elif lengths is not None:
         lengths = validate.lengths(lengths, T, N)
     if resets is not None:
         validate.array("resets", resets, validate.BOOL, (T, N), "(T, N)")

@@ -41,6 +41,11 @@ class Ragged:
         self.count = int(self.first_row[-1])
         """R."""
 
+    def check(self, T: int, N: int) -> None:
+        """Raise ValueError unless it is that of arrays (T, N, ...)."""
+        if self.shape != (T, N):
+            raise ValueError(f"lengths: expected those of (T, N) = {(T, N)}, got of {self.shape}")
+
     @cached_property
     def t(self) -> Array:
         """(R,): the step of each row."""

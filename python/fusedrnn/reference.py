@@ -154,6 +154,7 @@ def forward(
     if lengths is None:
         lengths = np.full(N, T)
     ragged = lengths if isinstance(lengths, Ragged) else Ragged(lengths, T)
+    ragged.check(T, N)
     anew = np.zeros((T, N), bool) if resets is None else zero_before(resets, ragged, reverse)
     valid = ragged.valid[..., np.newaxis]
     rows = np.where(valid, rows, 0)  # whatever the padding holds

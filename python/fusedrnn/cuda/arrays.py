@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..parameters import as_array
 from ..weights import Array as HostArray
 from .library import core, cuda_index
 
@@ -165,8 +166,8 @@ def host(name: str, value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value
     kind = value.__dlpack_device__()[0] if hasattr(value, "__dlpack_device__") else None
-    if kind == 1:  # DLPack's number of host memory
-        return np.from_dlpack(value)
+    if kind == 1:  # DLPack's number of host memory; it has neither bfloat16 nor PyTorch's signs
+        return as_array(name, value) if hasattr(value, "__array__") else np.from_dlpack(value)
     if kind is not None or hasattr(value, "__cuda_array_interface__"):
         return host_values(core().Buffer.view(value, name, core().Stream(0, None)))
     return value

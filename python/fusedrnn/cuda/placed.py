@@ -30,9 +30,11 @@ class OnDevice(Parameters):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute, but none that only a layer on the host heeds."""
-        if "grads" in self.__dict__ and (name == "engine" or (name in PROBABILITIES and value)):
-            wanted = "the device's own" if name == "engine" else 0
-            raise _unheeded(name, wanted, value)
+        if "grads" in self.__dict__:
+            if name == "engine":
+                raise _unheeded(name, "the device's own", value)
+            if name in PROBABILITIES and validate.probability(name, value):
+                raise _unheeded(name, 0, value)
         super().__setattr__(name, value)
 
     def zero_grad(self) -> None:
