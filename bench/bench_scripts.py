@@ -57,7 +57,7 @@ def test_ragged(task):
 
 
 def test_budget():
-    shape = (2000, 2, 16)
+    shape = budget.shape("2000,2,16")
     found = budget.measure("gru", shape, 1, 0)
     assert found.keys() == {budget.WHOLE, *budget.SHARES}
     assert found[budget.WHOLE][2] == 2000 > found[0.1][2] > found[0.05][2] > 0

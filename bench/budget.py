@@ -109,8 +109,6 @@ def row(cell, shape, share, found):
 
 
 def arguments():
-    from table import shape
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--rounds", type=int, default=5, help="measurements of each budget (5)")
@@ -119,6 +117,11 @@ def arguments():
     add("--cells", nargs="+", default=CELLS, choices=CELLS, metavar="CELL")
     add("--shapes", nargs="+", type=shape, default=SHAPES, metavar="T,N,H")
     return parser.parse_args()
+
+
+def shape(text):
+    T, N, H = map(int, text.split(","))
+    return T, N, H
 
 
 if __name__ == "__main__":

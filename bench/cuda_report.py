@@ -38,12 +38,12 @@ def report(args, out):
     """Write the page, each part as soon as it is known; return whether parity fails."""
     name = "the emulator" if args.emulate else smi("name")
     kernels = "built for the emulator" if args.emulate else fusedrnn.cuda.state()
-    emit(out, head(name, kernels))
-    plans, found = plan_lines(), []  # plans first: a kernel that fails may end all of CUDA
+    emit(out, [*head(name, kernels), "", *plan_lines()])  # a kernel that fails may end all of CUDA
+    found = []
     for parity in cuda_parity.parities(args.cells, args.dtypes):
         found.append(parity)
         print(progress(parity), file=sys.stderr, flush=True)
-    emit(out, ["", *parity_lines(found), "", *plans])  # before what may fail
+    emit(out, ["", *parity_lines(found)])
     emit(out, ["", *(no_times() if args.emulate else timings(name, args))])
     return any(parity.fails() for parity in found)
 

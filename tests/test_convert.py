@@ -99,7 +99,7 @@ def test_files_of_torch(tmp_path):
     theirs.load_state_dict(files.load_file(path))
 
 
-@pytest.mark.parametrize("options", [{"peephole": True}, {"layer_norm": True}])
+@pytest.mark.parametrize("options", [{"peephole": True}, {"layer_norm": True}, {"proj_size": 2}])
 def test_what_only_an_lstm_has_tells_coupled_gates_from_a_gru(options):
     layer = fusedrnn.LSTM(I, H, coupled=True, seed=0, **options)
     assert_same(from_state_dict(layer.state_dict()), layer)
@@ -113,6 +113,15 @@ def test_a_later_cell_of_as_many_gates_takes_nothing_over(name, monkeypatch):
     monkeypatch.setitem(KINDS, "later", (type("Later", (kind,), {}), {}))
     layer = kind(I, H, seed=0)
     assert_same(convert.layer_of(layer.params), layer)
+    assert_same(convert.layer_of(layer.params, cell=name), layer)
+    assert type(convert.layer_of(layer.params, cell="later")).__name__ == "Later"
+
+
+def test_a_cell_by_its_name():
+    layer = fusedrnn.GRU(I, H, reset_after=False, seed=0)
+    assert_same(from_state_dict(layer.state_dict(), cell="gru_reset_before"), layer)
+    with pytest.raises(ValueError, match=r"^cell: expected one of rnn_tanh, .*, got 'elman'$"):
+        from_state_dict(layer.state_dict(), cell="elman")
 
 
 def test_half_precision_needs_a_dtype():

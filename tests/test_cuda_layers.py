@@ -3,11 +3,13 @@
 
 import concurrent.futures
 import copy
+import importlib.util
 import itertools
 import pickle
 import threading
 
 import fusedrnn
+import fusedrnn.onnx
 import numpy as np
 import pytest
 from cuda_cases import CELLS, DTYPES, H, I, N, T, check_parity, home, inputs, make, normal, step
@@ -171,6 +173,30 @@ def test_state_dicts():
         assert b.params[name] is arrays[name]
     with pytest.raises(ValueError, match=r"^weight_ih_l0: expected shape \(3\*H, I\) = "):
         b.load_state_dict(values | {"weight_ih_l0": np.zeros((2, 2))})
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_conversions(cell, dtype, tmp_path):
+    """Onto a device, and from one to what other libraries read."""
+    layer = make(cell, dtype)
+    values = layer.state_dict()
+    made = [fusedrnn.from_state_dict(values, device="cuda", dtype=dtype)]
+    if importlib.util.find_spec("safetensors"):
+        path = tmp_path / "layer.safetensors"
+        fusedrnn.save_safetensors(layer, path)
+        made.append(fusedrnn.load_safetensors(path, device="cuda", dtype=dtype))
+    for one in made:
+        assert (one.device, str(one.dtype)) == ("cuda", dtype)
+        for name, value in one.state_dict().items():
+            np.testing.assert_array_equal(value, values[name])
+    assert str(fusedrnn.from_state_dict(values, device="cuda").dtype) == "float32"
+    if importlib.util.find_spec("onnx"):
+        initializers = fusedrnn.onnx.to_onnx(layer).graph.initializer
+        assert len(initializers) == len(fusedrnn.onnx.to_onnx(layer.to("cpu")).graph.initializer)
+    if importlib.util.find_spec("torch"):
+        for name, value in fusedrnn.convert.to_state_dict(layer).items():
+            np.testing.assert_array_equal(value.numpy(), values[name])
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])

@@ -111,6 +111,14 @@ def test_rows_of_one_sequence_or_step_have_any_stride():
     assert not dx[5].any()
 
 
+def test_unsigned_lengths_and_orders():
+    wanted = Ragged(LENGTHS, T)
+    np.testing.assert_array_equal(Ragged(LENGTHS.astype("u1"), T).rows, wanted.rows)
+    np.testing.assert_array_equal(Ragged(LENGTHS, T, wanted.order[:]).first_row, wanted.first_row)
+    with pytest.raises(ValueError, match=r"^order: expected the longest row first$"):
+        Ragged(LENGTHS, T, np.arange(N))
+
+
 def test_rows_of_another_batch():
     x, w = np.ones((5, 4, 3), np.float32), fusedrnn.LSTM(3, 4, seed=0)._weights()[0]
     for lengths, steps in (([3, 0, 2, 3], 3), ([3, 0, 2, 3], 7), ([5, 5, 1], 5)):

@@ -31,6 +31,10 @@ PARITY = {"float32": 1e-3, "float64": 1e-9}
 """What a probe lets pass, relative max-norm: far above rounding, far below a gate out of place."""
 
 
+OF_LSTM = ("weight_ch_l0", "weight_hr_l0", "weight_ln_ch_l0")
+"""What no GRU has, whose gates may be as many."""
+
+
 def from_state_dict(mapping: Mapping[str, Any], prefix: str = "", **options: Any) -> Layer:
     """Return the layer whose parameters a PyTorch `state_dict` holds.
 
@@ -45,9 +49,10 @@ def from_state_dict(mapping: Mapping[str, Any], prefix: str = "", **options: Any
         Where the layer is in a whole model, as "encoder.lstm.".
     **options
         What names and shapes do not tell, as the layer's constructor takes it:
-        nonlinearity="relu", reset_after=False, coupled=True, batch_first=True, dropout=0.1, ...
-        dtype is by default that of weight_hh_l0. A warning says if an RNN without `nonlinearity` is
-        taken for one with tanh.
+        nonlinearity="relu", reset_after=False, coupled=True, batch_first=True, dropout=0.1, ...;
+        or cell="gru_reset_before", a name of `fusedrnn.layers.KINDS`, for the first three.
+        dtype is by default that of weight_hh_l0, with device="cuda" float32. A warning says if an
+        RNN without `nonlinearity` is taken for one with tanh.
 
     Raises
     ------
@@ -69,12 +74,16 @@ def from_state_dict(mapping: Mapping[str, Any], prefix: str = "", **options: Any
     """
     if not isinstance(mapping, Mapping):
         raise TypeError(f"mapping: expected a mapping by name, got {type(mapping).__name__}")
+    if (device := options.pop("device", "cpu")) != "cpu":  # after the probe, which is on the host
+        dtype = options.pop("dtype", None) or "float32"
+        made = from_state_dict(mapping, prefix, dtype="float32", **options)
+        return made.to(device, dtype)  # type: ignore[no-any-return]
     given = {name: mapping[prefix + name] for name in own_names(mapping, prefix)}
     if any(map(is_bfloat16, given.values())):
         expect_dtype(options)
     arrays = {name: as_array(name, value) for name, value in given.items()}
     layer = layer_of(arrays, **options)
-    if isinstance(layer, RNN) and "nonlinearity" not in options:
+    if isinstance(layer, RNN) and not options.keys() & {"nonlinearity", "cell"}:
         message = (
             "nonlinearity: expected 'tanh' or 'relu', which weights do not tell: taken as tanh"
         )
@@ -105,6 +114,7 @@ def to_state_dict(layer: Layer, prefix: str = "") -> dict[str, Any]:
     InputError
         PyTorch is not installed.
     """
+    layer = on_host(layer)
     if (lacks := _torch_lacks(layer)) is not None:
         raise ValueError(f"{lacks}, which PyTorch does not have")
     torch, x = load_extra("torch", "torch"), probe_input(layer)
@@ -112,7 +122,12 @@ def to_state_dict(layer: Layer, prefix: str = "") -> dict[str, Any]:
     return {prefix + name: torch.tensor(a) for name, a in layer.params.items()}
 
 
-def layer_of(arrays: Mapping[str, Array], **options: Any) -> Layer:
+def on_host(layer: Layer) -> Layer:
+    """Return the layer, or a copy of it from a device."""
+    return layer if getattr(layer, "device", "cpu") == "cpu" else layer.to("cpu")
+
+
+def layer_of(arrays: Mapping[str, Array], cell: str | None = None, **options: Any) -> Layer:
     """Return the layer with these parameters, by our names."""
     numbered = [match for match in map(NAME.fullmatch, arrays) if match]
     layers = 1 + max((int(match[1]) for match in numbered), default=0)
@@ -129,20 +144,31 @@ def layer_of(arrays: Mapping[str, Array], **options: Any) -> Layer:
     for option, name in (("peephole", "weight_ch_l0"), ("layer_norm", "weight_ln_ih_l0")):
         if name in arrays:
             told[option] = True
+    if cell is None:
+        kind, form = _kind_of(arrays, rows, H, options.get("coupled", False))
+    elif cell in KINDS:
+        kind, form = KINDS[cell]
+    else:
+        raise ValueError(f"cell: expected one of {', '.join(KINDS)}, got {cell!r}")
+    layer: Layer = kind(I, H, **(told | form | options))
+    layer.load_state_dict(arrays)
+    return layer
+
+
+def _kind_of(
+    arrays: Mapping[str, Array], rows: int, H: int, coupled: bool
+) -> tuple[Any, dict[str, Any]]:
+    """Return the class of a layer by the number of its gates, and the options that tell it."""
     G, rest = divmod(rows, H)
     first_last = reversed(KINDS.items())  # the first with so many gates, PyTorch's own, wins
     kinds: dict[int, Any] = {CELLS[name].gates: kind for name, (kind, _) in first_last}
     if rest or G not in kinds:
         wanted = f"G*H rows with G in {sorted(kinds)} and H = {H}"
         raise ValueError(f"weight_hh_l0: expected {wanted}, got {rows}")
-    has_c = "weight_ch_l0" in arrays or "weight_ln_ch_l0" in arrays
-    coupled = has_c or options.get("coupled", False)
-    kind = kinds[G] if G != 3 else LSTM if coupled else GRU
+    coupled = coupled or not arrays.keys().isdisjoint(OF_LSTM)
     if G == 3 and coupled:
-        told["coupled"] = True
-    layer: Layer = kind(I, H, **(told | options))
-    layer.load_state_dict(arrays)
-    return layer
+        return LSTM, {"coupled": True}
+    return kinds[G] if G != 3 else GRU, {}
 
 
 def probe_input(layer: Layer) -> Array:

@@ -85,7 +85,7 @@ def _told(path: Any, metadata: Mapping[str, str], prefix: str) -> dict[str, Any]
     if not isinstance(made, dict) or not set(made) <= set(MADE):
         wanted = f"{prefix}options of {', '.join(MADE)}"
         raise InputError(f"{path}: expected {wanted} in its metadata, got {text}")
-    return made | (KINDS[cell][1] if cell in KINDS else {})
+    return made | ({"cell": cell} if cell in KINDS else {})
 
 
 def _dtype(file: Any, name: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .convert import Layer, check_parity, layer_of, probe_input, reorder
+from .convert import Layer, check_parity, layer_of, on_host, probe_input, reorder
 from .errors import load_extra
 from .layers import KINDS
 from .weights import CELLS, Array
@@ -116,6 +116,7 @@ def to_keras(layer: Layer, **options: Any) -> Any:
     >>> theirs.units, theirs.reset_after
     (3, True)
     """
+    layer = on_host(layer)
     for name, wanted in (("num_layers", 1), ("proj_size", 0), ("zoneout_h", 0), ("zoneout_c", 0)):
         _expect(name, getattr(layer, name), wanted)
     if layer.cell not in CELL_OF_KERAS:

@@ -62,7 +62,8 @@ def as_array(name: str, value: Any) -> Array:
             return np.asarray(value.float() if hasattr(value, "float") else value, np.float32)
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{name}: expected an array, got {type(value).__name__}") from error
+        why = f": {error}" if isinstance(error, RuntimeError) else ""  # PyTorch's, which helps
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__}{why}") from error
 
 
 def is_bfloat16(value: Any) -> bool:

@@ -28,9 +28,12 @@ class Ragged:
     """
 
     def __init__(self, lengths: Array, T: int, order: Array | None = None) -> None:
-        self.shape, self.lengths = (T, len(lengths)), lengths.copy()  # the caller may reuse it
+        self.shape = T, len(lengths)
+        self.lengths = lengths = lengths.astype(np.int64)  # a copy: the caller may reuse it
         if order is None:
             order = np.argsort(-lengths, kind="stable")
+        elif (np.diff(lengths[order]) > 0).any():
+            raise ValueError("order: expected the longest row first")
         self.order = order
         self.rows = order[: np.count_nonzero(lengths)]
         """The batch rows that have a step, the longest first."""

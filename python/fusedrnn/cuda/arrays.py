@@ -28,7 +28,8 @@ class Array:
         What it holds in the beginning, copied.
     dtype : "float32", "bfloat16", "int32" or "int64", optional
         By default that of values. Floats of any width make floats, rounded to nearest, ties to
-        even; integers make integers that hold them. No other cast is made.
+        even, bfloat16 by way of float32; integers make integers that hold them. No other cast is
+        made.
     device : "cuda" or "cuda:0", "cuda:1", ...
 
     Raises
@@ -45,7 +46,7 @@ class Array:
     _buffer: Any
 
     def __init__(self, values: Any, dtype: Any = None, device: str = "cuda") -> None:
-        a = np.asarray(values)
+        a = as_array("values", values)
         name = a.dtype.name if dtype is None else dtype_name(dtype, DTYPES)
         if name not in DTYPES:
             raise TypeError(f"dtype: expected one of {', '.join(DTYPES)}, got {name}")
@@ -98,7 +99,7 @@ class Array:
         ValueError
             Another shape; an integer beyond the dtype.
         """
-        a = np.asarray(values)
+        a = as_array("values", values)
         if a.shape != self.shape:
             raise ValueError(f"values: expected shape {self.shape}, got {a.shape}")
         self._buffer.upload(bits(a, self.dtype))

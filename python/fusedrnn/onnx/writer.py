@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..convert import Layer, check_parity, flat, probe_input
+from ..convert import Layer, check_parity, flat, on_host, probe_input
 from ..errors import load_extra
 from ..names import pick
 from ..weights import CELLS, Array
@@ -49,6 +49,7 @@ def to_onnx(layer: Layer, *, state: bool = False, lengths: bool = False) -> Any:
     >>> [node.op_type for node in model.graph.node if node.name]
     ['RNN', 'RNN']
     """
+    layer = on_host(layer)
     for name in ("proj_size", "layer_norm", "zoneout_h", "zoneout_c"):
         if value := getattr(layer, name, 0):
             raise ValueError(f"{name}: expected {type(value)()}, got {value}")
