@@ -8,10 +8,9 @@ place, and without y and dx, which no budget makes smaller. A tiny step went bef
 
 import argparse
 import os
-import pathlib
 import statistics
 
-from memory import fresh, megabytes, resident
+from memory import fresh, megabytes, peak_of, resident
 from turns import Turns, set_environment, timed, warn_if_busy
 
 SHAPES = ((4096, 1, 128), (4096, 8, 128), (4096, 32, 128))  # T, N, I = H
@@ -33,8 +32,7 @@ def main():
     from machine import line
 
     print(f"{line()}\n")
-    print(report.markdown(HEAD))
-    print(report.markdown(["---"] * 2 + ["--:"] * (len(HEAD) - 2)))
+    print(*report.heading(HEAD, 2), sep="\n")
     for cell in args.cells:
         for shape in args.shapes:
             found = measure(cell, shape, args.rounds, args.seconds)
@@ -64,9 +62,7 @@ def peak(cell, shape, share):
     make(cell, TINY, WHOLE)[0]()
     step, y_and_dx, interval = make(cell, shape, share)
     before = resident()
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
-    step()
-    return resident("VmHWM") - before - y_and_dx, interval
+    return peak_of(step) - before - y_and_dx, interval
 
 
 def make(cell, shape, share):
@@ -92,8 +88,8 @@ def tape_bytes(layer, x):
     """Those of the whole tape; none is made, which would leave its memory to be reused."""
     from fusedrnn import _core
 
-    (T, N, H), is_double = x.shape, x.dtype == "float64"
-    return _core.tape_nbytes(layer.cell, is_double, N, H, H, T * N)
+    T, N, H = x.shape
+    return _core.tape_nbytes(layer.cell, False, N, H, H, T * N)
 
 
 def row(cell, shape, share, found):

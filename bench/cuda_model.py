@@ -29,7 +29,7 @@ from cuda_times import (
     range_of,
     seconds,
 )
-from report import markdown
+from report import heading, markdown
 
 TEMPLATE = pathlib.Path(__file__).with_name("cuda_model_template.md")
 HEADLINE = Problem("lstm", "bfloat16", 1024, 16, 768, 768)  # FlashRNN's published figure
@@ -194,11 +194,7 @@ def text():
 
 def table(head, rows, left=1):
     """The lines of a table whose first columns are words."""
-    return [
-        markdown(head),
-        markdown(["---"] * left + ["--:"] * (len(head) - left)),
-        *map(markdown, rows),
-    ]
+    return [*heading(head, left), *map(markdown, rows)]
 
 
 def ms(value):

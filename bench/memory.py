@@ -42,8 +42,7 @@ def main():
     from machine import line
 
     print(f"Megabytes (10⁶ bytes), float32, training. {line()}\n")
-    print(report.markdown(HEAD).format(*args.calls))
-    print(report.markdown(["---"] * 2 + ["--:"] * (len(HEAD) - 2)))
+    print("\n".join(report.heading(HEAD, 2)).format(*args.calls))
     found = {}
     for cell in args.cells:
         for sizes in shapes(args.shapes):
@@ -75,16 +74,21 @@ def training(name, cell, sizes, calls):
 
     make(name, "training", cell, *TINY)[0]()
     call, _ = make(name, "training", cell, *sizes)
-    before = resident()
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
-    call()
-    peak, held, done = resident("VmHWM") - before, [], 1
+    before, held, done = resident(), [], 1
+    peak = peak_of(call) - before
     for count in calls:
         for _ in range(count - done):
             call()
         held.append(resident() - before)
         done = count
     return {"peak": peak, "held": held}
+
+
+def peak_of(call):
+    """The resident memory at the highest point of a call."""
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
+    call()
+    return resident("VmHWM")
 
 
 def resident(field="VmRSS"):

@@ -28,8 +28,7 @@ def main():
     from machine import line
 
     print(f"{line()}\n")
-    print(report.markdown(HEAD))
-    print(report.markdown(["---"] * 3 + ["--:"] * (len(HEAD) - 3)))
+    print(*report.heading(HEAD, 3), sep="\n")
     for cell in args.cells:
         for shape in SHAPES:
             for task in ("inference", "training"):

@@ -28,7 +28,7 @@ def table(pairs):
     """The lines of the table; each pair is what was measured in inference and in training."""
     titles = [f"{task}<br>{title}" for task in TASKS for title in TITLES[task]]
     head = ["cell", "T, N, I, H", *titles]
-    lines = [markdown(head), markdown(["---"] * 2 + ["--:"] * (len(head) - 2))]
+    lines = heading(head, 2)
     lines += [markdown(line(pair)) for pair in pairs]
     grid = [pair for pair in pairs if tuple(pair[0]["shape"]) in GRID]
     cells = list(dict.fromkeys(pair[0]["cell"] for pair in grid))
@@ -101,6 +101,11 @@ def progress(measured):
 
 def sizes(measured):
     return ", ".join(map(str, measured["shape"]))
+
+
+def heading(head, words):
+    """The first two lines of a table, of which so many columns on the left are words."""
+    return [markdown(head), markdown(["---"] * words + ["--:"] * (len(head) - words))]
 
 
 def markdown(fields):

@@ -134,8 +134,7 @@ def describe(figures):
 def print_head(*columns):
     import report
 
-    print(report.markdown(["task", "cell", "T, N, I, H", *columns]))
-    print(report.markdown(["---"] * 3 + ["--:"] * len(columns)))
+    print(*report.heading(["task", "cell", "T, N, I, H", *columns], 3), sep="\n")
 
 
 def print_row(problem, *columns):

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from . import validate
 from .errors import load_extra
 from .layers import GRU, KINDS, LSTM, RNN
 from .parameters import as_array, is_bfloat16
@@ -146,10 +147,8 @@ def layer_of(arrays: Mapping[str, Array], cell: str | None = None, **options: An
             told[option] = True
     if cell is None:
         kind, form = _kind_of(arrays, rows, H, options.get("coupled", False))
-    elif cell in KINDS:
-        kind, form = KINDS[cell]
     else:
-        raise ValueError(f"cell: expected one of {', '.join(KINDS)}, got {cell!r}")
+        kind, form = KINDS[validate.choice("cell", cell, tuple(KINDS))]
     layer: Layer = kind(I, H, **(told | form | options))
     layer.load_state_dict(arrays)
     return layer
