@@ -50,7 +50,7 @@ py::object forward(const std::string& name, py::handle x, const py::tuple& weigh
   check_memory(a, cell);
   Tape kept;
   if (!tape.is_none()) {
-    const std::size_t size = bytes<Real>(cell.tape_size(a.size, rows_of(a), a.form.noise.dropout > 0));
+    const std::size_t size = bytes<Real>(cell.tape_size(a.size, rows_of(a), a.form.noise));
     const bool is_double = sizeof(Real) == sizeof(double), tokens = a.tokens != nullptr;
     kept = {{}, nullptr, size, &isa, index, is_double, reverse, tokens, a.size, std::move(form)};
     a.form = kept.form.view();
@@ -110,7 +110,7 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   read_states(dstate_n, "dstate_n", z, cell.states, a.dstate_n);
   read_states(dstate_0, "dstate_0", z, cell.states, a.dstate_0);
   a.tape = static_cast<const Real*>(tape.values);
-  if (bytes<Real>(cell.tape_size(z, rows_of(a), a.form.noise.dropout > 0)) > tape.bytes)
+  if (bytes<Real>(cell.tape_size(z, rows_of(a), a.form.noise)) > tape.bytes)
     throw std::invalid_argument("tape: expected more bytes, got " + std::to_string(tape.bytes));
   check_memory(a, cell);
 
@@ -156,16 +156,16 @@ template <class Real> Tape one_step(const Tape& tape, py::handle y) {
 
   const WithoutGil released;
   const Sizes size{1, R, a.size.I, a.size.H, a.size.P};
-  const std::size_t used = bytes<Real>(cell.tape_size(size, R, a.form.noise.dropout > 0));
+  const std::size_t used = bytes<Real>(cell.tape_size(size, R, a.form.noise));
   Buffer kept(used);
   void* const values = kept.data();
   cell.one_step(a, static_cast<Real*>(values));
   return {std::move(kept), values, used, tape.isa, tape.cell, tape.is_double, false, tape.tokens, size, one_step_form(tape, R)};
 }
 
-template <class Real> std::size_t tape_size(const std::string& name, const Sizes& z, long rows, bool drops) {
+template <class Real> std::size_t tape_size(const std::string& name, const Sizes& z, long rows, const Noise& noise) {
   const Isa& isa = current_isa();
-  return bytes<Real>(isa.kernels<Real>().cells[find_cell(isa, name)].tape_size(z, rows, drops));
+  return bytes<Real>(isa.kernels<Real>().cells[find_cell(isa, name)].tape_size(z, rows, noise));
 }
 
 bool is_double(const py::tuple& weights) { return holds<double>(weights[0]); }
@@ -218,12 +218,13 @@ void bind_recurrent(py::module_& m) {
 
   m.def(
       "tape_nbytes",
-      [](const std::string& cell, bool is_double, long N, long H, long P, long rows, bool drops) {
+      [](const std::string& cell, bool is_double, long N, long H, long P, long rows, bool drops, bool zones) {
         const auto size = is_double ? tape_size<double> : tape_size<float>;
-        return size(cell, {0, N, 0, H, P}, rows, drops);
+        return size(cell, {0, N, 0, H, P}, rows, {.dropout = double(drops), .zoneout = {double(zones)}});
       },
       py::arg("cell"), py::arg("is_double"), py::arg("N"), py::arg("H"), py::arg("P"), py::arg("rows"),
-      py::arg("drops") = false, "Bytes of a tape of so many rows, N at the most in a step.");
+      py::arg("drops") = false, py::arg("zones") = false,
+      "Bytes of a tape of so many rows, N at the most in a step, for which recurrent dropout and zoneout of h want more.");
 
   m.def("cells", [] {
     py::list names;

@@ -144,6 +144,14 @@ def test_the_tape_takes_what_the_readme_says(name, values):
     assert least < tape.nbytes <= least + 4 * (2 * 4 * N * H + 4096)
 
 
+@pytest.mark.parametrize("zoneout", [0, 0.5])
+def test_an_rnn_keeps_a_copy_of_h_only_where_zoneout_makes_y_another(zoneout):
+    T, N, H = 50, 8, 64
+    *_, tape = fusedrnn.RNN(3, H, zoneout_h=zoneout, seed=0).forward(np.ones((T, N, 3), "f"))
+    copies = 4 * T * N * H if zoneout else 0
+    assert copies < tape.tapes[0].core.nbytes <= copies + 4 * N * H + 4096
+
+
 def test_state_may_change_after_forward(make, rng):
     """Only x, y and the parameters are referred to."""
     layer = make(I, H, seed=0)

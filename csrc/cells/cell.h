@@ -8,7 +8,7 @@
 //   p[kPeepholes]  weights by which gates of the unit see a state of its own (LSTM's peepholes)
 //   s[kStates]     state before the step; s[0] is h
 //   s_new[kStates] state after it
-//   saved[kSaved]  what backward needs beside the states
+//   saved[kSaved]  what backward needs beside the states; kSavesH: it is s_new[0] and no more
 //   ds[kStates]    enters backward as dL/ds_new and leaves as dL/ds, without the path through hg
 //   d[kGrads]      gradients of the gates' parts: that of xg[g] is d[kX[g]], that of hg[g] is d[kH[g]]
 //
@@ -30,6 +30,7 @@ template <class C>
 concept Cell = requires {
   C::kName;
   requires C::kGates > 0 && C::kStates > 0 && C::kSaved > 0;
+  requires !C::kSavesH || C::kSaved == 1;
   requires C::kLate >= 0 && C::kLate < C::kGates;
   requires C::kGrads >= C::kGates;
   requires C::kPeepholes >= 0;

@@ -13,7 +13,7 @@ template <class Real> struct CellKernels {
   const char* name;
   int gates, states, peepholes;
   bool layer_norm;
-  long (*tape_size)(const Sizes&, long rows, bool drops);  // drops: with recurrent dropout
+  long (*tape_size)(const Sizes&, long rows, const Noise&);
   long (*panels_size)(const PackArgs<Real>&);
   void (*pack)(const PackArgs<Real>&);
   long (*forward_size)(const ForwardArgs<Real>&);

@@ -30,7 +30,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
                                              a.panel_rows)
                         : own_panels(a.workspace + at.size, a, mine)) {
     if (a.tape) {
-      const typename Base::Tape tape(a.tape, z, clock.row(z.T), noise.drops());
+      const typename Base::Tape tape(a.tape, z, clock.row(z.T), a.form.noise);
       at.taped = tape.taped;
       at.u = tape.u;
       at.seen = tape.seen;
@@ -44,7 +44,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   void run() {
     if (!a.panels) pack();
     Base::load_states(mine, z, a.state_0, at.state);
-    if (a.tape) Base::store_states(mine, z, at.state, typename Base::Tape(a.tape, z, clock.row(z.T), noise.drops()).state_0);
+    if (a.tape) Base::store_states(mine, z, at.state, typename Base::Tape(a.tape, z, clock.row(z.T), a.form.noise).state_0);
     if (noise.drops()) drop_state_0();
     const InputPart<Cell, Real> input{a, panels, clock, mine, me, at.xg};
     for (long first = 0; first < z.T;) {

@@ -39,8 +39,8 @@ template <class C, class Real> void backward(const BackwardArgs<Real>& a, Team& 
   typename Engine<C, Real>::Backward(a, team, me).run();
 }
 template <class C, class Real> long panels_size(const PackArgs<Real>& a) { return Engine<C, Real>::panels(a).size; }
-template <class C, class Real> long tape_size(const Sizes& z, long rows, bool drops) {
-  return TapeOf<C, Real>(nullptr, z, rows, drops).size;
+template <class C, class Real> long tape_size(const Sizes& z, long rows, const Noise& noise) {
+  return TapeOf<C, Real>(nullptr, z, rows, noise).size;
 }
 template <class Real> long linear_forward_size(const LinearArgs<Real>& a) { return LinearLayout<Real>(a, false).size; }
 template <class Real> long linear_backward_size(const LinearArgs<Real>& a) { return LinearLayout<Real>(a, true).size; }

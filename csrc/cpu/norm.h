@@ -144,7 +144,7 @@ template <class Cell, class Real> struct NormTape : Scan<Cell, Real>::Tape {
   using Base = Scan<Cell, Real>;
   Real* scales;  // [row of all][kNorms]
 
-  NormTape(Real* base, const Sizes& z, long rows, bool drops = false) : Base::Tape(base, z, rows, drops) {
+  NormTape(Real* base, const Sizes& z, long rows, const Noise& noise = {}) : Base::Tape(base, z, rows, noise) {
     Arena<Real> arena{base, this->size};
     scales = arena.take(rows * Cell::kNorms);
     this->size = arena.used;

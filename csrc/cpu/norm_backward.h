@@ -36,7 +36,7 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
 
   NormBackward(const BackwardArgs<Real>& args, Team& team, int me)
       : WithoutBiases<Real>(args), Base(this->products, team, me), args(args), gains(args.workspace + Base::size(args), z),
-        tape(const_cast<Real*>(args.tape), z, clock.row(z.T), noise.drops()) {}
+        tape(const_cast<Real*>(args.tape), z, clock.row(z.T), args.form.noise) {}
 
   void run() {
     if (me == 0) gains.pack(args.weights, z.H);

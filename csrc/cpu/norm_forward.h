@@ -27,7 +27,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
         noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)),
         row_size(long(blocks) * G * W), at(a.workspace, a), panels(make_panels(a.workspace + at.size, a)),
-        tape(a.tape ? Tape(a.tape, z, clock.row(z.T), noise.drops()) : Tape(at.scratch + me * at.scratch_size, one_row(z), 1)),
+        tape(a.tape ? Tape(a.tape, z, clock.row(z.T), a.form.noise) : Tape(at.scratch + me * at.scratch_size, one_row(z), 1)),
         seen_0(a.tape ? tape.seen_0 : at.seen) {}
 
   void run() {

@@ -18,10 +18,10 @@ template <class Cell, class Real> void one_step(const BackwardArgs<Real>& a, Rea
   const Sizes& z = a.size;
   const Clock clock{z.T, z.N, a.reverse, a.form.first_row};
   const Taped<Cell, Real> taped(a, clock);
-  const bool drops = a.form.noise.dropout > 0;
+  const Noise& noise = a.form.noise;
   const long rows = clock.row(z.T), blocks = blocks_of<Real>(z.H);
-  const TapeOf<Cell, Real> from(const_cast<Real*>(a.tape), z, rows, drops), one(to, {1, rows, z.I, z.H, z.P}, rows, drops);
-  copy(from.taped, blocks * rows * Base::kTaped * W, one.taped);
+  const TapeOf<Cell, Real> from(const_cast<Real*>(a.tape), z, rows, noise), one(to, {1, rows, z.I, z.H, z.P}, rows, noise);
+  if (from.taped) copy(from.taped, blocks * rows * Base::kTaped * W, one.taped);
   if (from.u) copy(from.u, rows * z.H, one.u);
   if constexpr (NormCell<Cell>) copy(from.scales, rows * Cell::kNorms, one.scales);
   for (long t = 0; t < z.T; t++)
@@ -32,7 +32,7 @@ template <class Cell, class Real> void one_step(const BackwardArgs<Real>& a, Rea
         const long at = row * z.P + b * W, lanes = lanes_of<Real>(z.P, b);
         const Vec<Real> v = h ? load(h + b * W, lanes) : Vec<Real>{};
         store(one.state_0[0] + at, v, lanes);
-        if (drops) store(one.seen_0 + at, RowNoise(a.form.noise).seen<Real>(v, n, b), lanes);
+        if (one.seen_0) store(one.seen_0 + at, RowNoise(noise).seen<Real>(v, n, b), lanes);
       }
       for (int b = 0; Base::S > 1 && b < blocks; b++) {
         Vec<Real> saved[Cell::kSaved], s[Base::S];

@@ -12,13 +12,15 @@ template <class Cell, class Real> class Taped : Scan<Cell, Real> {
 
  public:
   Taped(const BackwardArgs<Real>& args, const Clock& clock)
-      : a(args), clock(clock), tape(const_cast<Real*>(a.tape), a.size, clock.row(a.size.T), a.form.noise.dropout > 0) {}
+      : a(args), clock(clock), tape(const_cast<Real*>(a.tape), a.size, clock.row(a.size.T), a.form.noise) {}
 
   // Saved vectors and the state before, of block b in row n of time t; not h where the cell does not read it.
   INLINE void load_step(int b, long n, long t, V* saved, V* s) const {
     const long H = a.size.H, lanes = lanes_of<Real>(H, b);
     const auto taped = [&](long row) { return tape.taped + (b * tape.rows + row) * kTaped * W; };
-    UNROLL for (int i = 0; i < Cell::kSaved; i++) saved[i] = load(taped(clock.row(t) + n) + i * W);
+    const long row = clock.row(t) + n;
+    if (Cell::kSavesH && !tape.taped) saved[0] = load(a.y + row * a.y_row + b * W, lanes);
+    else UNROLL for (int i = 0; i < Cell::kSaved; i++) saved[i] = load(taped(row) + i * W);
     if constexpr (kProjects) s[0] = V{};
     switch (before_of(n, t)) {
       case Before::reset:
@@ -28,9 +30,9 @@ template <class Cell, class Real> class Taped : Scan<Cell, Real> {
         UNROLL for (int i = kProjects; i < S; i++) s[i] = load(tape.state_0[i] + n * H + b * W, lanes);
         break;
       case Before::step: {
-        const long row = clock.row(clock.before(t)) + n;
-        if constexpr (!kProjects) s[0] = load(a.y + row * a.y_row + b * W, lanes);
-        UNROLL for (int i = 1; i < S; i++) s[i] = load(taped(row) + (Cell::kSaved + i - 1) * W);
+        const long last = clock.row(clock.before(t)) + n;
+        if constexpr (!kProjects) s[0] = load(a.y + last * a.y_row + b * W, lanes);
+        UNROLL for (int i = 1; i < S; i++) s[i] = load(taped(last) + (Cell::kSaved + i - 1) * W);
       }
     }
   }

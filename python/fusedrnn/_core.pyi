@@ -67,7 +67,14 @@ def backward(
 ) -> None: ...
 def one_step(tape: Tape, y: Array) -> Tape: ...
 def tape_nbytes(
-    cell: str, is_double: bool, N: int, H: int, P: int, rows: int, drops: bool = False
+    cell: str,
+    is_double: bool,
+    N: int,
+    H: int,
+    P: int,
+    rows: int,
+    drops: bool = False,
+    zones: bool = False,
 ) -> int: ...
 
 class Packed:

@@ -34,6 +34,8 @@ class Tape:
     weights: Any = field(repr=False)
     reverse: bool
     lengths: Array | None = field(repr=False)
+    order: Array | None = field(repr=False)
+    """Of all stretches' rows, so that sums keep theirs."""
     resets: Array | None = field(repr=False)
     noise: CellNoise | LayerNoise | None
     before: list[tuple[slice, State]] = field(default_factory=list, repr=False)
@@ -51,9 +53,8 @@ class Tape:
         """Return what the engine needs to know of these steps."""
         lengths: Ragged | Array | None = self.lengths
         if self.lengths is not None:
-            order = np.argsort(-self.lengths, kind="stable")  # of the whole: sums keep their order
             T = steps.stop - steps.start
-            lengths = Ragged(np.clip(self.lengths - steps.start, 0, T), T, order)
+            lengths = Ragged(np.clip(self.lengths - steps.start, 0, T), T, self.order)
         resets = None if self.resets is None else self.resets[steps]
         noise = None if self.noise is None else self.noise.from_step(steps.start)
         return {"reverse": self.reverse, "lengths": lengths, "resets": resets, "noise": noise}
@@ -110,11 +111,15 @@ def forward(
         state = zero_state(cell, N, weights)
     y = np.empty((T, N, state[0].shape[1]), state[0].dtype) if out is None else out
     lengths, resets = (None if a is None else a.copy() for a in (lengths, resets))
-    tape = Tape(engine, cell, x, weights, reverse, lengths, resets, noise)
+    order = None if lengths is None else np.argsort(-lengths, kind="stable")
+    tape = Tape(engine, cell, x, weights, reverse, lengths, order, resets, noise)
     if lengths is not None:
         T = int(lengths.max())
         y[T:] = 0
     *others, last = stretches(T, every, reverse)
+    if others and len(state) == 1 and lengths is None and resets is None:
+        state = run_through(tape, others, state, y)
+        others = []
     for steps in (*others, last):
         state = tape.cut(state, steps)
         tape.before.append((steps, tuple([part.copy() for part in state])))
@@ -123,6 +128,19 @@ def forward(
         _, state, *kept = run(cell, x[steps], state, weights, out=y[steps], **form)
     tape.last = kept[0] if kept else None
     return y, state, tape
+
+
+def run_through(tape: Tape, stretches: list[slice], state: State, y: Array) -> State:
+    """Run stretches at once, where h is all of the state: what is before each stands in y."""
+    first, last = stretches[0], stretches[-1]
+    steps = slice(min(first.start, last.start), max(first.stop, last.stop))
+    x, options = tape.x[steps], tape.options(steps)
+    after: State
+    _, after = tape.engine.infer(tape.cell, x, state, tape.weights, out=y[steps], **options)
+    for steps in stretches:
+        tape.before.append((steps, tuple([part.copy() for part in state])))
+        state = (y[steps.start if tape.reverse else steps.stop - 1],)
+    return after
 
 
 def backward(
@@ -135,22 +153,18 @@ def backward(
     accumulate: bool = True,
 ) -> tuple[Array | None, State, Any]:
     """Backpropagate as the engine's own backward."""
-    engine, x, into = tape.engine, tape.x, dx
-    if into is None and x.ndim == 3:
-        into = np.zeros(x.shape, x.dtype)
-    state: Any = dstate
+    engine, x, state = tape.engine, tape.x, dstate
+    if dx is None and x.ndim == 3:
+        dx = np.zeros(x.shape, x.dtype)
     for steps, before in reversed(tape.before):
-        dy_part, added = (None if a is None else a[steps] for a in (dy, dx))
-        dx_part, state, grads = engine.backward(  # no name for the tape: it would outlive the call
-            tape.take(steps, before), dy_part, state, dx=added, grads=grads, accumulate=accumulate
+        dy_part, dx_part = (None if a is None else a[steps] for a in (dy, dx))
+        _, after, grads = engine.backward(  # no name for the tape: it would outlive the call
+            tape.take(steps, before), dy_part, state, dx=dx_part, grads=grads, accumulate=accumulate
         )
         accumulate = True
-        if dx is None and into is not None:
-            into[steps] = dx_part
-        del dx_part  # its memory is the next one's
-        state = tape.cut(state, steps)
-    assert grads is not None
-    return into, state, grads
+        state = tape.cut(after, steps)
+    assert state is not None
+    return dx, state, grads
 
 
 def checked(checkpoint: int | None, memory_budget: int | None) -> tuple[int | None, int | None]:

@@ -51,7 +51,7 @@ class LayerTape:
     def nbytes(self) -> int:
         """Memory of the kernels' records, in bytes, and with lengths of x and y without padding.
 
-        x, the outputs and the weights come on top.
+        An RNN's record is its y. x, the other outputs and the weights come on top.
         """
         return sum(tape.nbytes for tape in self.tapes)
 
@@ -124,15 +124,19 @@ def backward(
     grads: Sequence[Weights],
     truncate: int | None,
     accumulate: bool,
+    into: Array | None = None,
 ) -> tuple[Array | None, list[State]]:
-    """Go back through the layers, adding into their gradients or writing over them."""
+    """Go back through the layers, adding into their gradients or writing over them.
+
+    The gradient of x is added to `into`, if that is given.
+    """
     back = partial(_way_back(tape, truncate), accumulate=accumulate)
     engine, D, P = unchecked(tape.engine), len(layer._directions), layer._h_size
     drawn = tape.drawn
     dstate_0: list[State] = [()] * len(layer._slots)
     dx = dy
     for l in reversed(range(layer.num_layers)):
-        dy, dx = dx, None
+        dy, dx = dx, None if l else into
         for d in range(D):
             k, dy_d = l * D + d, dy if dy is None or D == 1 else dy[:, :, d * P : (d + 1) * P]
             dx, dstate_0[k], _ = back(tape.tapes[k], dy_d, dstates[k], dx=dx, grads=grads[k])

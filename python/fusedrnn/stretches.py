@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _core, recompute, stack, validate
+from . import _core, kernels, recompute, stack, validate
 from .noise import LayerNoise
 from .stack import Call, How, LayerTape
 from .weights import Array, State, Weights
@@ -57,6 +57,7 @@ def interval(layer: Recurrent[Any], call: Call, memory_budget: int) -> int | Non
     if lengths is not None:
         T = int(lengths.max())
     h = N * layer._h_size * layer.dtype.itemsize  # bytes of one step's
+    y = 0 if layer.cell in kernels.IN_Y and lengths is None else h  # unless the tape is y
     c = N * layer.hidden_size * layer.dtype.itemsize if "c" in layer._letters else 0
     states, at_once = len(layer._slots) * (h + c), sum if together else max
     dropped = layer.num_layers - 1 if together and layer.dropout and lengths is None else 0
@@ -68,8 +69,8 @@ def interval(layer: Recurrent[Any], call: Call, memory_budget: int) -> int | Non
         if count * states >= least:
             break
         every: int = -(-T // count)
-        y = every * h
-        of_stretch = at_once([tape + y for tape in _tapes(layer, call, every)]) + dropped * y
+        tapes = [tape + every * y for tape in _tapes(layer, call, every)]
+        of_stretch = at_once(tapes) + dropped * every * h
         need = count * states + of_stretch
         if need <= memory_budget:
             return every
@@ -90,11 +91,11 @@ def _tapes(layer: Recurrent[Any], call: Call, steps: int) -> list[int]:
         N, rows = np.count_nonzero(lengths), int(np.minimum(lengths, steps).sum())
     record = _core.tape_nbytes(
         layer.cell, layer.dtype == np.float64, N, layer.hidden_size, P, rows,
-        layer.recurrent_dropout > 0,
+        layer.recurrent_dropout > 0, layer.zoneout_h > 0,
     )  # fmt: skip
     D, slots, y = len(layer._directions), len(layer._slots), P * layer.dtype.itemsize
     if lengths is None:
-        return slots * [record]
+        return slots * [record + (rows * y if layer.cell in kernels.IN_Y else 0)]
     inputs = D * [call.x[0, 0].nbytes] + (slots - D) * [D * y]
     return [record + rows * (x + y) for x in inputs]
 
@@ -165,14 +166,14 @@ class OneWay(NamedTuple):
         dy: Array | None,
         dstate: State | None,
         *,
-        dx: None,
+        dx: Array | None,
         grads: Sequence[Weights],
         accumulate: bool,
     ) -> tuple[Array | None, State, Sequence[Weights]]:
         """Go back through a stretch."""
         dstates = self.by_slot(dstate)
-        into, dstate_0 = stack.backward(self.layer, tape, dy, dstates, grads, None, accumulate)
-        return into, tuple(chain(*dstate_0)), grads
+        dx, dstate_0 = stack.backward(self.layer, tape, dy, dstates, grads, None, accumulate, dx)
+        return dx, tuple(chain(*dstate_0)), grads
 
     def by_slot(self, state: State | None) -> list[Any]:
         """Return the state of each layer."""
