@@ -91,7 +91,7 @@ def tape_bytes(layer, x):
     from fusedrnn import _core
 
     T, N, H = x.shape
-    return _core.tape_nbytes(layer.cell, False, N, H, H, T * N)
+    return _core.tape_nbytes(layer.cell, False, T, N, H, H, T * N)
 
 
 def row(cell, shape, share, found):

@@ -218,13 +218,13 @@ void bind_recurrent(py::module_& m) {
 
   m.def(
       "tape_nbytes",
-      [](const std::string& cell, bool is_double, long N, long H, long P, long rows, bool drops, bool zones) {
+      [](const std::string& cell, bool is_double, long T, long N, long H, long P, long rows, bool drops, bool zones) {
         const auto size = is_double ? tape_size<double> : tape_size<float>;
-        return size(cell, {0, N, 0, H, P}, rows, {.dropout = double(drops), .zoneout = {double(zones)}});
+        return size(cell, {T, N, 0, H, P}, rows, {.dropout = double(drops), .zoneout = {double(zones)}});
       },
-      py::arg("cell"), py::arg("is_double"), py::arg("N"), py::arg("H"), py::arg("P"), py::arg("rows"),
+      py::arg("cell"), py::arg("is_double"), py::arg("T"), py::arg("N"), py::arg("H"), py::arg("P"), py::arg("rows"),
       py::arg("drops") = false, py::arg("zones") = false,
-      "Bytes of a tape of so many rows, N at the most in a step, for which recurrent dropout and zoneout of h want more.");
+      "Bytes of a tape of T steps and so many rows, N at the most in a step; with recurrent dropout, with zoneout of h.");
 
   m.def("cells", [] {
     py::list names;

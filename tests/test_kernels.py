@@ -11,7 +11,7 @@ from fusedrnn import _core, reference
 from fusedrnn.weights import CELLS, Weights
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from kernel_cases import FORMS, Problem, make_problem, run_kernel
+from kernel_cases import FORMS, Problem, make_problem, run_forward, run_kernel
 
 DTYPES = ["float32", "float64"]
 # Units: one, around 4, 8 and 16 lanes, two vectors and some. Rows: around the tiles. T*N: around a
@@ -151,6 +151,22 @@ def test_outputs_have_memory_of_their_own():
     ):
         with pytest.raises(ValueError, match=f"{name}: expected memory of its own"):
             _core.backward(tape, tokens, y, w, y * 0, None, None, False, bad, True, state_n)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_one_step_needs_no_y(cell):
+    """It is h_n, and backward does without: the caller may have changed it."""
+    p = make_problem(cell, T=1, N=3, I=2, H=5, dtype="float32")
+    (y, state_n), weights = run_forward(p, tape := _core.Tape()), tuple(p.weights)
+    once = tuple(np.full_like(part, np.nan) for part in state_n)
+    _core.forward(cell, p.x, weights, p.state, False, None, once, alone := _core.Tape())
+    found = []
+    for kept, of_y in ((tape, y), (alone, None)):
+        grads = tuple(None if w is None else np.full_like(w, np.nan) for w in weights)
+        _core.backward(kept, p.x, of_y, weights, None, p.dstate, None, False, grads, False, None)
+        found.append(grads)
+    for got, wanted in zip((*once, *found[1]), (*state_n, *found[0]), strict=True):
+        np.testing.assert_array_equal(got, wanted)
 
 
 def test_a_tape_without_contents():

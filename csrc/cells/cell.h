@@ -8,7 +8,7 @@
 //   p[kPeepholes]  weights by which gates of the unit see a state of its own (LSTM's peepholes)
 //   s[kStates]     state before the step; s[0] is h
 //   s_new[kStates] state after it
-//   saved[kSaved]  what backward needs beside the states; kSavesH: it is s_new[0] and no more
+//   saved[kSaved]  what backward needs beside the states; kSavesH: which is s_new[0]
 //   ds[kStates]    enters backward as dL/ds_new and leaves as dL/ds, without the path through hg
 //   d[kGrads]      gradients of the gates' parts: that of xg[g] is d[kX[g]], that of hg[g] is d[kH[g]]
 //

@@ -34,9 +34,10 @@ template <class Cell, class Real> void one_step(const BackwardArgs<Real>& a, Rea
         store(one.state_0[0] + at, v, lanes);
         if (one.seen_0) store(one.seen_0 + at, RowNoise(noise).seen<Real>(v, n, b), lanes);
       }
-      for (int b = 0; Base::S > 1 && b < blocks; b++) {
+      for (int b = 0; (Base::S > 1 || !from.taped) && b < blocks; b++) {
         Vec<Real> saved[Cell::kSaved], s[Base::S];
         taped.load_step(b, n, t, saved, s);
+        if (!from.taped) store(one.taped + (b * rows + row) * W, saved[0]);
         for (int i = 1; i < Base::S; i++) store(one.state_0[i] + row * z.H + b * W, s[i], lanes_of<Real>(z.H, b));
       }
     }

@@ -114,8 +114,9 @@ template <class Cell, class Real> struct Scan {
   static bool projected(const Sizes& z) { return kProjects && z.projected(); }
   static constexpr int kTaped = Cell::kSaved + S - 1;  // vectors a unit leaves on the tape: saved, and the states but h
 
-  // Whether those vectors are there: if the only one is h, backward has it from y, which zoneout makes another.
-  static bool has_taped(const Noise& noise) { return !Cell::kSavesH || noise.zoneout[0] > 0; }
+  // Whether those vectors are there: if the only one is h, backward has it from y, unless zoneout made that another, or of one
+  // step there is none.
+  static bool has_taped(const Sizes& z, const Noise& noise) { return !Cell::kSavesH || noise.zoneout[0] > 0 || z.T == 1; }
 
   // The tape: [block][row of all][kTaped][W], then u of late gates or of a projection (R, H), then what W_hh sees of h and of
   // h_0, (R, P) and (N, P), if that is not h itself, then state_0.
@@ -125,7 +126,7 @@ template <class Cell, class Real> struct Scan {
     Tape(Real* base, const Sizes& z, long rows, const Noise& noise) : rows(rows) {
       const bool drops = noise.dropout > 0;
       Arena<Real> arena{base};
-      taped = has_taped(noise) ? arena.take(blocks_of<Real>(z.H) * rows * kTaped * W) : nullptr;
+      taped = has_taped(z, noise) ? arena.take(blocks_of<Real>(z.H) * rows * kTaped * W) : nullptr;
       u = kLate || z.projected() ? arena.take(rows * z.H) : nullptr;
       seen = drops ? arena.take(rows * z.P) : nullptr;
       seen_0 = drops ? arena.take(z.N * z.P) : nullptr;

@@ -69,6 +69,7 @@ def one_step(tape: Tape, y: Array) -> Tape: ...
 def tape_nbytes(
     cell: str,
     is_double: bool,
+    T: int,
     N: int,
     H: int,
     P: int,

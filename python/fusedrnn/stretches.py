@@ -88,9 +88,10 @@ def _tapes(layer: Recurrent[Any], call: Call, steps: int) -> list[int]:
     N, lengths, P = call.x.shape[1], call.form.get("lengths"), layer._h_size
     rows = steps * N
     if lengths is not None:
+        steps = min(steps, lengths.max())
         N, rows = np.count_nonzero(lengths), int(np.minimum(lengths, steps).sum())
     record = _core.tape_nbytes(
-        layer.cell, layer.dtype == np.float64, N, layer.hidden_size, P, rows,
+        layer.cell, layer.dtype == np.float64, steps, N, layer.hidden_size, P, rows,
         layer.recurrent_dropout > 0, layer.zoneout_h > 0,
     )  # fmt: skip
     D, slots, y = len(layer._directions), len(layer._slots), P * layer.dtype.itemsize

@@ -95,10 +95,13 @@ BESIDE = 2048
 
 @functools.cache
 def rates(cell: str, is_double: bool, H: int, P: int, isa: str) -> tuple[int, int]:
-    """Return the bytes a tape has for each row of all steps, and for each sequence."""
+    """Return the bytes a tape has for each row of all steps, and for each sequence.
+
+    At the most: one step, which T may turn out to be, keeps an RNN's h as well.
+    """
 
     def at(N: int, rows: int) -> int:
-        return _core.tape_nbytes(cell, is_double, N, H, P, rows)
+        return _core.tape_nbytes(cell, is_double, 1, N, H, P, rows)
 
     return (at(32, 64) - at(32, 32)) // 32, (at(64, 32) - at(32, 32)) // 32
 
