@@ -23,8 +23,12 @@ def run(
     batch_sizes: Tensor | None,
     state: Sequence[Tensor],
     weights: Sequence[Tensor],
+    copies_y: bool = False,
 ) -> Sequence[Tensor]:
-    """Return y (but of a step) and the parts of state_n, differentiable where that is wanted."""
+    """Return y (but of a step) and the parts of state_n, differentiable where that is wanted.
+
+    With `copies_y` the caller may change y in place: backward reads another.
+    """
     parts = len(state)
     tensors: Sequence[Tensor] = (x, *state, *weights)
     grad_mode = torch.is_grad_enabled()
@@ -39,7 +43,7 @@ def run(
     is_step = layer.form == "step"
     if grad_mode and any(map(requires_grad, tensors)):
         tapes = 1 if is_step or device.has(tensors[0]) else layer.directions
-        call = call_of(layer, parts, tapes)
+        call = call_of(layer, parts, tapes, copies_y)
         if batch_sizes is not None:
             call = call._replace(batch_sizes=batch_sizes)
         apply = apply_layer if tensors is given else LayerFunction.apply
@@ -65,12 +69,13 @@ class Call(NamedTuple):
     """Of the state that was given: 0 if none was."""
     first: int
     """The place of x among them."""
+    copies_y: bool
 
 
 @functools.cache  # not seen by torch.compile
-def call_of(layer: Layer, parts: int, tapes: int) -> Call:
+def call_of(layer: Layer, parts: int, tapes: int, copies_y: bool) -> Call:
     """Return the call of a layer with so many parts of a state, which keeps so many tapes."""
-    return Call(layer, None, parts, tapes + (not layer.step))
+    return Call(layer, None, parts, tapes + (not layer.step), copies_y)
 
 
 class LayerFunction(torch.autograd.Function):
@@ -79,7 +84,7 @@ class LayerFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Call, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run the kernels."""
-        layer, batch_sizes, parts, _ = call
+        layer, batch_sizes, parts, _, copies_y = call
         state, weights = tensors[:parts], tensors[parts:]
         if layer.form == "step":
             outputs, tape = step.forward(layer.cell, x, state, weights, True)
@@ -90,6 +95,8 @@ class LayerFunction(torch.autograd.Function):
         else:
             outputs, tapes = bridge.forward(layer, x, batch_sizes, state, weights, (True, True))
             kept = [*map(torch.from_numpy, tapes), outputs[0]]
+        if copies_y:
+            outputs[0] = outputs[0].clone()
         ctx.call = call
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*kept, x, *tensors)  # and so a change in between is found
@@ -155,7 +162,7 @@ def gradients(
     call: Call, wanted: Sequence[bool], douts: Sequence[Tensor | None], saved: Sequence[Any]
 ) -> list[Tensor | None]:
     """Return the gradients of x, of the parts of the state and of the weights, where wanted."""
-    layer, _, parts, first = call
+    layer, _, parts, first, _ = call
     last = first + 1 + parts
     x, state, weights = saved[first], saved[first + 1 : last], saved[last:]
     wants = wanted[0], any(wanted[1 : 1 + parts]), any(wanted[1 + parts :])
@@ -195,7 +202,7 @@ def is_batched(tensor: Tensor | None) -> bool:
 
 def reference(call: Call, x: Tensor, *tensors: Tensor) -> Sequence[Tensor]:
     """Return what `LayerFunction` does, by operators that can be differentiated twice."""
-    layer, batch_sizes, parts, _ = call
+    layer, batch_sizes, parts, *_ = call
     state, weights = list(tensors[:parts]), list(tensors[parts:])
     N = layer.sequences(x, state)
     if layer.step:

@@ -228,6 +228,8 @@ def plain(tensor: Tensor) -> Tensor:
 
 def grouped(layer: Layer, weights: Sequence[Tensor]) -> list[tuple[Any, ...]]:
     """Return the weights of each direction as `weights.Weights` has them."""
+    if layer.directions == 1 and not layer.projected:
+        return [(*weights, *NONES[len(weights) :])]
     count = len(weights) // layer.directions
     each = [weights[first : first + count] for first in range(0, len(weights), count or 1)]
     if layer.projected:

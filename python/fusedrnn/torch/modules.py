@@ -83,10 +83,11 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
     ) -> tuple[Tensor, list[Tensor]]:
         """Run the layers, with dropout between them."""
         last_layer, L = self._layer_of(batch_first), self.num_layers
+        copies_y = self._copies_y(x, batch_sizes)
         self._check_edits(L * last_layer.weights, weights)
         if L == 1:
-            x, *state_n = run(last_layer, x, batch_sizes, state, weights)
-            return self._owned(x, batch_sizes), state_n
+            y, *state_n = run(last_layer, x, batch_sizes, state, weights, copies_y)
+            return y, state_n
         layer, count = self._layer_of(False), last_layer.weights
         D = layer.directions
         last: list[Sequence[Tensor]] = []
@@ -96,9 +97,9 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
             before = [part[l * D : (l + 1) * D] for part in state]
             own = weights[l * count : (l + 1) * count]
             layer = last_layer if l == L - 1 else layer
-            x, *state_n = run(layer, x, batch_sizes, before, own)
+            x, *state_n = run(layer, x, batch_sizes, before, own, copies_y and l == L - 1)
             last.append(state_n)
-        return self._owned(x, batch_sizes), [torch.cat(parts) for parts in zip(*last, strict=True)]
+        return x, [torch.cat(parts) for parts in zip(*last, strict=True)]
 
     def _check_edits(self, count: int, weights: Sequence[Tensor]) -> None:
         """Check that attributes changed after construction are still those of the weights."""
@@ -112,14 +113,12 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
             rule = f"expected {width} columns and hidden_size = {H} rows a gate"
             raise RuntimeError(f"weight_hh_l0: {rule}, got {tuple(shape)}")
 
-    def _owned(self, y: Tensor, batch_sizes: Tensor | None) -> Tensor:
-        """Return y as one that may be changed in place, where `torch.nn` allows it."""
-        if not y.requires_grad or torch.compiler.is_compiling():
-            return y
-        one_way = not self.bidirectional and not self.proj_size and batch_sizes is None
-        if self.mode == "LSTM" and one_way and y.dtype == torch.float32:
-            return y  # oneDNN's, which torch.nn has here, keeps y as well
-        return y.clone()  # backward reads the other
+    def _copies_y(self, x: Tensor, batch_sizes: Tensor | None) -> bool:
+        """Whether y may be changed in place, as that of `torch.nn`."""
+        if self.mode != "LSTM" or x.dtype != torch.float32:
+            return True
+        # oneDNN's, which torch.nn has here, keeps y as well
+        return self.bidirectional or self.proj_size > 0 or batch_sizes is not None
 
     def _layer_of(self, batch_first: bool) -> Layer:
         return LAYERS[self.mode, self.bidirectional, self.bias, self.proj_size > 0, batch_first]
