@@ -13,9 +13,9 @@ TITLES = {
 HOW = (
     "Milliseconds a call, float32; × is a peer's time over ours: above 1 we are faster. Frozen is "
     "`layer.freeze()`, whose weights are packed before the call, as ONNX Runtime's and OpenVINO's "
-    "are: in inference the bound and the best peer stand beside it, PyTorch beside the layer. The "
-    "bound is the larger of operations / peak and, step by step, bytes of W_hh / bandwidth, "
-    "measured in the same round. One process each, taking turns."
+    "are (where T = 1 its `step`): in inference the bound and the best peer stand beside it, "
+    "PyTorch beside the layer. The bound is the larger of operations / peak and, step by step, "
+    "bytes of W_hh / bandwidth, measured in the same round. One process each, taking turns."
 )
 
 
