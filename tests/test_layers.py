@@ -126,7 +126,7 @@ def test_y_of_training_is_read_only(make):
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("rnn_tanh", 1),
+        ("rnn_tanh", 0),
         ("lstm", 6),
         ("gru", 4),
         ("lstm_norm", 15 + 9 / 64),

@@ -107,6 +107,17 @@ def test_weights_of_any_size():
         agree(torch.autograd.grad(graph(weights, x), values), wanted, 1e-6)
 
 
+@pytest.mark.parametrize("T", [1, 50])
+def test_an_rnn_has_no_copy_of_y_on_its_tape(T):
+    """But of one step."""
+    module = fusedrnn.torch.RNN(I, 64)
+    weights = [weight.detach() for weight in module.parameters()]
+    how = "rnn_tanh", 1, True, False, "time_first"
+    _, (tape, y) = ops.run_layer(*how, torch.randn(T, 4, I), None, [], weights, True)
+    one_step = y[0].nbytes
+    assert tape.nbytes <= 2 * one_step + 8192
+
+
 def test_a_tape_is_a_tensor_that_may_be_copied():
     module = fusedrnn.torch.GRU(I, H)
     weights = [weight.detach() for weight in module.parameters()]

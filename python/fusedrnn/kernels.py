@@ -16,9 +16,6 @@ from .noise import CellNoise, Noise
 from .ragged import Ragged, zero_before
 from .weights import Array, State, Weights, state_widths
 
-IN_Y = ("rnn_tanh", "rnn_relu")
-"""Cells of which backward needs no more of a step than y, unless zoneout made another h of it."""
-
 
 @dataclass(slots=True, eq=False)
 class Tape:
@@ -41,10 +38,9 @@ class Tape:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the kernel's record, in bytes; of y if that is it; of x and y if copies."""
-        if self.ragged is not None:
-            return self.core.nbytes + self.x.nbytes + self.y.nbytes
-        return self.core.nbytes + (self.y.nbytes if self.cell in IN_Y else 0)
+        """Memory of the kernel's record, in bytes, and of x and y if they are copies."""
+        copies = 0 if self.ragged is None else self.x.nbytes + self.y.nbytes
+        return self.core.nbytes + copies
 
     @property
     def shape(self) -> tuple[int, int, int]:

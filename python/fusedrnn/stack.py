@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -51,9 +52,19 @@ class LayerTape:
     def nbytes(self) -> int:
         """Memory of the kernels' records, in bytes, and with lengths of x and y without padding.
 
-        An RNN's record is its y. x, the other outputs and the weights come on top.
+        With layers of one direction also of what is between them. x, y and the weights come on top.
         """
-        return sum(tape.nbytes for tape in self.tapes)
+        records: int = sum(tape.nbytes for tape in self.tapes)
+        return records + self._between
+
+    @property
+    def _between(self) -> int:
+        """Bytes of every lower layer's y, and of what dropout left of it."""
+        first = self.tapes[0]
+        if type(first) is not kernels.Tape or first.ragged or self.tapes[-1].reverse:
+            return 0
+        arrays: list[Array] = [a for pair in pairwise(self.tapes) for a in (pair[0].y, pair[1].x)]
+        return sum({id(a): a.nbytes for a in arrays}.values())
 
 
 class Call(NamedTuple):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _core, kernels, recompute, stack, validate
+from . import _core, recompute, stack, validate
 from .noise import LayerNoise
 from .stack import Call, How, LayerTape
 from .weights import Array, State, Weights
@@ -30,7 +30,8 @@ def interval(layer: Recurrent[Any], call: Call, memory_budget: int) -> int | Non
 
     What counts is what `forward` keeps, and in `backward` the tape and the y of one stretch: of one
     layer and direction after the other or, where the layers run a stretch together, of all, with
-    what dropout left of the y between them.
+    what dropout left of the y between them. An RNN of one layer fits a budget of one state: what
+    its backward reads is y, which is there anyway.
 
     Parameters
     ----------
@@ -57,20 +58,20 @@ def interval(layer: Recurrent[Any], call: Call, memory_budget: int) -> int | Non
     if lengths is not None:
         T = int(lengths.max())
     h = N * layer._h_size * layer.dtype.itemsize  # bytes of one step's
-    y = 0 if layer.cell in kernels.IN_Y and lengths is None else h  # unless the tape is y
     c = N * layer.hidden_size * layer.dtype.itemsize if "c" in layer._letters else 0
     states, at_once = len(layer._slots) * (h + c), sum if together else max
-    dropped = layer.num_layers - 1 if together and layer.dropout and lengths is None else 0
+    between = layer.num_layers - 1 if together and lengths is None else 0
+    dropped = between if layer.dropout else 0
 
-    least = sum(_tapes(layer, call, T))
+    least = sum(_tapes(layer, call, T)) + (between + dropped) * T * h
     if least <= memory_budget:
         return None
     for count in range(1, T + 1):
         if count * states >= least:
             break
         every: int = -(-T // count)
-        tapes = [tape + every * y for tape in _tapes(layer, call, every)]
-        of_stretch = at_once(tapes) + dropped * every * h
+        y = every * h
+        of_stretch = at_once([tape + y for tape in _tapes(layer, call, every)]) + dropped * y
         need = count * states + of_stretch
         if need <= memory_budget:
             return every
@@ -96,7 +97,7 @@ def _tapes(layer: Recurrent[Any], call: Call, steps: int) -> list[int]:
     )  # fmt: skip
     D, slots, y = len(layer._directions), len(layer._slots), P * layer.dtype.itemsize
     if lengths is None:
-        return slots * [record + (rows * y if layer.cell in kernels.IN_Y else 0)]
+        return slots * [record]
     inputs = D * [call.x[0, 0].nbytes] + (slots - D) * [D * y]
     return [record + rows * (x + y) for x in inputs]
 

@@ -100,10 +100,11 @@ def rates(cell: str, is_double: bool, H: int, P: int, isa: str) -> tuple[int, in
     At the most: one step, which T may turn out to be, keeps an RNN's h as well.
     """
 
-    def at(N: int, rows: int) -> int:
-        return _core.tape_nbytes(cell, is_double, 1, N, H, P, rows)
+    def at(T: int, N: int) -> int:
+        return _core.tape_nbytes(cell, is_double, T, N, H, P, T * N)
 
-    return (at(32, 64) - at(32, 32)) // 32, (at(64, 32) - at(32, 32)) // 32
+    per_row = (at(4, 32) - at(2, 32)) // 64
+    return per_row, (at(1, 64) - at(1, 32)) // 32 - per_row
 
 
 def forward(

@@ -115,7 +115,9 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
 
     def _copies_y(self, x: Tensor, batch_sizes: Tensor | None) -> bool:
         """Whether y may be changed in place, as that of `torch.nn`."""
-        if self.mode != "LSTM" or x.dtype != torch.float32:
+        if torch.compiler.is_compiling():
+            return False  # `ops` does it, for all
+        if self.mode != "LSTM" or x.dtype != torch.float32 or not torch._C._get_mkldnn_enabled():
             return True
         # oneDNN's, which torch.nn has here, keeps y as well
         return self.bidirectional or self.proj_size > 0 or batch_sizes is not None
