@@ -131,6 +131,11 @@ def test_y_may_be_changed_in_place_where_torch_lets_it(kind, options):
     agree(*results, limit=3e-5 if "dtype" in options else 1e-11)
 
 
+def test_y_of_an_lstm_may_be_changed_in_place_without_onednn():
+    with torch.backends.mkldnn.flags(enabled=False):
+        test_y_may_be_changed_in_place_where_torch_lets_it("LSTM", {"dtype": torch.float32})
+
+
 def test_y_of_a_packed_batch_may_be_changed_in_place():
     results = []
     for module in pair("LSTM", torch.float32):
