@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 import fusedrnn.torch  # noqa: E402
 from fusedrnn import _core  # noqa: E402
+from fusedrnn.torch import fits  # noqa: E402
 from torch.autograd.graph import allow_mutation_on_saved_tensors, saved_tensors_hooks  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 from torch_cases import KINDS, H, I, N, agree, call, inputs, loss_of, pair, state  # noqa: E402
@@ -132,7 +133,7 @@ def test_y_may_be_changed_in_place_where_torch_lets_it(kind, options):
 
 
 def test_y_of_an_lstm_may_be_changed_in_place_without_onednn():
-    with torch.backends.mkldnn.flags(enabled=False):
+    with fits.without_onednn():
         test_y_may_be_changed_in_place_where_torch_lets_it("LSTM", {"dtype": torch.float32})
 
 
