@@ -13,7 +13,7 @@ template <bool kResetAfter> struct Gru {
   static constexpr int kGates = 3, kStates = 1, kLate = kResetAfter ? 0 : 1, kPeepholes = 0;
   // Only reset after needs h_n again; only there the gradient of h_n is not that of x_n.
   static constexpr int kSaved = kResetAfter ? 4 : 3, kGrads = kResetAfter ? 4 : 3;
-  static constexpr bool kSavesH = false;
+  static constexpr bool kSavesH = false, kReadsStates = true;
   static constexpr int kX[] = {0, 1, 2}, kH[] = {0, 1, kResetAfter ? 3 : 2};
 
   template <class V> INLINE static V early(const V* xg, const V* hg, const V* s, V* saved) {

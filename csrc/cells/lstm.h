@@ -14,7 +14,7 @@ template <bool kPeephole, bool kCoupled> struct Lstm {
                                        : kCoupled ? "lstm_coupled"
                                                   : "lstm";
   static constexpr int kGates = kCoupled ? 3 : 4, kStates = 2, kSaved = kGates + 1, kLate = 0, kGrads = kGates;
-  static constexpr bool kSavesH = false;
+  static constexpr bool kSavesH = false, kReadsStates = true;
   static constexpr int kX[] = {0, 1, 2, 3}, kH[] = {0, 1, 2, 3};
   static constexpr int I = 0, F = kGates - 3, G = F + 1, O = F + 2;  // there is no I if coupled
   static constexpr int kPeepholes = kPeephole ? kGates - 1 : 0, kLastPeephole = kPeepholes - 1;

@@ -21,7 +21,7 @@ struct Relu {
 template <class Activation> struct Rnn {
   static constexpr const char* kName = Activation::kName;
   static constexpr int kGates = 1, kStates = 1, kSaved = 1, kLate = 0, kGrads = 1, kPeepholes = 0;
-  static constexpr bool kSavesH = true;
+  static constexpr bool kSavesH = true, kReadsStates = false;
   static constexpr int kX[] = {0}, kH[] = {0};
 
   template <class V> INLINE static void forward(const V* xg, const V* hg, const V*, const V*, V* s_new, V* saved) {

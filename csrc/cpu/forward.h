@@ -101,6 +101,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
   struct Step {
     long t, row, chunk_row, chunk_rows, taped_row;  // of batch row 0
+    long unread;                                    // rows whose state the next step does not read
     Real* out;  // h, or u where it is projected
     long out_row;
   };
@@ -110,7 +111,8 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     const long taped_row = a.tape ? row : 0;
     const bool projected = Base::projected(z);
     Real *const y = a.y + row * a.y_row, *const u = at.u ? at.u + taped_row * z.H : nullptr;
-    const Step s{t, row, row - chunk.first_row, chunk.rows, taped_row, projected ? u : y, projected ? z.H : a.y_row};
+    const long unread = Cell::kReadsStates || noise.zones() ? 0 : clock.count(clock.after(t));
+    const Step s{t, row, row - chunk.first_row, chunk.rows, taped_row, unread, projected ? u : y, projected ? z.H : a.y_row};
     // Rows that begin with this step have the state before from the caller.
     const long going_on = clock.count(before) < count ? clock.count(before) : count;
     if (noise.drops()) {
@@ -215,7 +217,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
       Cell::forward(xg, hg, p, s, s_new, saved);
       if (noise.zones())
         UNROLL for (int i = Base::projected(z); i < S; i++) s_new[i] = noise.zoned<Real>(i, s[i], s_new[i], step.t, n, b);
-      UNROLL for (int i = 0; i < S; i++) store(state + i * W, s_new[i]);
+      if (Cell::kReadsStates || n >= step.unread) UNROLL for (int i = 0; i < S; i++) store(state + i * W, s_new[i]);
       store(step.out + n * step.out_row + b * W, s_new[0], lanes_of<Real>(z.H, b));
       if (noise.drops() && !Base::projected(z))
         store(seen_at(step.t) + n * z.H + b * W, noise.seen<Real>(s_new[0], n, b), lanes_of<Real>(z.H, b));
