@@ -31,6 +31,7 @@ concept Cell = requires {
   C::kName;
   requires C::kGates > 0 && C::kStates > 0 && C::kSaved > 0;
   requires !C::kSavesH || C::kSaved == 1;
+  C::kReadsStates;
   requires C::kLate >= 0 && C::kLate < C::kGates;
   requires C::kGrads >= C::kGates;
   requires C::kPeepholes >= 0;

@@ -101,7 +101,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
   struct Step {
     long t, row, chunk_row, chunk_rows, taped_row;  // of batch row 0
-    long unread;                                    // rows whose state the next step does not read
+    long unread;                                    // so many rows go on, and no step reads their state
     Real* out;  // h, or u where it is projected
     long out_row;
   };

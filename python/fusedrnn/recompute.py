@@ -35,7 +35,7 @@ class Tape:
     reverse: bool
     lengths: Array | None = field(repr=False)
     order: Array | None = field(repr=False)
-    """Of all stretches' rows, so that sums keep theirs."""
+    """The rows, the longest first: the same in every stretch, so that sums keep their order."""
     resets: Array | None = field(repr=False)
     noise: CellNoise | LayerNoise | None
     before: list[tuple[slice, State]] = field(default_factory=list, repr=False)
