@@ -229,6 +229,15 @@ def test_an_rnn_of_one_layer_keeps_its_y_and_nothing_else():
         assert isinstance(tape.tapes[0], recompute.Tape) == (layers == 2)
 
 
+@pytest.mark.parametrize("form", [{"num_layers": 3, "dropout": 0.2}, {"recurrent_dropout": 0.2}])
+def test_a_stretch_of_one_step_fits_the_budget(form):
+    """That which is left over, and keeps an RNN's h, which a longer one has from y."""
+    layer, x = fusedrnn.RNN(2, 1, seed=0, **form), np.ones((13, 64, 2), "f")
+    least, whole = least_budget(layer, x), layer.forward(x)[2].nbytes
+    for budget in range(least, whole, 100):
+        assert used(layer.forward(x, memory_budget=budget)[2]) <= budget
+
+
 def test_budget_on_the_reference():
     x = np.ones((50, 2, 3), np.float32)
     kept = []

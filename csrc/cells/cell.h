@@ -6,7 +6,7 @@
 //   xg[kGates]     input part of every gate,   W_ih x_t + b_ih
 //   hg[kGates]     hidden part of every gate,  W_hh h_{t-1} + b_hh
 //   p[kPeepholes]  weights by which gates of the unit see a state of its own (LSTM's peepholes)
-//   s[kStates]     state before the step; s[0] is h; kReadsStates: forward reads some of it
+//   s[kStates]     state before the step; s[0] is h; where forward reads none, kReadsStates is false, and it is not kept
 //   s_new[kStates] state after it
 //   saved[kSaved]  what backward needs beside the states; kSavesH: which is s_new[0]
 //   ds[kStates]    enters backward as dL/ds_new and leaves as dL/ds, without the path through hg

@@ -104,9 +104,9 @@ class Recurrent(Structure, Generic[LayerState]):
             stretch again: the same bits in a third more time. About sqrt(T) takes least memory.
         memory_budget : int, optional
             Bytes: choose `checkpoint` so that what the tape keeps, and in `backward` the tape and
-            y of one stretch, are no more; None if the whole tape fits, as an RNN's of one layer. x,
-            y, gradients and the kernels' workspace come on top; if bidirectional, those of every
-            layer.
+            y of one stretch, are no more; None if the whole tape fits (an RNN's own, without
+            lengths, recurrent dropout and zoneout, is little more than a state). x, y, gradients
+            and the kernels' workspace come on top; if bidirectional, those of every layer.
         noise : Noise, optional
             What dropout and zoneout are drawn from; by default a seed of the layer's own generator.
 

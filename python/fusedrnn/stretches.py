@@ -30,8 +30,7 @@ def interval(layer: Recurrent[Any], call: Call, memory_budget: int) -> int | Non
 
     What counts is what `forward` keeps, and in `backward` the tape and the y of one stretch: of one
     layer and direction after the other or, where the layers run a stretch together, of all, with
-    what dropout left of the y between them. An RNN of one layer fits a budget of one state: what
-    its backward reads is y, which is there anyway.
+    what dropout left of the y between them.
 
     Parameters
     ----------
@@ -63,6 +62,10 @@ def interval(layer: Recurrent[Any], call: Call, memory_budget: int) -> int | Non
     between = layer.num_layers - 1 if together and lengths is None else 0
     dropped = between if layer.dropout else 0
 
+    def of_stretch(steps: int) -> int:
+        y: int = steps * h
+        return dropped * y + at_once([tape + y for tape in _tapes(layer, call, steps)])
+
     least = sum(_tapes(layer, call, T)) + (between + dropped) * T * h
     if least <= memory_budget:
         return None
@@ -70,9 +73,8 @@ def interval(layer: Recurrent[Any], call: Call, memory_budget: int) -> int | Non
         if count * states >= least:
             break
         every: int = -(-T // count)
-        y = every * h
-        of_stretch = at_once([tape + y for tape in _tapes(layer, call, every)]) + dropped * y
-        need = count * states + of_stretch
+        alone = of_stretch(1) if T % every == 1 else 0  # one step keeps what more leave to y
+        need = count * states + max(of_stretch(every), alone)
         if need <= memory_budget:
             return every
         least = min(least, need)
