@@ -220,7 +220,10 @@ void bind_recurrent(py::module_& m) {
       "tape_nbytes",
       [](const std::string& cell, bool is_double, long T, long N, long H, long P, long rows, bool drops, bool zones) {
         const auto size = is_double ? tape_size<double> : tape_size<float>;
-        return size(cell, {T, N, 0, H, P}, rows, {.dropout = double(drops), .zoneout = {double(zones)}});
+        Noise noise{};
+        noise.dropout = drops;
+        noise.zoneout[0] = zones;
+        return size(cell, {T, N, 0, H, P}, rows, noise);
       },
       py::arg("cell"), py::arg("is_double"), py::arg("T"), py::arg("N"), py::arg("H"), py::arg("P"), py::arg("rows"),
       py::arg("drops") = false, py::arg("zones") = false,
