@@ -48,6 +48,14 @@ PYBIND11_MODULE(_core, m) {
   m.def("meeting_time", &meeting_time, "Nanoseconds that two threads take to meet at a barrier, as last measured.");
   m.def("threads_of_units", &threads_of_units, pybind11::arg("most"), pybind11::arg("step"), pybind11::arg("meeting"),
         "Threads that share a step of so many operations, by the nanoseconds that two take to meet.");
+  m.def(
+      "threads_of_rows",
+      [](int most, int of_units, long T, long N, long I, long H, int gates, int width, int meeting) {
+        return threads_of_rows(most, of_units, {T, N, I, H, H}, gates, width, meeting);
+      },
+      pybind11::arg("most"), pybind11::arg("of_units"), pybind11::arg("T"), pybind11::arg("N"), pybind11::arg("I"),
+      pybind11::arg("H"), pybind11::arg("gates"), pybind11::arg("width"), pybind11::arg("meeting"),
+      "Threads that split the rows of a scan whose units so many would split; 1: none should.");
   m.def("set_num_threads", &set_num_threads, pybind11::arg("n"), pybind11::arg("beyond_processors") = false,
         "beyond_processors: also more than the processors this process may run on, to test many threads on few.");
 }

@@ -107,6 +107,30 @@ def test_threads_by_what_a_barrier_takes(most, step, meeting, wanted):
     assert _core.threads_of_units(most, step, meeting) == wanted
 
 
+@pytest.mark.parametrize(
+    ("cell", "shape", "meeting", "wanted"),
+    [
+        ("rnn", (64, 16, 128), 72, 2),  # measured: 0.92 of the time by units
+        ("rnn", (64, 32, 256), 72, 2),
+        ("lstm", (256, 128, 64), 72, 2),
+        ("lstm", (64, 16, 128), 72, 1),  # 1.2
+        ("gru", (64, 32, 128), 72, 1),
+        ("lstm", (30, 7, 33), 190, 2),  # three blocks of units: 0.62
+        ("lstm", (40, 4, 128), 190, 1),
+        ("rnn", (40, 4, 128), 190, 2),
+        ("gru", (40, 4, 16), 190, 1),  # too little in all
+        ("lstm", (64, 64, 512), 350, 1),  # weights that no cache holds twice
+        ("lstm", (1000, 1, 64), 350, 1),
+    ],
+)
+def test_threads_by_what_weights_take(cell, shape, meeting, wanted):
+    T, N, H = shape
+    gates = {"rnn": 1, "gru": 3, "lstm": 4}[cell]
+    step = 4 * N * gates * H * H
+    of_units = _core.threads_of_units(2, step, meeting)
+    assert _core.threads_of_rows(2, of_units, T, N, H, H, gates, 16, meeting) == wanted
+
+
 def test_a_team_measures_its_barrier(threads):
     threads(2)
     run_kernel(problem())

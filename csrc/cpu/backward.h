@@ -25,14 +25,16 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
         noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)),
         group(group_blocks(z.N / (a.plan.by_rows ? threads : 1))),
         groups(reads_in_place<Real>(z, z.P) ? all_columns<Real>(z.P) : Groups{group, mine.h0, mine.h1}), at(a.workspace, a),
-        taped(a, clock), input(a, at.w_ih, me, threads),
+        states{own_piece(at.ds, a.plan, mine, me, blocks * S * W), mine.n0, mine.n1 - mine.n0},
+        du(own_piece(at.du, a.plan, mine, me, blocks * W)), taped(a, clock), input(a, at.w_ih, me, threads),
         weights(a, clock, taped, {at.gradients + me * at.gradients_size, z, at.rows}, at.token_sum,
                 share_of_units<Real>(z, me, threads)),
-        projection(a, clock, mine, {group, mine.b0, mine.b1}, {projected() ? at.projection : nullptr, z, at.rows}) {}
+        projection(a, clock, mine, {group, mine.b0, mine.b1}, {projected() ? at.projection : nullptr, z, a.plan, at.rows}, me) {
+  }
 
   void run() {
     pack();
-    Base::load_states(mine, z, a.dstate_n, at.ds);
+    Base::load_states(mine, z, a.dstate_n, states);
     After after{};  // none yet
     for (long step = z.T, i = 0; step > 0; i++) {
       const Chunk chunk = clock.chunk_until(step, a.plan.chunk_rows);
@@ -44,7 +46,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       if (a.dx) input.run(chunk, d);
     }
     add_hidden(after, false);
-    Base::store_states(mine, z, at.ds, a.dstate_0, projected());
+    Base::store_states(mine, z, states, a.dstate_0, projected());
     if (projected()) projection.end();
     weights.end();
   }
@@ -69,12 +71,12 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       w_hh[0] = packs ? arena.take(kEarly * z.H * outputs) : const_cast<Real*>(a.weights.weight_hh);
       w_hh[1] = packs || !kLate ? arena.take(kLate * z.H * outputs) : w_hh[0] + kEarly * z.H * z.P;
       w_ih = token_sum = arena.take(a.tokens ? Weights::token_sum_size(z) : InputGradient<Cell, Real>::size(a));
-      ds = arena.take(units * S * z.N);
-      du = arena.take(kLate || a.form.noise.dropout > 0 ? units * z.N : 0);
+      ds = take_pieces(arena, plan, z.N, units * S);
+      du = kLate || a.form.noise.dropout > 0 ? take_pieces(arena, plan, z.N, units) : nullptr;
       for (Real*& buffer : d) buffer = arena.take(units * D * rows);
       gradients_size = typename Weights::Layout(nullptr, z, rows).size;
       gradients = arena.take(plan.threads * gradients_size);
-      projection = arena.take(typename Projection::Layout(nullptr, z, rows).size);
+      projection = arena.take(typename Projection::Layout(nullptr, z, plan, rows).size);
       size = arena.used;
     }
   };
@@ -93,15 +95,17 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     if (shared || input.by_rows) team.wait(me);
   }
 
-  Real* ds_of(int b, long n) const { return at.ds + (b * z.N + n) * S * W; }
+  Real* ds_of(int b, long n) const { return states.at(b, n); }
 
   // The gradient of what W_hh saw, as that of h or u
   V du_of(int b, long n) const {
-    const V du = load(at.du + (b * z.N + n) * W);
-    return noise.drops() ? noise.seen<Real>(du, n, b) : du;
+    const V v = load(du + own(b, n) * W);
+    return noise.drops() ? noise.seen<Real>(v, n, b) : v;
   }
 
-  // Vectors [block][n][vectors][W]; the product's target is the first.
+  // Where a row of own ones stands in [block][n]
+  long own(int b, long n) const { return b * (mine.n1 - mine.n0) + n - mine.n0; }
+  // Vectors [block][n][vectors][W] of own rows; the product's target is the first.
   struct Target {
     Real* data;
     int vectors;
@@ -110,15 +114,15 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   // target (+)= gradients of gates g0.. · their rows of W_hh, for own blocks of h of own rows among the first `rows`. `d`
   // starts at the step's row 0.
   void hidden_product(const Gates& d, long rows, int g0, int count, const Real* panel, Target target, bool down) {
-    const Place<Real> out{target.data, target.vectors * W, z.N * target.vectors * W};
-    product(Product<Real>{.left = d.left(z.H, count, Cell::kH + g0),
+    const Place<Real> out{target.data, target.vectors * W, (mine.n1 - mine.n0) * target.vectors * W};
+    product(Product<Real>{.left = d.from(mine.n0).left(z.H, count, Cell::kH + g0),
                           .panel = panel,
                           .groups = groups,
                           .init = {target.add ? out.data : nullptr, out.row, out.block},
                           .out = out,
                           .columns = long(blocks_of<Real>(z.P)) * W,
                           .down = down},
-            mine.n0, own_end(rows), mine.h0, mine.h1);
+            0, own_end(rows) - mine.n0, mine.h0, mine.h1);
   }
 
   bool projected() const { return Base::projected(z); }
@@ -133,12 +137,12 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   void add_hidden(const After& after, bool down) {
     if (own_end(after.count) <= mine.n0) return;
     const bool adds = !noise.drops();
-    const Target h = projected() ? Target{projection.given(), 1} : Target{at.ds, S};
-    hidden_product(after.d, after.count, 0, kEarly, at.w_hh[0], adds ? h : Target{at.du, 1, false}, down);
+    const Target h = projected() ? Target{projection.given, 1} : Target{states.data, S};
+    hidden_product(after.d, after.count, 0, kEarly, at.w_hh[0], adds ? h : Target{du, 1, false}, down);
     if (!adds)
       for (int b = mine.h0; b < mine.h1; b++)
         for (long n = mine.n0; n < own_end(after.count); n++) {
-          Real* to = h.data + (b * z.N + n) * h.vectors * W;
+          Real* to = h.data + own(b, n) * h.vectors * W;
           store(to, load(to) + du_of(b, n));
         }
     if (!a.form.resets) return;
@@ -151,9 +155,9 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
 
   After take_step(const Chunk& chunk, long step, const Gates& d, const Gates& dh, const After& after) {
     const long t = clock.time(step), row = clock.row(t), count = clock.count(t);
-    const Gates now{d.at(0, 0, row - chunk.first_row), d.rows, D};
+    const Gates now = d.from(row - chunk.first_row);
     add_hidden(after, t % 2);
-    if (projected()) through_projection(t, {dh.at(0, 0, row - chunk.first_row), dh.rows, 1});
+    if (projected()) through_projection(t, dh.from(row - chunk.first_row));
     const Real* dy = a.dy && !projected() ? a.dy + row * a.dy_row : nullptr;
     for_own_units(count, [&](int b, long n) {
       V saved[Cell::kSaved], s[S], ds[S], grads[D];
@@ -169,7 +173,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     });
     if constexpr (kLate > 0) {
       if (!a.plan.by_rows) team.wait(me);
-      if (own_end(count) > mine.n0) hidden_product(now, count, kEarly, kLate, at.w_hh[1], {at.du, 1, false}, t % 2);
+      if (own_end(count) > mine.n0) hidden_product(now, count, kEarly, kLate, at.w_hh[1], {du, 1, false}, t % 2);
       for_own_units(count, [&](int b, long n) {
         V saved[Cell::kSaved], s[S], ds[S], grads[D];
         load_step(b, n, t, saved, s, ds);
@@ -186,7 +190,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   void through_projection(long t, const Gates& dh) {
     projection.gather(t, dh);
     if (!a.plan.by_rows) team.wait(me);
-    projection.spread(t, dh, {at.ds, S * W, z.N * S * W});
+    projection.spread(t, dh, {states.data, S * W, states.rows * S * W});
   }
 
   // What the cell's backward reads
@@ -210,6 +214,8 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   const int group;
   const Groups groups;
   const Layout at;
+  const typename Base::States states;  // ds
+  Real* const du;
   const Taped<Cell, Real> taped;
   const InputGradient<Cell, Real> input;
   Weights weights;

@@ -12,6 +12,7 @@ template <class Real> struct GateGradients {
   int slots;
 
   Real* at(int block, int slot, long row) const { return data + ((long(block) * slots + slot) * rows + row) * kWidth<Real>; }
+  GateGradients from(long row) const { return {at(0, 0, row), rows, slots}; }
   // Rows as the left factor of a product whose k is (gate, unit < H).
   Left<Real> left(long H, int gates, const int* slot) const {
     constexpr int W = kWidth<Real>;

@@ -25,10 +25,12 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   Forward(const ForwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
         noise(a.form.noise), mine(share<Real>(a.plan, z, clock, me, threads)),
-        at(a.workspace, z, a.plan, a.tape != nullptr, noise.drops()),
+        at(a.workspace, z, a.plan, a.tape != nullptr, noise.drops()), xg(own_piece(at.xg, a.plan, mine, me, at.xg_row)),
+        states{own_piece(at.state, a.plan, mine, me, at.state_row), mine.n0, mine.n1 - mine.n0},
         panels(a.panels ? Panels<Cell, Real>(const_cast<Real*>(a.panels), z, share_of_units<Real>(z, 0, 1), a.panel_rows,
                                              a.panel_rows)
-                        : own_panels(a.workspace + at.size, a, mine)) {
+                        : own_panels(a.workspace + at.size, a, mine)),
+        input{a, panels, clock, mine, me, xg} {
     if (a.tape) {
       const typename Base::Tape tape(a.tape, z, clock.row(z.T), a.form.noise);
       at.taped = tape.taped;
@@ -43,31 +45,31 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
   void run() {
     if (!a.panels) pack();
-    Base::load_states(mine, z, a.state_0, at.state);
-    if (a.tape) Base::store_states(mine, z, at.state, typename Base::Tape(a.tape, z, clock.row(z.T), a.form.noise).state_0);
+    Base::load_states(mine, z, a.state_0, states);
+    if (a.tape) Base::store_states(mine, z, states, typename Base::Tape(a.tape, z, clock.row(z.T), a.form.noise).state_0);
     if (noise.drops()) drop_state_0();
-    const InputPart<Cell, Real> input{a, panels, clock, mine, me, at.xg};
     for (long first = 0; first < z.T;) {
       const Chunk chunk = clock.chunk_from(first, a.plan.chunk_rows);
-      if (a.plan.by_rows && first > 0) team.wait(me);  // a chunk of other length lies otherwise in xg
       input.run(chunk);
       for (; first < chunk.last_step; first++) take_step(chunk, first);
     }
-    Base::store_states(mine, z, at.state, a.state_n, Base::projected(z));  // project() has stored h
+    Base::store_states(mine, z, states, a.state_n, Base::projected(z));  // project() has stored h
   }
 
  private:
   struct Layout {
     Real* xg;           // [block][G][row in chunk][W]
     Real* state;        // [block][n][S][W]
+    long xg_row, state_row;  // values of a row, that of xg in all steps of a chunk
     Real *taped, *u;      // those of the tape, or of one step (late gates, projection), or null
     Real *seen, *seen_0;  // with recurrent dropout: those of the tape, or of two steps in turns
     long size;
     Layout(Real* base, const Sizes& z, const Plan& plan, bool training, bool drops) {
       const long vectors = long(blocks_of<Real>(z.H)) * W;
       Arena<Real> arena{base};
-      xg = arena.take(vectors * G * chunk_rows(z, plan));
-      state = arena.take(vectors * S * z.N);
+      xg_row = vectors * G * (chunk_rows(z, plan) / z.N), state_row = vectors * S;
+      xg = plan.by_rows ? take_pieces(arena, plan, z.N, xg_row) : arena.take(vectors * G * chunk_rows(z, plan));
+      state = take_pieces(arena, plan, z.N, state_row);
       taped = kLate && !training ? arena.take(vectors * kTaped * z.N) : nullptr;
       u = (kLate || z.projected()) && !training ? arena.take(z.N * z.H) : nullptr;
       seen = drops && !training ? arena.take(2 * z.N * z.P) : nullptr;
@@ -100,7 +102,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   }
 
   struct Step {
-    long t, row, chunk_row, chunk_rows, taped_row;  // of batch row 0
+    long t, row, taped_row, xg_row, xg_rows;  // of batch row 0; rows that xg has
     long unread;                                    // so many rows go on, and no step reads their state
     Real* out;  // h, or u where it is projected
     long out_row;
@@ -112,7 +114,8 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     const bool projected = Base::projected(z);
     Real *const y = a.y + row * a.y_row, *const u = at.u ? at.u + taped_row * z.H : nullptr;
     const long unread = Cell::kReadsStates || noise.zones() ? 0 : clock.count(clock.after(t));
-    const Step s{t, row, row - chunk.first_row, chunk.rows, taped_row, unread, projected ? u : y, projected ? z.H : a.y_row};
+    const Step s{
+        t, row, taped_row, input.row(chunk, t), input.rows(chunk), unread, projected ? u : y, projected ? z.H : a.y_row};
     // Rows that begin with this step have the state before from the caller.
     const long going_on = clock.count(before) < count ? clock.count(before) : count;
     if (noise.drops()) {
@@ -177,7 +180,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   template <int kStage> INLINE void fetch_tile(const Step& s, long n, int b, int rows, int count) const {
     for (int v = b * G + first_gate<Cell>(kStage); count > 0; v += G, count--)
       for (int g = 0; g < gates_of<Cell>(kStage); g++) {
-        const Real* p = at.xg + ((v + g) * s.chunk_rows + s.chunk_row + n) * W;
+        const Real* p = xg + ((v + g) * s.xg_rows + s.xg_row + n) * W;
         for (int r = 0; r < rows; r += kLineRows) __builtin_prefetch(p + r * W);
       }
   }
@@ -193,12 +196,12 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
   template <int kStage> INLINE void finish(const Step& step, long n, int b, const V* sums) {
     constexpr int first = first_gate<Cell>(kStage), count = gates_of<Cell>(kStage), kDone = kStage ? kEarly : 0;
-    V xg[G], hg[G], s[S], s_new[S], saved[Cell::kSaved];
+    V x[G], hg[G], s[S], s_new[S], saved[Cell::kSaved];
     UNROLL for (int g = 0; g < count; g++) {
       hg[first + g] = sums[g];
-      xg[first + g] = load(at.xg + ((b * G + first + g) * step.chunk_rows + step.chunk_row + n) * W);
+      x[first + g] = load(xg + ((b * G + first + g) * step.xg_rows + step.xg_row + n) * W);
     }
-    Real* state = at.state + (b * z.N + n) * S * W;
+    Real* state = states.at(b, n);
     Real* taped = at.taped ? at.taped + (b * taped_rows + step.taped_row + n) * kTaped * W : nullptr;
     UNROLL for (int i = 0; i < S; i++) s[i] = load(state + i * W);
     if (a.form.resets && a.form.resets[step.row + n]) {
@@ -208,13 +211,13 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     }
     if constexpr (kDone > 0) UNROLL for (int i = 0; i < kDone; i++) saved[i] = load(taped + i * W);
     if constexpr (kLate > 0 && kStage == 0) {
-      const V u = Cell::early(xg, hg, s, saved);
+      const V u = Cell::early(x, hg, s, saved);
       store(at.u + (step.taped_row + n) * z.H + b * W, noise.drops() ? noise.seen<Real>(u, n, b) : u, lanes_of<Real>(z.H, b));
       UNROLL for (int i = 0; i < kEarly; i++) store(taped + i * W, saved[i]);
     } else {
       V p[Q + 1];  // one more, for there may be none
       UNROLL for (int i = 0; i < Q; i++) p[i] = load(panels.w_ch + (b * Q + i) * W);
-      Cell::forward(xg, hg, p, s, s_new, saved);
+      Cell::forward(x, hg, p, s, s_new, saved);
       if (noise.zones())
         UNROLL for (int i = Base::projected(z); i < S; i++) s_new[i] = noise.zoned<Real>(i, s[i], s_new[i], step.t, n, b);
       if (Cell::kReadsStates || n >= step.unread) UNROLL for (int i = 0; i < S; i++) store(state + i * W, s_new[i]);
@@ -235,7 +238,10 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   const RowNoise noise;
   const Share mine;
   Layout at;
+  Real* const xg;  // own
+  const typename Base::States states;
   const Panels<Cell, Real> panels;
+  const InputPart<Cell, Real> input;
   long taped_rows;
 };
 

@@ -12,37 +12,50 @@ template <class Cell, class Real> struct InputPart {
   const Clock& clock;
   const Share& mine;
   const int me;
-  Real* const xg;  // [block][G][row in chunk][W]
+  Real* const xg;  // [block][G][row][W], own rows of the chunk
+
+  // Rows of xg, and where row 0 of the step at t would be
+  long rows(const Chunk& chunk) const {
+    return a.plan.by_rows ? (chunk.last_time - chunk.first_time) * (mine.n1 - mine.n0) : chunk.rows;
+  }
+  long row(const Chunk& chunk, long t) const {
+    return a.plan.by_rows ? (t - chunk.first_time) * (mine.n1 - mine.n0) - mine.n0 : clock.row(t) - chunk.first_row;
+  }
 
   void run(const Chunk& chunk) const {
     if (a.tokens) gather(chunk);
     else if (panels.once) pack_and_multiply(chunk);
-    else for_own_rows(chunk, [&](long r0, long r1) { product(whole(chunk), r0, r1, mine.b0 * G, mine.b1 * G); });
+    else for_runs(chunk, [&](const Run& run) { product(of(chunk, run), 0, run.rows, mine.b0 * G, mine.b1 * G); });
   }
 
  private:
-  // f(r0, r1): the chunk's rows that this thread scans
-  template <class F> void for_own_rows(const Chunk& chunk, F&& f) const {
-    if (!a.plan.by_rows) return f(0L, chunk.rows);
-    for (long t = chunk.first_time; t < chunk.last_time; t++) {
-      const long r = clock.row(t) - chunk.first_row, n1 = mine.n1 < clock.count(t) ? mine.n1 : clock.count(t);
-      if (mine.n0 < n1) f(r + mine.n0, r + n1);
-    }
+  // Rows of the chunk, and those of xg that are theirs, evenly apart
+  struct Run { long rows, from, from_step, to, to_step; };
+
+  // f(run) of those that this thread scans: with few own rows each over time, which gives larger tiles, else step by step
+  template <class F> void for_runs(const Chunk& chunk, F&& f) const {
+    if (!a.plan.by_rows) return f(Run{chunk.rows, 0, 1, 0, 1});
+    const long steps = chunk.last_time - chunk.first_time, own = mine.n1 - mine.n0, N = clock.N;
+    if (own < steps)
+      for (long n = 0; n < own; n++) f(Run{steps, mine.n0 + n, N, n, own});
+    else
+      for (long t = 0; t < steps; t++) f(Run{own, t * N + mine.n0, 1, t * own, 1});
   }
 
-  Product<Real> whole(const Chunk& chunk) const {
-    return {.left = plain_left(a.x + chunk.first_row * a.size.I, a.size.I, 1, a.size.I),
+  Product<Real> of(const Chunk& chunk, const Run& run) const {
+    const long I = a.size.I;
+    return {.left = plain_left(a.x + (chunk.first_row + run.from) * I, run.from_step * I, 1, I),
             .panel = panels.w_ih,
             .groups = panels.input_groups,
             .init = {panels.b_ih, 0, W},
-            .out = {xg, W, chunk.rows * W},
+            .out = {xg + run.to * W, run.to_step * W, rows(chunk) * W},
             .columns = long(blocks_of<Real>(a.size.H)) * G * W};
   }
 
   // Each group of panels is packed where the one before lay.
   void pack_and_multiply(const Chunk& chunk) const {
     const Sizes& z = a.size;
-    Product<Real> p = whole(chunk);
+    Product<Real> p = of(chunk, {chunk.rows, 0, 1, 0, 1});
     Real* group = panels.w_ih + me * panels.input_groups.group * z.I * W;
     p.panel = group;
     for_groups(panels.input_groups.group, mine.b0 * G, mine.b1 * G, [&](int n, int v) {
@@ -62,8 +75,10 @@ template <class Cell, class Real> struct InputPart {
       for (int v = first + j0; v < first + j1; v++) {
         const Vec<Real> bias = load(panels.b_ih + v * W);
         const Real* column = panels.w_ih + first * a.size.I * W + (v - first) * W;
-        for_own_rows(chunk, [&](long r0, long r1) {
-          for (long r = r0; r < r1; r++) store(xg + (v * chunk.rows + r) * W, bias + load(column + tokens[r] * n * W));
+        for_runs(chunk, [&](const Run& run) {
+          Real* to = xg + (v * rows(chunk) + run.to) * W;
+          for (long i = 0; i < run.rows; i++)
+            store(to + i * run.to_step * W, bias + load(column + tokens[run.from + i * run.from_step] * n * W));
         });
       }
     });

@@ -26,7 +26,7 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
   using After = typename Base::After;
   using Base::add_hidden, Base::du_of, Base::ds_of, Base::input, Base::load_step, Base::own_end, Base::projected;
   using Base::z, Base::noise, Base::team, Base::me, Base::threads, Base::clock, Base::blocks, Base::mine, Base::at,
-      Base::weights, Base::projection;
+      Base::weights, Base::projection, Base::states;
   static constexpr int W = kWidth<Real>, G = Cell::kGates, S = Cell::kStates, D = Cell::kGrads, Q = Cell::kPeepholes;
   static constexpr int kLate = Cell::kLate, kEarly = G - kLate;
   static constexpr int kOfC[] = {D - 1};  // the slot of LN(c; γ_c) + β_c, if there is one
@@ -41,7 +41,7 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
   void run() {
     if (me == 0) gains.pack(args.weights, z.H);
     Base::pack();
-    Scan<Cell, Real>::load_states(mine, z, args.dstate_n, at.ds);
+    Scan<Cell, Real>::load_states(mine, z, args.dstate_n, states);
     After after{};  // none yet
     for (long step = z.T, i = 0; step > 0; i++) {
       const Chunk chunk = clock.chunk_until(step, args.plan.chunk_rows);
@@ -55,7 +55,7 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
       if (args.dx) input.run(chunk, d);
     }
     add_hidden(after, false);
-    Scan<Cell, Real>::store_states(mine, z, at.ds, args.dstate_0, projected());
+    Scan<Cell, Real>::store_states(mine, z, states, args.dstate_0, projected());
     if (projected()) projection.end();
     weights.end();
   }
@@ -90,7 +90,7 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
       back_to_gates(n, t, now, back_c);
     }
     if constexpr (kLate > 0) {
-      if (own_end(count) > mine.n0) Base::hidden_product(now, count, kEarly, kLate, at.w_hh[1], {at.du, 1, false}, t % 2);
+      if (own_end(count) > mine.n0) Base::hidden_product(now, count, kEarly, kLate, at.w_hh[1], {Base::du, 1, false}, t % 2);
       for (long n = mine.n0; n < own_end(count); n++) back_to_early(n, t, now);
     }
     return {now, count, row};

@@ -35,8 +35,8 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
       panels.pack(a.weights, z, me, threads);
       team.wait(me);
     }
-    Base::load_states(mine, z, a.state_0, at.state);
-    if (a.tape) Base::store_states(mine, z, at.state, tape.state_0);
+    Base::load_states(mine, z, a.state_0, states());
+    if (a.tape) Base::store_states(mine, z, states(), tape.state_0);
     if (noise.drops()) see_state_0(seen_0);
     for (long first = 0, i = 0; first < z.T; i++) {
       const Chunk chunk = clock.chunk_from(first, a.plan.chunk_rows);
@@ -45,7 +45,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
       team.wait(me);
       for (; first < chunk.last_step; first++) take_step(clock.time(first), chunk, xg);
     }
-    Base::store_states(mine, z, at.state, a.state_n, projected());  // project() has stored h
+    Base::store_states(mine, z, states(), a.state_n, projected());  // project() has stored h
   }
 
  private:
@@ -150,7 +150,8 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
   Real* hg_of(long n, int stage) const { return at.hg + n * row_size + first_gate<Cell>(stage) * (long(blocks) * W); }
   // Of the step's row 0
   Real* u_of(long t) const { return a.tape ? tape.u + clock.row(t) * z.H : at.u; }
-  Real* state_of(int b, long n) const { return at.state + (b * z.N + n) * S * W; }
+  typename Base::States states() const { return {at.state, 0, z.N}; }
+  Real* state_of(int b, long n) const { return states().at(b, n); }
   // As from a state of zeros
   void clear(long n) {
     for (long i = 0; i < row_size; i++) at.hg[n * row_size + i] = 0;

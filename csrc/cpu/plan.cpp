@@ -24,6 +24,9 @@ constexpr double kOperationsPerStep = 16e3, kOperationsPerCall = 400e3;
 // 62 ns at times, at others in 350: there two threads take as long as one at 300 to 400 operations a step and nanosecond.
 constexpr double kOperationsPerNanosecond = 250;
 
+// A thread with rows of its own waits for nobody, but its tiles are smaller: in the whole call it must have so much to do.
+constexpr double kOperationsPerRowsCall = 1e6;
+
 // Rows of a chunk of time. Forward: the input part of all gates stays in cache. Backward: the gradients of the weights, read
 // and written once a chunk, are larger still (384 against 192: LSTM training 0.88 to 1.0 of the time, 768 equal).
 constexpr long kForwardRows = 192, kBackwardRows = 384;
@@ -34,8 +37,6 @@ int from_environment(const char* name) {
   const long n = std::strtol(text, nullptr, 10);  // OMP_NUM_THREADS may be a list: its first number counts
   return n > 0 ? int(std::min<long>(n, kMaxThreads)) : 0;
 }
-
-constexpr long kWeightsOfEach = 128 << 10;  // values of W_hh that every thread may read in every step
 
 // Those allowed to the process by taskset, a container or a batch system. OpenMP knows them even where it has bound this
 // thread to one of them (OMP_PROC_BIND).
@@ -89,28 +90,47 @@ int threads_of_units(int most, double step, int meeting) {
   return int(std::clamp(step / (kOperationsPerNanosecond * meeting) + 0.5, 1., double(std::max(most, 1))));
 }
 
+namespace {
+
+// Values of W_hh, and of a projection
+long scanned(const Sizes& z, int gates) { return gates * z.H * z.P + (z.projected() ? z.P * z.H : 0); }
+double operations(const Sizes& z, int gates) { return 2. * z.N * (scanned(z, gates) + gates * z.H * z.I); }
+double largest_share(long all, long threads) { return double((all + threads - 1) / threads) / all; }
+
+}  // namespace
+
+// A thread that splits rows waits for nobody, and h (N, P) stays with it, but it reads all of W_hh (G*H, P) in every step, from
+// its cache, where that has to fit. Nanoseconds of a step both ways, for vectors of `width` values: 3 a nanosecond are
+// multiplied, 2.2 read from a second-level cache; one comes from another core in 4. Measured, with other shares of both:
+//   Zen 4, 72 ns   by rows RNN 64,16,128 and 64,32,256 0.92 of the time by units, RNN 64,8,64 0.67, LSTM 64,32,64 0.9;
+//                  but LSTM 64,16,128 1.2, GRU 64,32,128 1.08
+//   Xeon, 190 ns   what this chooses for 2 to 16 rows of 20 to 160 units 0.90 of the time by units, LSTM 30,7,33 0.62
+// With vectors of 8 (AVX2, Zen 3), from 8 rows a thread on, by rows is as fast, and takes 0.7 to 0.9 of the time where other
+// programs disturb: no thread waits.
+int threads_of_rows(int most, int of_units, const Sizes& z, int gates, int width, int meeting) {
+  constexpr long kWeightsOfEach = 128 << 10;
+  const double step = operations(z, gates), vectors = double(scanned(z, gates)) / width, blocks = (z.H + width - 1) / width;
+  const int threads = int(std::min({double(most), step * z.T / kOperationsPerRowsCall + 0.5, double(z.N)}));
+  if (threads < 2) return 1;
+  if (width <= 8 && scanned(z, gates) <= 2 * kWeightsOfEach && z.N >= 8 * threads) return threads;
+  const double multiplied = step / (6.25 * width), others = 1 - 1. / threads;
+  const double by_rows = multiplied * largest_share(z.N, threads) + others * vectors / 2.2;
+  const double by_units =
+      multiplied * largest_share(blocks, of_units) + (of_units > 1 ? 1.5 * meeting + others * z.N * z.P / width * 4 : 0);
+  return scanned(z, gates) <= kWeightsOfEach && by_rows < by_units ? threads : 1;
+}
+
 Plan plan_scan(const Sizes& z, int gates, int width, bool backward, bool ragged) {
-  const long projection = z.projected() ? z.P * z.H : 0, scanned = gates * z.H * z.P + projection;  // weights of a step
-  const double step = 2. * z.N * (scanned + gates * z.H * z.I), call = step * z.T;
-  const long blocks = (z.H + width - 1) / width;
-  Plan plan{};
-  plan.chunk_rows = backward ? kBackwardRows : kForwardRows;
-  const int most = threads_for(std::min(step / kOperationsPerStep, call / kOperationsPerCall) + 0.5);
-  // By rows: no barrier in the scan, and h (N, P) stays with its thread, but every thread reads all of W_hh (G*H, P). Right for
-  // many rows and weights that stay in each core's cache. (RNN 64,16,128 and 64,32,256 0.92 of the time, RNN 64,8,64 0.67, LSTM
-  // 64,32,64 and 256,128,64 0.9; by units: LSTM 64,16,128 0.83, GRU 64,32,128 0.93.) With vectors of 8 (AVX2, Zen 3), from
-  // 8 rows a thread on, by rows is as fast, and takes 0.7 to 0.9 of the time where other programs disturb: no thread waits.
+  const double step = operations(z, gates);
+  const int most = threads_for(std::min(step / kOperationsPerStep, step * z.T / kOperationsPerCall) + 0.5);
+  int of_units = int(std::min<long>(most, (z.H + width - 1) / width));
+  const bool counts = of_units > 1 && !oversubscribe;
+  if (counts) of_units = threads_of_units(of_units, step, meeting_time());
   // Ragged batches go by units: each thread would multiply the few rows that its longest ones leave by all of W_hh (AVX2, mean
   // length 0.28 T: LSTM 64,32,256 0.65 of the time, GRU 64,64,128 0.7).
-  const bool many = gates * z.H <= 8 * z.N && scanned <= kWeightsOfEach && z.N >= 4 * most;
-  const bool narrow = width <= 8 && scanned <= 2 * kWeightsOfEach && z.N >= 8 * most;
-  plan.by_rows = (many || narrow) && most > 1 && !ragged;
-  plan.threads = plan.by_rows ? most : int(std::min<long>(most, blocks));
-  if (plan.threads > 1 && !plan.by_rows && !oversubscribe) {
-    plan.threads = threads_of_units(plan.threads, step, meeting_time());
-    if (plan.threads == 1) measure_meeting();
-  }
-  return plan;
+  const int of_rows = ragged ? 1 : threads_of_rows(most, of_units, z, gates, width, meeting_time());
+  if (counts && of_units == 1 && of_rows == 1) measure_meeting();
+  return {of_rows > 1 ? of_rows : of_units, of_rows > 1, backward ? kBackwardRows : kForwardRows};
 }
 
 Plan plan_scan_rows(const Sizes& z, int gates, bool backward) {

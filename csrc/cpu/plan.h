@@ -20,6 +20,8 @@ class ThreadLimit {
 // Of `most` threads as many as are worth their barrier, if they share the units of a step of so many operations and two of
 // them take `meeting` nanoseconds to meet.
 int threads_of_units(int most, double step, int meeting);
+// Of `most` threads as many as should split the rows of a scan, where so many would split its units; 1 if none should.
+int threads_of_rows(int most, int of_units, const Sizes& size, int gates, int width, int meeting);
 // width: units in a vector; ragged: steps have fewer and fewer rows, size.N on average
 Plan plan_scan(const Sizes& size, int gates, int width, bool backward, bool ragged);
 // By rows, whatever the shape: for cells that need all units of a row at once

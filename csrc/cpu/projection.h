@@ -60,19 +60,22 @@ template <class Real> class ProjectionBackward {
     Real* given;  // what the step after gives back and what passes by it, or dstate_n: [block of h][n][W]
     Real* dh[2];  // of a chunk, in turns as gate gradients: [block of h][row][W]
     long size;
-    Layout(Real* base, const Sizes& z, long chunk_rows) {
+    Layout(Real* base, const Sizes& z, const Plan& plan, long chunk_rows) {
       const long columns = long(blocks_of<Real>(z.P)) * W;
       Arena<Real> arena{base};
       w_hr = arena.take(z.P * blocks_of<Real>(z.H) * W);
-      given = arena.take(columns * z.N);
+      given = take_pieces(arena, plan, z.N, columns);
       for (Real*& buffer : dh) buffer = arena.take(columns * chunk_rows);
       size = z.projected() ? arena.used : 0;
     }
   };
 
   ProjectionBackward(const BackwardArgs<Real>& args, const Clock& clock, const Share& mine, const Groups& units,
-                     const Layout& at)
-      : a(args), z(args.size), clock(clock), mine(mine), units(units), at(at) {}
+                     const Layout& at, int me)
+      : given(own_piece(at.given, args.plan, mine, me, blocks_of<Real>(args.size.P) * W)), a(args), z(args.size), clock(clock),
+        mine(mine), units(units), at(at) {}
+
+  Real* const given;  // own; the product of the step after belongs there
 
   void begin(bool shared, int me, int threads) {
     for_packed_groups(shared, me, threads, units,
@@ -86,8 +89,6 @@ template <class Real> class ProjectionBackward {
     for_own(z.N, [&](int b, long n, long offset, long lanes) { store(a.dstate_0[0] + offset, load(given_of(b, n)), lanes); });
   }
 
-  // Where the product of the step after belongs.
-  Real* given() const { return at.given; }
   // Nothing through a reset: `row` is that of the step's batch row 0.
   void reset(long row, long count) {
     for_own(count, [&](int b, long n, long, long) {
@@ -111,18 +112,18 @@ template <class Real> class ProjectionBackward {
   // du for own units, from dh of all columns
   void spread(long t, const Gates& now, const Place<Real>& du) {
     if (const long end = own_end(clock.count(t)); mine.n0 < end)
-      product(Product<Real>{.left = now.left(z.P, 1, nullptr),
+      product(Product<Real>{.left = now.from(mine.n0).left(z.P, 1, nullptr),
                             .panel = at.w_hr,
                             .groups = units,
                             .init = {},
                             .out = du,
                             .columns = long(blocks_of<Real>(z.H)) * W,
                             .down = t % 2 != 0},
-              mine.n0, end, mine.b0, mine.b1);
+              0, end - mine.n0, mine.b0, mine.b1);
   }
 
  private:
-  Real* given_of(int b, long n) const { return at.given + (b * z.N + n) * W; }
+  Real* given_of(int b, long n) const { return given + (b * (mine.n1 - mine.n0) + n - mine.n0) * W; }
   long own_end(long rows) const { return mine.n1 < rows ? mine.n1 : rows; }
   // f(block, row, offset in (N, P), lanes) for own columns of own rows among the first `rows`
   template <class F> INLINE void for_own(long rows, F&& f) const {

@@ -89,6 +89,17 @@ template <class Real> Share share(const Plan& plan, const Sizes& z, const Clock&
   return {0, blocks_of<Real>(z.H), 0, blocks_of<Real>(z.P), n0, n1};
 }
 
+// Memory for all rows, so many values each. Where threads split rows, each one's piece stands a page from the next: the
+// hardware fetches what lies behind within a page, and would take it from the core that writes it (LSTM 30,7,33 on two threads
+// 0.76 of the time on one, and so 0.62; GRU 400,8,24 1.1 and 0.87).
+template <class Real> constexpr long kApart = 4096 / sizeof(Real);
+template <class Real> Real* take_pieces(Arena<Real>& arena, const Plan& plan, long rows, long row) {
+  return arena.take(rows * row + (plan.by_rows ? plan.threads * kApart<Real> : 0));
+}
+template <class Real> Real* own_piece(Real* all, const Plan& plan, const Share& mine, int me, long row) {
+  return all && plan.by_rows ? all + mine.n0 * row + me * kApart<Real> : all;
+}
+
 // Rows that a chunk has at the most, and whether all steps are sure to be one.
 inline long chunk_rows(const Sizes& z, const Plan& plan) {
   const long all = z.T * z.N, most = plan.chunk_rows > z.N ? plan.chunk_rows : z.N;
@@ -137,15 +148,23 @@ template <class Cell, class Real> struct Scan {
 
   // Of state i
   static long width(const Sizes& z, int i) { return i ? z.H : z.P; }
-  // One thread's part of the caller's states, null for zeros, to [block][n][S][W] and back, from the first-th on.
-  static void load_states(const Share& mine, const Sizes& z, const Real* const* from, Real* to) {
+
+  // Of a thread's rows: [block][n][S][W]
+  struct States {
+    Real* data;
+    long first, rows;
+
+    Real* at(int b, long n) const { return data + (b * rows + n - first) * S * W; }
+  };
+  // One thread's part of the caller's states, null for zeros, and back, from the first-th on.
+  static void load_states(const Share& mine, const Sizes& z, const Real* const* from, const States& to) {
     for_state_vectors(mine, z, 0, [&](int i, int b, long n, long at, long lanes) {
-      store(to + ((b * z.N + n) * S + i) * W, from[i] ? load(from[i] + at, lanes) : Vec<Real>{});
+      store(to.at(b, n) + i * W, from[i] ? load(from[i] + at, lanes) : Vec<Real>{});
     });
   }
-  static void store_states(const Share& mine, const Sizes& z, const Real* from, Real* const* to, int first = 0) {
+  static void store_states(const Share& mine, const Sizes& z, const States& from, Real* const* to, int first = 0) {
     for_state_vectors(mine, z, first, [&](int i, int b, long n, long at, long lanes) {
-      store(to[i] + at, load(from + ((b * z.N + n) * S + i) * W), lanes);
+      store(to[i] + at, load(from.at(b, n) + i * W), lanes);
     });
   }
 
