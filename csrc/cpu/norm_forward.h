@@ -26,7 +26,9 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
   NormForward(const ForwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
         noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)),
-        row_size(long(blocks) * G * W), at(a.workspace, a), panels(make_panels(a.workspace + at.size, a)),
+        row_size(long(blocks) * G * W), at(a.workspace, a), hg(own_piece(at.hg, a.plan, mine, me, row_size)),
+        states{own_piece(at.state, a.plan, mine, me, blocks * S * W), mine.n0, mine.n1 - mine.n0},
+        panels(make_panels(a.workspace + at.size, a)),
         tape(a.tape ? Tape(a.tape, z, clock.row(z.T), a.form.noise) : Tape(at.scratch + me * at.scratch_size, one_row(z), 1)),
         seen_0(a.tape ? tape.seen_0 : at.seen) {}
 
@@ -35,8 +37,8 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
       panels.pack(a.weights, z, me, threads);
       team.wait(me);
     }
-    Base::load_states(mine, z, a.state_0, states());
-    if (a.tape) Base::store_states(mine, z, states(), tape.state_0);
+    Base::load_states(mine, z, a.state_0, states);
+    if (a.tape) Base::store_states(mine, z, states, tape.state_0);
     if (noise.drops()) see_state_0(seen_0);
     for (long first = 0, i = 0; first < z.T; i++) {
       const Chunk chunk = clock.chunk_from(first, a.plan.chunk_rows);
@@ -45,7 +47,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
       team.wait(me);
       for (; first < chunk.last_step; first++) take_step(clock.time(first), chunk, xg);
     }
-    Base::store_states(mine, z, states(), a.state_n, projected());  // project() has stored h
+    Base::store_states(mine, z, states, a.state_n, projected());  // project() has stored h
   }
 
  private:
@@ -65,8 +67,8 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
       const long units = long(blocks_of<Real>(z.H)) * W;
       Arena<Real> arena{base};
       for (Real*& chunk : xg) chunk = arena.take(units * G * chunk_rows(a.size, a.plan));
-      hg = arena.take(units * G * z.N);
-      state = arena.take(units * S * z.N);
+      hg = take_pieces(arena, a.plan, z.N, units * G);
+      state = take_pieces(arena, a.plan, z.N, units * S);
       u = a.tape || !(kLate || z.projected()) ? nullptr : arena.take(z.N * z.H);
       seen = a.tape || a.form.noise.dropout == 0 ? nullptr : arena.take(z.N * z.P);
       scratch_size = a.tape ? 0 : Tape(nullptr, one_row(z), 1).size;
@@ -145,16 +147,15 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     if (n0 >= n1) return;
     if (h) multiply_rows(plain_left(h, h_row, 1, z.P), panels.w_hh[stage], panels.groups[stage], hg_of(0, stage), n0, n1);
     else
-      for (long i = n0 * row_size; i < n1 * row_size; i++) at.hg[i] = 0;
+      for (long i = 0; i < (n1 - n0) * row_size; i++) hg_of(n0, 0)[i] = 0;
   }
-  Real* hg_of(long n, int stage) const { return at.hg + n * row_size + first_gate<Cell>(stage) * (long(blocks) * W); }
+  Real* hg_of(long n, int stage) const { return hg + (n - mine.n0) * row_size + first_gate<Cell>(stage) * (long(blocks) * W); }
   // Of the step's row 0
   Real* u_of(long t) const { return a.tape ? tape.u + clock.row(t) * z.H : at.u; }
-  typename Base::States states() const { return {at.state, 0, z.N}; }
-  Real* state_of(int b, long n) const { return states().at(b, n); }
+  Real* state_of(int b, long n) const { return states.at(b, n); }
   // As from a state of zeros
   void clear(long n) {
-    for (long i = 0; i < row_size; i++) at.hg[n * row_size + i] = 0;
+    for (long i = 0; i < row_size; i++) hg_of(n, 0)[i] = 0;
     for (int b = 0; b < blocks; b++) UNROLL for (int i = 0; i < S; i++) store(state_of(b, n) + i * W, V{});
   }
 
@@ -243,6 +244,8 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
   const Share mine;
   const long row_size;  // values of all gates of a row
   const Layout at;
+  Real* const hg;  // own
+  const typename Base::States states;
   const Panels panels;
   const Tape tape;
   Real* const seen_0;  // what W_hh sees of state_0
