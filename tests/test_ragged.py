@@ -3,14 +3,17 @@
 
 import numpy as np
 import pytest
-from fusedrnn import functional, reference
+from fusedrnn import _core, functional, reference
 from fusedrnn.weights import CELLS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kernel_cases import FORMS as KERNELS
 from kernel_cases import make_problem
 from ragged_cases import LENGTHS, H, I, N, T, assert_results, each_form, form_of
 from reference_cases import FORMS as PROVEN
 from reference_cases import GRADIENT_ERROR, complex_step, error, make, split
 
+SMALL = {"T": (6, 250), "N": (2, 60), "H": (16, 60)}
 each_cell = pytest.mark.parametrize("cell", KERNELS)
 both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
@@ -126,3 +129,25 @@ def test_threads(cell, form, isa, threads):
         threads(n)
         for name, value in run(functional, p, form_of(form, 12, 40)).items():
             np.testing.assert_array_equal(value, one[name], err_msg=name)
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_threads_that_share_rows_of_any_length(data):
+    """Weights are small: threads split the rows, and some may have none."""
+    cell, reverse = data.draw(st.sampled_from(list(KERNELS))), data.draw(st.booleans(), "reverse")
+    T, N, H = (data.draw(st.integers(*ends), name) for name, ends in SMALL.items())
+    p = make_problem(cell, T=T, N=N, I=9, H=H, dtype="float32", tokens=data.draw(st.booleans()))
+    lengths = data.draw(st.lists(st.integers(0, T // 3), min_size=N, max_size=N), "lengths")
+    lengths[data.draw(st.integers(0, N - 1))] = T
+    resets = np.random.default_rng(T).random((T, N)) < 0.1 if data.draw(st.booleans()) else None
+    form, p = {"lengths": np.array(lengths), "resets": resets}, p.replace(reverse=reverse)
+    before = _core.num_threads()
+    try:
+        _core.set_num_threads(1)
+        one = run(functional, p, form)
+        _core.set_num_threads(data.draw(st.integers(2, 5), "threads"), beyond_processors=True)
+        for name, value in run(functional, p, form).items():
+            np.testing.assert_array_equal(value, one[name], err_msg=name)
+    finally:
+        _core.set_num_threads(before)

@@ -25,7 +25,8 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   Forward(const ForwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
         noise(a.form.noise), mine(share<Real>(a.plan, z, clock, me, threads)),
-        at(a.workspace, z, a.plan, a.tape != nullptr, noise.drops()), xg(own_piece(at.xg, a.plan, mine, me, at.xg_row)),
+        at(a.workspace, z, a.plan, a.tape != nullptr, noise.drops()),
+        xg(own_piece(at.xg, a.plan, mine, me, at.xg_row, chunk_rows(z, a.plan))),
         states{own_piece(at.state, a.plan, mine, me, at.state_row), mine.n0, mine.n1 - mine.n0},
         panels(a.panels ? Panels<Cell, Real>(const_cast<Real*>(a.panels), z, share_of_units<Real>(z, 0, 1), a.panel_rows,
                                              a.panel_rows)
@@ -49,7 +50,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     if (a.tape) Base::store_states(mine, z, states, typename Base::Tape(a.tape, z, clock.row(z.T), a.form.noise).state_0);
     if (noise.drops()) drop_state_0();
     for (long first = 0; first < z.T;) {
-      const Chunk chunk = clock.chunk_from(first, a.plan.chunk_rows);
+      const Chunk chunk = input.chunk_from(first);
       input.run(chunk);
       for (; first < chunk.last_step; first++) take_step(chunk, first);
     }
@@ -60,15 +61,15 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   struct Layout {
     Real* xg;           // [block][G][row in chunk][W]
     Real* state;        // [block][n][S][W]
-    long xg_row, state_row;  // values of a row, that of xg in all steps of a chunk
+    long xg_row, state_row;  // values of a row
     Real *taped, *u;      // those of the tape, or of one step (late gates, projection), or null
     Real *seen, *seen_0;  // with recurrent dropout: those of the tape, or of two steps in turns
     long size;
     Layout(Real* base, const Sizes& z, const Plan& plan, bool training, bool drops) {
       const long vectors = long(blocks_of<Real>(z.H)) * W;
       Arena<Real> arena{base};
-      xg_row = vectors * G * (chunk_rows(z, plan) / z.N), state_row = vectors * S;
-      xg = plan.by_rows ? take_pieces(arena, plan, z.N, xg_row) : arena.take(vectors * G * chunk_rows(z, plan));
+      xg_row = vectors * G, state_row = vectors * S;
+      xg = take_pieces(arena, plan, InputPart<Cell, Real>::room(z, plan), xg_row);
       state = take_pieces(arena, plan, z.N, state_row);
       taped = kLate && !training ? arena.take(vectors * kTaped * z.N) : nullptr;
       u = (kLate || z.projected()) && !training ? arena.take(z.N * z.H) : nullptr;

@@ -14,12 +14,25 @@ template <class Cell, class Real> struct InputPart {
   const int me;
   Real* const xg;  // [block][G][row][W], own rows of the chunk
 
-  // Rows of xg, and where row 0 of the step at t would be
+  // Values of xg that go to so many rows: where threads split rows, each has room for its part of a chunk, or for all its rows
+  static long room(const Sizes& z, const Plan& plan) {
+    return plan.by_rows ? z.N + plan.threads * chunk_rows(z, plan) : chunk_rows(z, plan);
+  }
+
+  // The chunk that begins with a step: the same for all threads, unless they split rows
+  Chunk chunk_from(long first) const {
+    if (!a.plan.by_rows) return clock.chunk_from(first, a.plan.chunk_rows);
+    const long most = a.plan.chunk_rows / a.plan.threads;
+    long last = first + 1;
+    while (last < clock.T && (last + 1 - first) * std::max(own(clock.time(first)), own(clock.time(last))) <= most) last++;
+    return clock.chunk(first, last);
+  }
+  // Rows of xg, and where row 0 of the step at t would be. Own rows of a step are as many as at its first time, or fewer.
   long rows(const Chunk& chunk) const {
-    return a.plan.by_rows ? (chunk.last_time - chunk.first_time) * (mine.n1 - mine.n0) : chunk.rows;
+    return a.plan.by_rows ? (chunk.last_time - chunk.first_time) * own(chunk.first_time) : chunk.rows;
   }
   long row(const Chunk& chunk, long t) const {
-    return a.plan.by_rows ? (t - chunk.first_time) * (mine.n1 - mine.n0) - mine.n0 : clock.row(t) - chunk.first_row;
+    return a.plan.by_rows ? (t - chunk.first_time) * own(chunk.first_time) - mine.n0 : clock.row(t) - chunk.first_row;
   }
 
   void run(const Chunk& chunk) const {
@@ -32,14 +45,25 @@ template <class Cell, class Real> struct InputPart {
   // Rows of the chunk, and those of xg that are theirs, evenly apart
   struct Run { long rows, from, from_step, to, to_step; };
 
-  // f(run) of those that this thread scans: with few own rows each over time, which gives larger tiles, else step by step
+  long own(long t) const {
+    const long count = clock.count(t), end = mine.n1 < count ? mine.n1 : count;
+    return end > mine.n0 ? end - mine.n0 : 0;
+  }
+
+  // f(run) of those that this thread scans: of equal lengths with few own rows each over time, which gives larger tiles, else
+  // step by step, or as many steps as have these rows alone
   template <class F> void for_runs(const Chunk& chunk, F&& f) const {
     if (!a.plan.by_rows) return f(Run{chunk.rows, 0, 1, 0, 1});
-    const long steps = chunk.last_time - chunk.first_time, own = mine.n1 - mine.n0, N = clock.N;
-    if (own < steps)
-      for (long n = 0; n < own; n++) f(Run{steps, mine.n0 + n, N, n, own});
-    else
-      for (long t = 0; t < steps; t++) f(Run{own, t * N + mine.n0, 1, t * own, 1});
+    const long first = chunk.first_time, steps = chunk.last_time - first, most = own(first);
+    if (!clock.first_row && most < steps) {
+      for (long n = 0; n < most; n++) f(Run{steps, mine.n0 + n, clock.N, n, most});
+      return;
+    }
+    for (long t = first, next; t < chunk.last_time; t = next) {
+      const long rows = own(t);
+      for (next = t + 1; rows == most && clock.count(t) == rows && next < chunk.last_time && clock.count(next) == rows;) next++;
+      if (rows > 0) f(Run{rows * (next - t), clock.row(t) - chunk.first_row + mine.n0, 1, (t - first) * most, 1});
+    }
   }
 
   Product<Real> of(const Chunk& chunk, const Run& run) const {

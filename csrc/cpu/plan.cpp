@@ -126,9 +126,12 @@ Plan plan_scan(const Sizes& z, int gates, int width, bool backward, bool ragged)
   int of_units = int(std::min<long>(most, (z.H + width - 1) / width));
   const bool counts = of_units > 1 && !oversubscribe;
   if (counts) of_units = threads_of_units(of_units, step, meeting_time());
-  // Ragged batches go by units: each thread would multiply the few rows that its longest ones leave by all of W_hh (AVX2, mean
-  // length 0.28 T: LSTM 64,32,256 0.65 of the time, GRU 64,64,128 0.7).
-  const int of_rows = ragged ? 1 : threads_of_rows(most, of_units, z, gates, width, meeting_time());
+  // Ragged batches go by units, if not near the first-level cache: each thread would multiply the few rows that its longest
+  // ones leave by all of W_hh (AVX2, mean length 0.28 T: LSTM 64,32,256 0.65 of the time by rows, GRU 64,64,128 0.7; but by
+  // rows RNN 400,32,64 0.68 of that by units, RNN 1000,8,128 0.83).
+  constexpr long kWeightsOfRagged = 16 << 10;
+  const int of_rows =
+      ragged && scanned(z, gates) > kWeightsOfRagged ? 1 : threads_of_rows(most, of_units, z, gates, width, meeting_time());
   if (counts && of_units == 1 && of_rows == 1) measure_meeting();
   return {of_rows > 1 ? of_rows : of_units, of_rows > 1, backward ? kBackwardRows : kForwardRows};
 }

@@ -65,7 +65,7 @@ class Clock {
     return chunk(first, last);
   }
 
- private:
+  // Of steps
   Chunk chunk(long first, long last) const {
     const long from = reverse ? T - last : first, to = from + last - first;
     return {first, last, from, to, row(from), row(to) - row(from)};
@@ -96,8 +96,9 @@ template <class Real> constexpr long kApart = 4096 / sizeof(Real);
 template <class Real> Real* take_pieces(Arena<Real>& arena, const Plan& plan, long rows, long row) {
   return arena.take(rows * row + (plan.by_rows ? plan.threads * kApart<Real> : 0));
 }
-template <class Real> Real* own_piece(Real* all, const Plan& plan, const Share& mine, int me, long row) {
-  return all && plan.by_rows ? all + mine.n0 * row + me * kApart<Real> : all;
+// more: rows that each has room for beside its own
+template <class Real> Real* own_piece(Real* all, const Plan& plan, const Share& mine, int me, long row, long more = 0) {
+  return all && plan.by_rows ? all + (mine.n0 + me * more) * row + me * kApart<Real> : all;
 }
 
 // Rows that a chunk has at the most, and whether all steps are sure to be one.
