@@ -9,7 +9,9 @@
 namespace fusedrnn {
 namespace {
 
-constexpr double kOperations = 10;  // in whose time a byte is copied, about
+// What a byte that is copied counts: a thread is to have 270 KB, 20 µs and more, for beside other programs a team may wait for
+// a slice of time (20 µs of copying took 8 ms).
+constexpr double kOperations = 1.5;
 
 // Rows of K values: (T, N, K) with padding, and packed (1, R, K)
 template <class T> struct Arrays {
@@ -61,9 +63,10 @@ Arrays<T> read(py::handle padded, py::handle order, py::handle first_row, py::ha
   return a;
 }
 
-// f(t), the steps of a thread between those of the others: the first ones have the most rows
-template <class T, class F> void for_steps(const Arrays<T>& a, long steps, F&& f) {
-  const int threads = plan_rows(steps, kOperations * a.N * a.K * sizeof(T));
+// f(t), which writes so many rows in all, the steps of a thread between those of the others: the first ones have the most rows
+template <class T, class F> void for_steps(const Arrays<T>& a, long steps, long rows, F&& f) {
+  if (steps == 0) return;
+  const int threads = plan_rows(steps, kOperations * rows / steps * a.K * sizeof(T));
   run_team(threads, [&](Team& team, int me) {
     for (long t = me; t < steps; t += team.size()) f(t);
   });
@@ -72,7 +75,7 @@ template <class T, class F> void for_steps(const Arrays<T>& a, long steps, F&& f
 template <class T> void pack_rows(py::handle padded, py::handle order, py::handle first_row, py::handle packed) {
   const auto a = read<T, const T, T>(padded, order, first_row, packed);
   const WithoutGil released;
-  for_steps(a, long(a.first_row.size()) - 1, [&](long t) {
+  for_steps(a, long(a.first_row.size()) - 1, a.first_row.back(), [&](long t) {
     for (long n = 0; n < a.count(t); n++) std::copy_n(a.padded_row(t, n), a.K, a.packed_row(t, n));
   });
 }
@@ -80,7 +83,8 @@ template <class T> void pack_rows(py::handle padded, py::handle order, py::handl
 template <class T> void unpack_rows(py::handle padded, py::handle order, py::handle first_row, py::handle packed, bool zeros) {
   const auto a = read<T, T, const T>(padded, order, first_row, packed);
   const WithoutGil released;
-  for_steps(a, zeros ? a.steps : long(a.first_row.size()) - 1, [&](long t) {
+  const long steps = zeros ? a.steps : long(a.first_row.size()) - 1, rows = zeros ? steps * a.N : a.first_row.back();
+  for_steps(a, steps, rows, [&](long t) {
     const long count = a.count(t);
     for (long n = 0; n < count; n++) std::copy_n(a.packed_row(t, n), a.K, a.padded_row(t, n));
     for (long n = count; zeros && n < a.N; n++) std::fill_n(a.padded_row(t, n), a.K, T{});

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """fusedrnn gradflow: its table and picture, of fresh layers and of a trained model."""
 
+import re
+
 import numpy as np
 import pytest
-from fusedrnn import cli, gradflow_cmd
+from fusedrnn import cli, gradflow_cmd, plot
 from fusedrnn import run as run_module
 
 
@@ -92,3 +94,24 @@ def test_gradflow_of_no_model_prints_nothing_else(tmp_path, capsys):
     printed = capsys.readouterr()
     assert printed.err
     assert not printed.out
+
+
+def test_not_enough_memory_names_options_of_the_command(monkeypatch, capsys):
+    def fail(args):
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "gradflow", fail)
+    assert cli.main(["gradflow"]) == 2
+    assert capsys.readouterr().err.rstrip().endswith("lower --hidden or --steps")
+    monkeypatch.setattr(cli, "_info", fail)
+    assert cli.main(["info"]) == 2
+    assert capsys.readouterr().err.rstrip().endswith("not enough memory")
+
+
+def test_a_single_value_is_seen(tmp_path):
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "flow.svg"
+    one = np.array([1.0, 0])
+    plot.gradient_flow(out, {"rnn_tanh": (one, one[:1], {})})
+    points = re.findall(r'<g clip-path="[^"]*">\s*<use ', out.read_text())  # ticks are not clipped
+    assert len(points) == 2

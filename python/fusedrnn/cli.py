@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parts = [str(part) for part in (error.filename, error.strerror) if part]
         return _fail(": ".join(parts) or str(error))
     except MemoryError:
-        return _fail("not enough memory; lower --hidden, --layers, --batch or --chunk")
+        return _fail("not enough memory" + (f"; lower {args.sizes}" if "sizes" in args else ""))
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
 
@@ -125,7 +125,7 @@ def _add_train(commands: Any) -> None:
         description="Train a character model on text files, by default on the source of Python's "
         "standard library. Leaves a checkpoint and a picture of the loss in a folder.",
     )
-    train_parser.set_defaults(run=train)
+    train_parser.set_defaults(run=train, sizes="--hidden, --layers, --batch or --chunk")
     option = train_parser.add_argument
 
     def setting(name: str, text: str, **kind: Any) -> None:
@@ -176,7 +176,7 @@ def _add_gradflow(commands: Any) -> None:
         "side by side, or for a trained model on what it writes itself: the vanishing gradient, "
         "as a table and a picture.",
     )
-    add.set_defaults(run=gradflow)
+    add.set_defaults(run=gradflow, sizes="--hidden or --steps")
     option = add.add_argument
     option("model", nargs="?", type=Path, help="folder of a run; default: fresh layers")
     cells = "default: rnn lstm gru"

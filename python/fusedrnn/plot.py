@@ -84,8 +84,8 @@ def gradient_flow(
     figure = load_extra("matplotlib.figure").Figure(figsize=(15, 4.5), layout="constrained")
     lags, steps, gates = figure.subplots(1, 3)
     for name, (by_lag, by_step, shares) in flows.items():
-        (line,) = lags.semilogy(np.where(by_lag > 0, by_lag, np.nan), label=name)
-        steps.semilogy(np.where(by_step > 0, by_step, np.nan), color=line.get_color())
+        (line,) = lags.semilogy(np.where(by_lag > 0, by_lag, np.nan), ".-", label=name)
+        steps.semilogy(np.where(by_step > 0, by_step, np.nan), ".-", color=line.get_color())
         for gate, share in shares.items():
             gates.bar(f"{name} {gate}", 100 * share, color=line.get_color())
     lags.set(xlabel="lag (steps back)", ylabel="‖∂L/∂h‖", title="gradient of the last output")
