@@ -14,7 +14,7 @@ template <class Cell, class Real> struct InputPart {
   const int me;
   Real* const xg;  // [block][G][row][W], own rows of the chunk
 
-  // Values of xg that go to so many rows: where threads split rows, each has room for its part of a chunk, or for all its rows
+  // Rows that xg of all threads has: where they split rows, each one's may hold a chunk, or a step of all its own
   static long room(const Sizes& z, const Plan& plan) {
     return plan.by_rows ? z.N + plan.threads * chunk_rows(z, plan) : chunk_rows(z, plan);
   }
@@ -23,9 +23,8 @@ template <class Cell, class Real> struct InputPart {
   Chunk chunk_from(long first) const {
     if (!a.plan.by_rows) return clock.chunk_from(first, a.plan.chunk_rows);
     const long most = a.plan.chunk_rows / a.plan.threads;
-    long last = first + 1;
-    while (last < clock.T && (last + 1 - first) * std::max(own(clock.time(first)), own(clock.time(last))) <= most) last++;
-    return clock.chunk(first, last);
+    for (long last = first + 1;; last++)
+      if (last == clock.T || rows(clock.chunk(first, last + 1)) > most) return clock.chunk(first, last);
   }
   // Rows of xg, and where row 0 of the step at t would be. Own rows of a step are as many as at its first time, or fewer.
   long rows(const Chunk& chunk) const {
