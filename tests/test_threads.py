@@ -121,14 +121,16 @@ def test_threads_by_what_a_barrier_takes(most, step, meeting, wanted):
         ("gru", (40, 4, 16), 190, 1),  # too little in all
         ("lstm", (64, 64, 512), 350, 1),  # weights that no cache holds twice
         ("lstm", (1000, 1, 64), 350, 1),
+        ("lstm", (64, 16, 64), 190, 2),
+        ("lstm", (64, 16, 64, 1024), 190, 1),  # W_ih is large
     ],
 )
 def test_threads_by_what_weights_take(cell, shape, meeting, wanted):
-    T, N, H = shape
+    T, N, H, I = (*shape, shape[2])[:4]
     gates = {"rnn": 1, "gru": 3, "lstm": 4}[cell]
-    step = 4 * N * gates * H * H
+    step = 2 * N * gates * H * (H + I)
     of_units = _core.threads_of_units(2, step, meeting)
-    assert _core.threads_of_rows(2, of_units, T, N, H, H, gates, 16, meeting) == wanted
+    assert _core.threads_of_rows(2, of_units, T, N, I, H, gates, 16, meeting) == wanted
 
 
 def test_a_team_measures_its_barrier(threads):

@@ -37,12 +37,17 @@ template <class Cell, class Real> struct InputPart {
   void run(const Chunk& chunk) const {
     if (a.tokens) gather(chunk);
     else if (panels.once) pack_and_multiply(chunk);
-    else for_runs(chunk, [&](const Run& run) { product(of(chunk, run), 0, run.rows, mine.b0 * G, mine.b1 * G); });
+    else if (!a.plan.by_rows) product(of(chunk, whole(chunk)), 0, chunk.rows, mine.b0 * G, mine.b1 * G);
+    else  // all runs by a group of panels while it is near
+      for_groups(panels.input_groups.group, 0, panels.input_groups.last, [&](int n, int b) {
+        for_runs(chunk, [&](const Run& run) { product(of(chunk, run), 0, run.rows, b, b + n); });
+      });
   }
 
  private:
   // Rows of the chunk, and those of xg that are theirs, evenly apart
   struct Run { long rows, from, from_step, to, to_step; };
+  static Run whole(const Chunk& chunk) { return {chunk.rows, 0, 1, 0, 1}; }
 
   long own(long t) const {
     const long count = clock.count(t), end = mine.n1 < count ? mine.n1 : count;
@@ -52,7 +57,7 @@ template <class Cell, class Real> struct InputPart {
   // f(run) of those that this thread scans: of equal lengths with few own rows each over time, which gives larger tiles, else
   // step by step, or as many steps as have these rows alone
   template <class F> void for_runs(const Chunk& chunk, F&& f) const {
-    if (!a.plan.by_rows) return f(Run{chunk.rows, 0, 1, 0, 1});
+    if (!a.plan.by_rows) return f(whole(chunk));
     const long first = chunk.first_time, steps = chunk.last_time - first, most = own(first);
     if (!clock.first_row && most < steps) {
       for (long n = 0; n < most; n++) f(Run{steps, mine.n0 + n, clock.N, n, most});
@@ -78,7 +83,7 @@ template <class Cell, class Real> struct InputPart {
   // Each group of panels is packed where the one before lay.
   void pack_and_multiply(const Chunk& chunk) const {
     const Sizes& z = a.size;
-    Product<Real> p = of(chunk, {chunk.rows, 0, 1, 0, 1});
+    Product<Real> p = of(chunk, whole(chunk));
     Real* group = panels.w_ih + me * panels.input_groups.group * z.I * W;
     p.panel = group;
     for_groups(panels.input_groups.group, mine.b0 * G, mine.b1 * G, [&](int n, int v) {

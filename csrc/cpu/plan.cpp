@@ -99,9 +99,10 @@ double largest_share(long all, long threads) { return double((all + threads - 1)
 
 }  // namespace
 
-// A thread that splits rows waits for nobody, and h (N, P) stays with it, but it reads all of W_hh (G*H, P) in every step, from
-// its cache, where that has to fit. Nanoseconds of a step both ways, for vectors of `width` values: 3 a nanosecond are
-// multiplied, 2.2 read from a second-level cache; one comes from another core in 4. Measured, with other shares of both:
+// A thread that splits rows waits for nobody, and h (N, P) stays with it, but it reads all of W_hh (G*H, P) in every step, and
+// W_ih (G*H, I) in every chunk, from its cache, where they have to fit. Nanoseconds of a step both ways, for vectors of `width`
+// values: 3 a nanosecond are multiplied, 2.2 read from a second-level cache; one comes from another core in 4. Measured, with
+// other shares of both:
 //   Zen 4, 72 ns   by rows RNN 64,16,128 and 64,32,256 0.92 of the time by units, RNN 64,8,64 0.67, LSTM 64,32,64 0.9;
 //                  but LSTM 64,16,128 1.2, GRU 64,32,128 1.08
 //   Xeon, 190 ns   what this chooses for 2 to 16 rows of 20 to 160 units 0.90 of the time by units, LSTM 30,7,33 0.62
@@ -109,12 +110,13 @@ double largest_share(long all, long threads) { return double((all + threads - 1)
 // programs disturb: no thread waits.
 int threads_of_rows(int most, int of_units, const Sizes& z, int gates, int width, int meeting) {
   constexpr long kWeightsOfEach = 128 << 10;
-  const double step = operations(z, gates), vectors = double(scanned(z, gates)) / width, blocks = (z.H + width - 1) / width;
+  const double step = operations(z, gates), blocks = (z.H + width - 1) / width;
+  const double read = scanned(z, gates) + double(gates) * z.H * z.I * std::min(1., double(z.N) / kForwardRows);
   const int threads = int(std::min({double(most), step * z.T / kOperationsPerRowsCall + 0.5, double(z.N)}));
   if (threads < 2) return 1;
   if (width <= 8 && scanned(z, gates) <= 2 * kWeightsOfEach && z.N >= 8 * threads) return threads;
   const double multiplied = step / (6.25 * width), others = 1 - 1. / threads;
-  const double by_rows = multiplied * largest_share(z.N, threads) + others * vectors / 2.2;
+  const double by_rows = multiplied * largest_share(z.N, threads) + others * read / width / 2.2;
   const double by_units =
       multiplied * largest_share(blocks, of_units) + (of_units > 1 ? 1.5 * meeting + others * z.N * z.P / width * 4 : 0);
   return scanned(z, gates) <= kWeightsOfEach && by_rows < by_units ? threads : 1;
