@@ -90,8 +90,8 @@ template <class Real> Share share(const Plan& plan, const Sizes& z, const Clock&
 }
 
 // Memory for all rows, so many values each. Where threads split rows, each one's piece stands a page from the next: the
-// hardware fetches what lies behind within a page, and would take it from the core that writes it (LSTM 30,7,33 on two threads
-// 0.76 of the time on one, and so 0.62; GRU 400,8,24 1.1 and 0.87).
+// hardware fetches what lies behind within a page, and would take it from the core that writes it (LSTM 30,7,33 by rows 0.76 of
+// the time by units, and so 0.62; GRU 400,8,24 1.1 of the time on one thread, and so 0.87).
 template <class Real> constexpr long kApart = 4096 / sizeof(Real);
 template <class Real> Real* take_pieces(Arena<Real>& arena, const Plan& plan, long rows, long row) {
   return arena.take(rows * row + (plan.by_rows ? plan.threads * kApart<Real> : 0));
