@@ -31,8 +31,9 @@ PYBIND11_MODULE(_core, m) {
   bind_head(m);
   m.def("accept_tensors", &accept_tensors, pybind11::arg("type"), pybind11::arg("parameter"),
         "Tensors of this type may come in place of arrays; it has DLPack's exchange table.");
-  m.def("are_plain", &are_plain, pybind11::arg("tensors"),
-        "Whether they are tensors on the CPU of one float dtype, and contiguous, of the type or its subclass `parameter`.");
+  m.def("plain_shapes", &plain_shapes, pybind11::arg("tensors"),
+        "Their shapes if all are tensors on the CPU of one float dtype, contiguous, of the type or its subclass `parameter`; "
+        "or None.");
   m.def(
       "isas",
       [] {

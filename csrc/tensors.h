@@ -91,27 +91,33 @@ template <class T> dlpack::Tensor tensor_of(py::handle object, const std::string
   return tensor;
 }
 
-// Whether these are tensors, of no other subclass, in the host's memory, all float32 or all float64, aligned and with the
-// strides of new ones: a view of imaginary parts, which may be stored with the other sign, never has them.
-inline bool are_plain(const py::tuple& objects) {
+// The shapes of tensors, of no other subclass, in the host's memory, all float32 or all float64, aligned and with the strides
+// of new ones: a view of imaginary parts, which may be stored with the other sign, never has them. None if one is another.
+inline py::object plain_shapes(const py::tuple& objects) {
   std::uint8_t bits = 0;
-  for (const py::handle object : objects) {
-    if (Py_TYPE(object.ptr()) != tensor_type.type && Py_TYPE(object.ptr()) != tensor_type.parameter) return false;
+  py::tuple shapes(objects.size());
+  for (std::size_t at = 0; at < objects.size(); at++) {
+    const py::handle object = objects[at];
+    if (Py_TYPE(object.ptr()) != tensor_type.type && Py_TYPE(object.ptr()) != tensor_type.parameter) return py::none();
     dlpack::Tensor tensor;
     if (tensor_type.table->tensor_from_object(object.ptr(), &tensor)) {
       PyErr_Clear();
-      return false;
+      return py::none();
     }
     if (tensor.device.type != 1 || !(is_of<float>(tensor) || is_of<double>(tensor)) || (bits && tensor.dtype.bits != bits))
-      return false;
+      return py::none();
     bits = tensor.dtype.bits;
-    if (!tensor.data) return false;  // empty, or zeros that PyTorch does not store
-    if ((reinterpret_cast<std::uintptr_t>(tensor.data) + tensor.byte_offset) % (bits / 8)) return false;
+    if (!tensor.data) return py::none();  // empty, or zeros that PyTorch does not store
+    if ((reinterpret_cast<std::uintptr_t>(tensor.data) + tensor.byte_offset) % (bits / 8)) return py::none();
+    py::tuple shape(tensor.ndim);
     std::int64_t expected = 1;
-    for (int i = tensor.ndim; i-- > 0; expected *= tensor.shape[i])
-      if (tensor.strides[i] != expected) return false;
+    for (int i = tensor.ndim; i-- > 0; expected *= tensor.shape[i]) {
+      if (tensor.strides[i] != expected) return py::none();
+      shape[i] = py::int_(tensor.shape[i]);
+    }
+    shapes[at] = std::move(shape);
   }
-  return bits != 0;
+  return shapes;
 }
 
 inline bool is_contiguous(const dlpack::Tensor& tensor) {

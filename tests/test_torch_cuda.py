@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import fusedrnn.torch  # noqa: E402
-from fusedrnn.torch import device, fits  # noqa: E402
+from fusedrnn.torch import bridge, device, fits  # noqa: E402
 from torch_cases import agree, call, inputs, loss_of, pair, state  # noqa: E402
 
 
@@ -62,6 +62,7 @@ def as_cuda(cuda, monkeypatch):
     monkeypatch.setattr(device, "core", lambda: core)
     monkeypatch.setattr(device, "stream_of", lambda stream, x: None)
     monkeypatch.setattr(device, "has", lambda tensor: True)
+    monkeypatch.setattr(bridge, "plain_shapes", lambda *arguments: None)
 
 
 @pytest.mark.usefixtures("as_cuda")
@@ -114,8 +115,9 @@ def test_who_is_let_in(monkeypatch):
 
     monkeypatch.setattr(fits, "PLAIN", (Far,))
 
-    def why_not(*dtypes, plain=True):
-        return fits.why_not([torch.ones(1, dtype=d).as_subclass(Far) for d in dtypes], plain)
+    def why_not(*dtypes, plain=True, compiling=False):
+        tensors = [torch.ones(1, dtype=dtype).as_subclass(Far) for dtype in dtypes]
+        return fits.why_not(tensors, plain, compiling)
 
     single, half, double = torch.float32, torch.bfloat16, torch.float64
     assert why_not(single, single) == "on cuda"
@@ -125,15 +127,15 @@ def test_who_is_let_in(monkeypatch):
     assert why_not(double) == "on cuda with torch.float64"
     assert why_not(single, half) == ""
     assert why_not(single, plain=False) == "on cuda with packed sequences, a projection or a cell"
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    assert why_not(single) == "on cuda under torch.compile"
+    assert why_not(single, compiling=True) == "on cuda under torch.compile"
 
 
 def test_autocast_for_cuda(monkeypatch):
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: kind == "cuda")
-    assert fits.mode() is None
+    monkeypatch.setattr(torch._C, "_is_any_autocast_enabled", lambda: True)
+    assert fits.mode(False) is None
     monkeypatch.setattr(fits, "cuda_kernels", True)
-    assert fits.mode() == "under autocast"
+    assert fits.mode(False) == "under autocast"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")

@@ -6,7 +6,6 @@ tensors may come in place of arrays in `forward` and `backward`; their leading a
 count, and x of one step may be (N, I) or (I,).
 """
 
-from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from .weights import Array, State
@@ -34,7 +33,7 @@ def buffer(bytes: int) -> Array:
     """Return memory for a tape, uint8 (bytes,), not initialised: from a pool, and back to it."""
 
 def accept_tensors(type: type, parameter: type) -> None: ...
-def are_plain(tensors: Sequence[Any]) -> bool: ...
+def plain_shapes(tensors: tuple[Any, ...]) -> tuple[tuple[int, ...], ...] | None: ...
 def forward(
     cell: str,
     x: Any,

@@ -12,7 +12,8 @@ import torch
 from torch import _VF, Tensor
 
 from . import bridge, device, ops, step
-from .bridge import NONES, Layer
+from .bridge import NONES
+from .layer import Layer
 
 requires_grad = operator.attrgetter("requires_grad")  # not for torch.compile
 
@@ -23,38 +24,62 @@ def run(
     batch_sizes: Tensor | None,
     state: Sequence[Tensor],
     weights: Sequence[Tensor],
-    copies_y: bool = False,
+    plain: bool = False,
+    inner: bool = False,
 ) -> Sequence[Tensor]:
     """Return y (but of a step) and the parts of state_n, differentiable where that is wanted.
 
-    With `copies_y` the caller may change y in place: backward reads another.
+    `plain`: all tensors are, as `bridge.plain` returns them, on the host, and nothing is compiled.
+    `inner`: no one changes y.
     """
     parts = len(state)
-    tensors: Sequence[Tensor] = (x, *state, *weights)
-    grad_mode = torch.is_grad_enabled()
-    if torch.compiler.is_compiling():
-        keep = grad_mode and any(tensor.requires_grad for tensor in tensors)
-        if not state and torch.compiler.is_exporting():  # AOTInductor has no empty lists
-            N = layer.sequences(x, state)
-            state = [x.new_zeros(shape) for shape in layer.state_shapes(x, N, weights)]
-        outputs, _ = ops.run_layer(*layer, x, batch_sizes, list(state), list(weights), keep)
-        return outputs  # type: ignore[no-any-return]
-    given, tensors = tensors, bridge.all_plain(tensors, 1 + parts)
-    is_step = layer.form == "step"
-    if grad_mode and any(map(requires_grad, tensors)):
-        tapes = 1 if is_step or device.has(tensors[0]) else layer.directions
-        call = call_of(layer, parts, tapes, copies_y)
+    tensors, apply = (x, *state, *weights), apply_layer
+    if not plain:
+        if torch.compiler.is_compiling():
+            return run_compiled(layer, x, batch_sizes, state, weights)
+        given, tensors = tensors, bridge.all_plain(tensors, 1 + parts)
+        if tensors is not given:
+            apply = LayerFunction.apply
+    room = (
+        step if layer.form == "step" else bridge if plain or not device.has(tensors[0]) else device
+    )
+    if torch.is_grad_enabled() and any(map(requires_grad, tensors)):
+        copies = not inner and copies_y(layer, x, batch_sizes)
+        call = call_of(layer, room, parts, copies)
         if batch_sizes is not None:
             call = call._replace(batch_sizes=batch_sizes)
-        apply = apply_layer if tensors is given else LayerFunction.apply
         result: Sequence[Tensor] = apply(call, *tensors)
         return result
     x, state, weights = tensors[0], tensors[1 : 1 + parts], tensors[1 + parts :]
-    if is_step:
-        return step.forward(layer.cell, x, state, weights, None)[0]
-    if device.has(x):
-        return device.forward(layer, x, state, weights, keep=False)[0]
-    return bridge.forward(layer, x, batch_sizes, state, weights, NONES)[0]
+    outputs: Sequence[Tensor] = room.forward(layer, x, batch_sizes, state, weights, NONES)[0]
+    return outputs
+
+
+def copies_y(layer: Layer, x: Tensor, batch_sizes: Tensor | None) -> bool:
+    """Whether y may be changed in place, as that of `torch.nn`: backward reads another."""
+    if layer.form == "step":
+        return False
+    if layer.cell != "lstm" or x.dtype != torch.float32 or not torch._C._get_mkldnn_enabled():
+        return True
+    # oneDNN's, which torch.nn has here, keeps y as well
+    return layer.directions == 2 or layer.projected or batch_sizes is not None
+
+
+def run_compiled(
+    layer: Layer,
+    x: Tensor,
+    batch_sizes: Tensor | None,
+    state: Sequence[Tensor],
+    weights: Sequence[Tensor],
+) -> Sequence[Tensor]:
+    """Do as `run` while a graph is made."""
+    tensors = (x, *state, *weights)
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if not state and torch.compiler.is_exporting():  # AOTInductor has no empty lists
+        N = layer.sequences(x, state)
+        state = [x.new_zeros(shape) for shape in layer.state_shapes(x, N, weights)]
+    outputs, _ = ops.run_layer(*layer, x, batch_sizes, list(state), list(weights), keep)
+    return outputs  # type: ignore[no-any-return]
 
 
 class Call(NamedTuple):
@@ -64,6 +89,8 @@ class Call(NamedTuple):
     """
 
     layer: Layer
+    room: Any
+    """The module that runs it: `bridge`, `step` or `device`."""
     batch_sizes: Tensor | None
     parts: int
     """Of the state that was given: 0 if none was."""
@@ -73,9 +100,10 @@ class Call(NamedTuple):
 
 
 @functools.cache  # not seen by torch.compile
-def call_of(layer: Layer, parts: int, tapes: int, copies_y: bool) -> Call:
-    """Return the call of a layer with so many parts of a state, which keeps so many tapes."""
-    return Call(layer, None, parts, tapes + (not layer.step), copies_y)
+def call_of(layer: Layer, room: Any, parts: int, copies_y: bool) -> Call:
+    """Return the call of a layer with so many parts of a state."""
+    tapes = 1 if room is device else layer.directions
+    return Call(layer, room, None, parts, tapes + (not layer.step), copies_y)
 
 
 class LayerFunction(torch.autograd.Function):
@@ -84,17 +112,12 @@ class LayerFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Call, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run the kernels."""
-        layer, batch_sizes, parts, _, copies_y = call
-        state, weights = tensors[:parts], tensors[parts:]
-        if layer.form == "step":
-            outputs, tape = step.forward(layer.cell, x, state, weights, True)
-            kept = [torch.from_numpy(tape)]
-        elif device.has(x):
-            outputs, tapes = device.forward(layer, x, state, weights, keep=True)
-            kept = [*tapes, outputs[0]]
-        else:
-            outputs, tapes = bridge.forward(layer, x, batch_sizes, state, weights, (True, True))
-            kept = [*map(torch.from_numpy, tapes), outputs[0]]
+        layer, room, batch_sizes, parts, first, copies_y = call
+        outputs, kept = room.forward(
+            layer, x, batch_sizes, tensors[:parts], tensors[parts:], bridge.NEW
+        )
+        if first > len(kept):
+            kept.append(outputs[0])
         if copies_y:
             outputs[0] = outputs[0].clone()
         ctx.call = call
@@ -162,14 +185,13 @@ def gradients(
     call: Call, wanted: Sequence[bool], douts: Sequence[Tensor | None], saved: Sequence[Any]
 ) -> list[Tensor | None]:
     """Return the gradients of x, of the parts of the state and of the weights, where wanted."""
-    layer, _, parts, first, _ = call
+    layer, room, _, parts, first, _ = call
     last = first + 1 + parts
     x, state, weights = saved[first], saved[first + 1 : last], saved[last:]
     wants = wanted[0], any(wanted[1 : 1 + parts]), any(wanted[1 + parts :])
-    if layer.form == "step":
+    if room is step:
         return step.backward(saved[0], x, state, weights, douts, wants)
     tapes, y, N = saved[: first - 1], saved[first - 1], layer.sequences(x, state)
-    room = device if device.has(x) else bridge
     dx, dstate, dweights = room.backward(layer, tapes, x, y, weights, douts, N, wants)
     dstate = dstate[:parts] or [None] * parts
     return [*(dx or [None]), *dstate, *(dweights or [None] * len(weights))]
@@ -202,7 +224,7 @@ def is_batched(tensor: Tensor | None) -> bool:
 
 def reference(call: Call, x: Tensor, *tensors: Tensor) -> Sequence[Tensor]:
     """Return what `LayerFunction` does, by operators that can be differentiated twice."""
-    layer, batch_sizes, parts, *_ = call
+    layer, _, batch_sizes, parts, *_ = call
     state, weights = list(tensors[:parts]), list(tensors[parts:])
     N = layer.sequences(x, state)
     if layer.step:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from . import compilers, fits
 from .autograd import run
-from .bridge import Layer
+from .bridge import shapes_of
+from .layer import Layer
 
 NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
 NONLINEARITIES = {"tanh": "rnn_tanh", "relu": "rnn_relu"}
@@ -39,22 +39,28 @@ class FusedCell(compilers.Unscripted, torch.nn.RNNCellBase):
         weights = fits.weights_of(self, NAMES[:2] if bare else NAMES)
         pairs = self.states == 2 and isinstance(hx, (tuple, list)) and hx
         state = () if hx is None else tuple(hx) if pairs else (hx,)
-        reason = fits.mode() or fits.why_not((input, *state, *weights), plain=False)
-        cell = self.cell
-        if cell is None or reason is not None or not self._fits(input, state, weights):
+        tensors, parts, cell = (input, *state, *weights), len(state), self.cell
+        shapes, reason = fits.look(tensors, 1 + parts, plain=False)
+        if (
+            cell is None
+            or reason is not None
+            or not self._fits(shapes or shapes_of(tensors), parts)
+        ):
             return compilers.hand_over(self, super().forward, reason, input, input, hx)
-        after = run(STEPS[cell, not bare], input, None, state, weights)
+        after = run(STEPS[cell, not bare], input, None, state, weights, plain=bool(shapes))
         return tuple(after) if self.states == 2 else after[0]
 
-    def _fits(self, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]) -> bool:
-        """Whether shapes are as they shall be, and no size is 0."""
-        shape = x.shape
+    def _fits(self, shapes: Sequence[Sequence[int]], parts: int) -> bool:
+        """Whether shapes, of x, so many parts of the state and the weights, are as they shall be.
+
+        And no size is 0.
+        """
+        shape, *before = shapes[: 1 + parts]
         if len(shape) not in (1, 2) or shape[-1] != self.input_size or 0 in shape:
             return False
-        wanted = (*shape[:-1], self.hidden_size)
-        if weights[1].shape[-1] != self.hidden_size or (state and len(state) != self.states):
+        if shapes[2 + parts][-1] != self.hidden_size or parts not in (0, self.states):
             return False
-        return all(part.shape == wanted for part in state)
+        return before == [(*shape[:-1], self.hidden_size)] * parts
 
 
 class RNNCell(FusedCell, torch.nn.RNNCell):

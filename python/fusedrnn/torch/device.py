@@ -7,30 +7,32 @@ All memory is PyTorch's. Sizes as in `bridge`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..cuda.library import core
 from ..cuda.streams import stream_of
-
-if TYPE_CHECKING:
-    from .bridge import Layer
+from .layer import Layer
 
 Group = tuple[Tensor | None, ...]
 """weight_ih, weight_hh, bias_ih, bias_hh, weight_ch of one direction."""
 
 
 def forward(
-    layer: Layer, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], keep: bool
+    layer: Layer,
+    x: Tensor,
+    _: None,
+    state: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    tapes: Sequence[Any],
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Run as `bridge.forward`, but not packed sequences; there is one tape, or none."""
-    shapes = layer.state_shapes(x, x.shape[1], weights)
-    y, state_n = layer.new_y(x, shapes[0][-1]), [x.new_empty(shape) for shape in shapes]
+    """Run as `bridge.forward`, but not packed sequences; there is one new tape, or none."""
+    y, *state_n = layer.new_outputs(x, state, weights)
     sizes = sizes_of(layer, x, weights)
-    tape = [memory(x, core().tape_bytes(*sizes))] if keep else []
-    work = memory(x, core().workspace_bytes(*sizes, "training" if keep else "inference"))
+    tape = [memory(x, core().tape_bytes(*sizes))] if tapes[0] else []
+    work = memory(x, core().workspace_bytes(*sizes, "training" if tape else "inference"))
     on, each = stream_of(None, x), grouped(layer, weights)
     arguments = (
         x,

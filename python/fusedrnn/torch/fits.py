@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Module
 
-from .. import _core, cuda, validate
+from .. import cuda, validate
+from . import bridge
 
 DTYPES = torch.float32, torch.float64
 CUDA_DTYPES = torch.float32, torch.bfloat16
@@ -54,13 +55,32 @@ def use_cuda_kernels(on: bool) -> None:
     cuda_kernels = on
 
 
-def mode() -> str | None:
+def look(
+    tensors: tuple[Any, ...], signed: int, plain: bool = True
+) -> tuple[Sequence[Any] | None, str | None]:
+    """Return the shapes of tensors as `bridge.plain_shapes`, and what keeps the kernels out.
+
+    The one is None of tensors that are to be made plain, the other if nothing does. It is "" for
+    what no module takes: `torch.nn` has the words. `plain`: without packed sequences and
+    projection, and not a cell.
+    """
+    compiling = torch.compiler.is_compiling()
+    shapes = None if compiling else bridge.plain_shapes(tensors, signed)
+    reason = mode(compiling)
+    if shapes is None and reason is None:
+        reason = why_not(tensors, plain, compiling)
+    return shapes, reason
+
+
+def mode(compiling: bool) -> str | None:
     """Return what PyTorch is doing that keeps the kernels out, None if nothing does."""
-    if torch.is_autocast_enabled("cpu") or (cuda_kernels and torch.is_autocast_enabled("cuda")):
+    if torch._C._is_any_autocast_enabled() and (
+        torch.is_autocast_enabled("cpu") or (cuda_kernels and torch.is_autocast_enabled("cuda"))
+    ):
         return "under autocast"
     if torch._C._are_functorch_transforms_active():
         return FUNC
-    if torch.compiler.is_compiling():
+    if compiling:
         return "in torch.onnx.export" if exports_to_onnx() else None
     if torch._C._get_tracing_state() is not None:
         return "under torch.jit.trace"
@@ -77,15 +97,9 @@ def exports_to_onnx() -> bool:
     return "torch.onnx" in sys.modules and torch.onnx.is_in_onnx_export()
 
 
-def why_not(tensors: Sequence[Any], plain: bool = True) -> str | None:
-    """Return what keeps tensors from the kernels, None if nothing does.
-
-    It is "" for what no module takes: `torch.nn` has the words. `plain`: without packed sequences
-    and projection, and not a cell.
-    """
-    dtype, compiling = None, torch.compiler.is_compiling()
-    if not compiling and _core.are_plain(tuple(tensors)):
-        return None
+def why_not(tensors: Sequence[Any], plain: bool = True, compiling: bool = False) -> str | None:
+    """Return what keeps tensors from the kernels, as `look` does."""
+    dtype = None
     for tensor in tensors:
         if type(tensor) not in PLAIN and not (compiling and isinstance(tensor, Tensor)):
             return f"with {type(tensor).__name__}" if isinstance(tensor, Tensor) else ""
@@ -129,11 +143,12 @@ def weights_of(module: Module, names: Sequence[str]) -> tuple[Any, ...]:
 
 def flat_weights_of(module: Any) -> tuple[Any, ...]:
     """Return those of a layer, or what someone put into `_flat_weights` in their place."""
-    names, flat = module._flat_weights_names, module._flat_weights
-    named = tuple(map(module._parameters.get, names))
+    own = module.__dict__  # as in `modules.settings_of`
+    names, flat, parameters = own["_flat_weights_names"], own["_flat_weights"], own["_parameters"]
+    named = tuple(map(parameters.get, names))
     if len(named) == len(flat) and all(map(operator.is_, named, flat)):
         return named
-    if not torch.compiler.is_compiling() and not all(map(module._parameters.__contains__, names)):
+    if not torch.compiler.is_compiling() and not all(map(parameters.__contains__, names)):
         module._update_flat_weights()  # as torch.nn: it computes a parametrized weight twice
         return tuple(module._flat_weights)
     named = weights_of(module, names)

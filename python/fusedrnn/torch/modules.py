@@ -7,6 +7,7 @@ They are those modules in all but `forward`: it takes the kernels for what these
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +19,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from . import compilers, fits
 from .autograd import run
-from .bridge import Layer
+from .bridge import shapes_of
+from .layer import Layer
 
 MODES = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu", "LSTM": "lstm", "GRU": "gru"}
 
@@ -31,6 +33,21 @@ LAYERS = {
 }
 
 
+SETTINGS = (
+    "mode", "input_size", "hidden_size", "proj_size", "num_layers", "bias", "bidirectional",
+    "batch_first",
+)  # fmt: skip
+
+
+def settings_of(module: torch.nn.RNNBase) -> tuple[Any, ...]:
+    """Return what the attributes in `SETTINGS` say."""
+    own = module.__dict__  # an attribute takes ten times as long: modules have a __getattr__
+    return (
+        own["mode"], own["input_size"], own["hidden_size"], own["proj_size"], own["num_layers"],
+        own["bias"], own["bidirectional"], own["batch_first"],
+    )  # fmt: skip
+
+
 class Fused(compilers.Unscripted, torch.nn.RNNBase):
     """What the three share."""
 
@@ -38,110 +55,128 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
         """Run as `torch.nn`'s module: the same arguments, shapes, errors and results."""
         packed = isinstance(input, PackedSequence)
         x = input.data if packed else input
-        weights = fits.flat_weights_of(self)
-        pairs = self.mode == "LSTM" and isinstance(hx, (tuple, list)) and hx
+        settings, weights = settings_of(self), fits.flat_weights_of(self)
+        mode, _, _, proj_size, *_ = settings
+        pairs = mode == "LSTM" and isinstance(hx, (tuple, list)) and hx
         state = () if hx is None else tuple(hx) if pairs else (hx,)
-        plain = not packed and not self.proj_size
-        reason = fits.mode() or fits.why_not((x, *state, *weights), plain)
-        if reason is not None or not self._fits(x, input if packed else None, state):
+        tensors, parts, layer = (x, *state, *weights), len(state), None
+        shapes, reason = fits.look(tensors, 1 + parts, not packed and not proj_size)
+        if reason is None:
+            N = rows_of(input) if packed and state else None
+            if shapes:
+                layer = known_layer_of(settings, shapes, parts, packed, N)
+            else:
+                layer = layer_of(settings, shapes_of(tensors), parts, packed, N)
+        if layer is None:
             return compilers.hand_over(self, super().forward, reason, x, input, hx)
-        y, state_n = (self._packed if packed else self._padded)(input, state, weights)
-        return y, tuple(state_n) if self.mode == "LSTM" else state_n[0]
+        if packed:
+            y, state_n = self._packed(layer, input, state, weights)
+        elif x.dim() == 2:
+            y, state_n = self._unbatched(layer, x, state, weights)
+        else:
+            if layer.form == "batch_first":
+                x = x.transpose(0, 1).contiguous()
+            y, *state_n = self._stack(layer, x, None, state, weights, shapes is not None)
+        return y, tuple(state_n) if mode == "LSTM" else state_n[0]
 
-    def _padded(
-        self, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]
+    def _unbatched(
+        self, layer: Layer, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
-        if x.dim() == 2:
-            x, state = x.unsqueeze(1), [part.unsqueeze(1) for part in state]
-            y, state_n = self._stack(x, None, state, weights)
-            return y.squeeze(1), [part.squeeze(1) for part in state_n]
-        if self.batch_first:
-            x = x.transpose(0, 1).contiguous()
-        return self._stack(x, None, state, weights, self.batch_first)
+        x, state = x.unsqueeze(1), [part.unsqueeze(1) for part in state]
+        y, *state_n = self._stack(layer, x, None, state, weights)
+        return y.squeeze(1), [part.squeeze(1) for part in state_n]
 
     def _packed(
-        self, input: PackedSequence, state: Sequence[Tensor], weights: Sequence[Tensor]
+        self,
+        layer: Layer,
+        input: PackedSequence,
+        state: Sequence[Tensor],
+        weights: Sequence[Tensor],
     ) -> tuple[PackedSequence, list[Tensor]]:
         x, batch_sizes, order, back = input
         if not state:
-            shapes = self._layer_of(False).state_shapes(x, rows_of(input), weights)
+            shapes = layer.state_shapes(x, rows_of(input), weights)
             state = [x.new_zeros(self.num_layers * D, N, width) for D, N, width in shapes]
         elif order is not None:
             state = [part.index_select(1, order) for part in state]
-        y, state_n = self._stack(x, batch_sizes, state, weights)
+        y, *state_n = self._stack(layer, x, batch_sizes, state, weights)
         if back is not None:
             state_n = [part.index_select(1, back) for part in state_n]
         return PackedSequence(y, batch_sizes, order, back), state_n
 
     def _stack(
         self,
+        last_layer: Layer,
         x: Tensor,
         batch_sizes: Tensor | None,
         state: Sequence[Tensor],
         weights: Sequence[Tensor],
-        batch_first: bool = False,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Run the layers, with dropout between them."""
-        last_layer, L = self._layer_of(batch_first), self.num_layers
-        copies_y = self._copies_y(x, batch_sizes)
-        self._check_edits(L * last_layer.weights, weights)
+        plain: bool = False,
+    ) -> Sequence[Tensor]:
+        """Run the layers, with dropout between them; return y and the parts of state_n.
+
+        `plain`: all are, as `bridge.plain` returns them.
+        """
+        L = self.num_layers
         if L == 1:
-            y, *state_n = run(last_layer, x, batch_sizes, state, weights, copies_y)
-            return y, state_n
-        layer, count = self._layer_of(False), last_layer.weights
+            return run(last_layer, x, batch_sizes, state, weights, plain)
+        layer, count = last_layer._replace(form="time_first"), last_layer.weights
         D = layer.directions
         last: list[Sequence[Tensor]] = []
         for l in range(L):
             if l and self.dropout and self.training:
                 x = dropout(x, self.dropout)
             before = [part[l * D : (l + 1) * D] for part in state]
-            own = weights[l * count : (l + 1) * count]
-            layer = last_layer if l == L - 1 else layer
-            x, *state_n = run(layer, x, batch_sizes, before, own, copies_y and l == L - 1)
+            own, inner = weights[l * count : (l + 1) * count], l < L - 1
+            layer = layer if inner else last_layer
+            x, *state_n = run(layer, x, batch_sizes, before, own, plain, inner)
             last.append(state_n)
-        return x, [torch.cat(parts) for parts in zip(*last, strict=True)]
+        return x, *[torch.cat(parts) for parts in zip(*last, strict=True)]
 
-    def _check_edits(self, count: int, weights: Sequence[Tensor]) -> None:
-        """Check that attributes changed after construction are still those of the weights."""
-        if len(weights) != count:
-            names = "num_layers", "bias", "bidirectional", "proj_size"
-            said = ", ".join(f"{name}={getattr(self, name)}" for name in names)
-            raise RuntimeError(f"weights: expected {count} with {said}, got {len(weights)}")
-        H, width = self.hidden_size, self.proj_size or self.hidden_size
-        shape = weights[1].shape if count else (0, width)
-        if shape[-1] != width or (self.proj_size and shape[0] != 4 * H):
-            rule = f"expected {width} columns and hidden_size = {H} rows a gate"
-            raise RuntimeError(f"weight_hh_l0: {rule}, got {tuple(shape)}")
 
-    def _copies_y(self, x: Tensor, batch_sizes: Tensor | None) -> bool:
-        """Whether y may be changed in place, as that of `torch.nn`."""
-        if torch.compiler.is_compiling():
-            return False  # `ops` does it, for all
-        if self.mode != "LSTM" or x.dtype != torch.float32 or not torch._C._get_mkldnn_enabled():
-            return True
-        # oneDNN's, which torch.nn has here, keeps y as well
-        return self.bidirectional or self.proj_size > 0 or batch_sizes is not None
+def layer_of(
+    settings: tuple[Any, ...],
+    shapes: Sequence[Sequence[int]],
+    parts: int,
+    packed: bool,
+    packed_rows: int | None,
+) -> Layer | None:
+    """Return a module's last layer, None if shapes are not as they shall be, or a size is 0.
 
-    def _layer_of(self, batch_first: bool) -> Layer:
-        return LAYERS[self.mode, self.bidirectional, self.bias, self.proj_size > 0, batch_first]
+    They are those of x, so many parts of the state and the weights. `packed_rows`: N of a packed
+    batch that comes with a state.
+    """
+    mode, I, H, P, L, bias, bidirectional, batch_first = settings
+    shape = shapes[0]
+    if len(shape) not in (2, 3) or shape[-1] != I or 0 in shape or (packed and len(shape) == 3):
+        return None
+    batch_first = batch_first and len(shape) == 3
+    if parts:
+        rows = packed_rows if packed else shape[0 if batch_first else 1]
+        batch = (rows,) if packed or len(shape) == 3 else ()
+        widths = [P or H, H] if mode == "LSTM" else [H]
+        if [*shapes[1 : 1 + parts]] != [(L * (1 + bidirectional), *batch, n) for n in widths]:
+            return None
+    layer = LAYERS[mode, bidirectional, bias, P > 0, batch_first]
+    check_edits(settings, L * layer.weights, shapes[1 + parts :])
+    return layer
 
-    def _fits(self, x: Tensor, packed: PackedSequence | None, state: tuple[Tensor, ...]) -> bool:
-        """Whether shapes are as they shall be, and no size is 0."""
-        shape = x.shape
-        if len(shape) not in (2, 3) or shape[-1] != self.input_size or 0 in shape:
-            return False
-        if packed is not None:
-            if len(shape) != 2:
-                return False
-            batch = (rows_of(packed),) if state else ()
-        else:
-            batch = (shape[0 if self.batch_first else 1],) if len(shape) == 3 else ()
-        if not state:
-            return True
-        rows, widths = self.num_layers * (1 + self.bidirectional), [self.hidden_size]
-        if self.mode == "LSTM":
-            widths.insert(0, self.proj_size or self.hidden_size)
-        return [part.shape for part in state] == [(rows, *batch, width) for width in widths]
+
+known_layer_of = functools.lru_cache(maxsize=256)(layer_of)  # not for torch.compile
+
+
+def check_edits(settings: tuple[Any, ...], count: int, shapes: Sequence[Sequence[int]]) -> None:
+    """Check that attributes changed after construction are still those of the weights."""
+    _, _, H, P, *_ = settings
+    if len(shapes) != count:
+        values = zip(SETTINGS, settings, strict=True)
+        names = "num_layers", "bias", "bidirectional", "proj_size"
+        said = ", ".join(f"{name}={value}" for name, value in values if name in names)
+        raise RuntimeError(f"weights: expected {count} with {said}, got {len(shapes)}")
+    shape = shapes[1] if count else (0, P or H)
+    if shape[-1] != (P or H) or (P and shape[0] != 4 * H):
+        rule = f"expected {P or H} columns and hidden_size = {H} rows a gate"
+        raise RuntimeError(f"weight_hh_l0: {rule}, got {tuple(shape)}")
 
 
 class RNN(Fused, torch.nn.RNN):

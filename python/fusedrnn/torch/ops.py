@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import _core
 from . import bridge
-from .bridge import Layer
+from .layer import Layer
 
 
 @torch.library.custom_op("fusedrnn::layer", mutates_args=())
@@ -47,15 +47,12 @@ def run_layer(
 def _(*arguments: Any) -> tuple[list[Tensor], list[Tensor]]:
     *how, x, batch_sizes, state, weights, keep = arguments
     layer = Layer(*how)
-    shapes = layer.state_shapes(x, layer.sequences(x, state), weights)
-    outputs = [x.new_empty(shape) for shape in shapes]
-    if not layer.step:
-        outputs.insert(0, layer.new_y(x, shapes[0][-1]))
+    outputs = layer.new_outputs(x, state, weights)
     if not keep:
         return outputs, []
     nbytes = layer.tape_nbytes(x, batch_sizes, state, weights)
     kept = [x.new_empty(nbytes, dtype=torch.uint8) for _ in range(layer.directions)]
-    return outputs, kept if layer.step else [*kept, layer.new_y(x, shapes[0][-1])]
+    return outputs, kept if layer.step else [*kept, torch.empty_like(outputs[0])]
 
 
 @torch.library.custom_op("fusedrnn::layer_backward", mutates_args=())

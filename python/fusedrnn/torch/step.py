@@ -12,22 +12,28 @@ from torch import Tensor
 from .. import _core
 from ..weights import CELLS
 from .bridge import NONES, all_plain, plain
+from .layer import Layer
 
 
 def forward(
-    cell: str, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], tape: bool | None
-) -> tuple[list[Tensor], Any]:
-    """Do as `bridge.forward`; return state_n, and the tape if that was True."""
+    layer: Layer,
+    x: Tensor,
+    _: None,
+    state: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    tapes: Sequence[Any],
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Do as `bridge.forward`; a tape is new or none."""
     if state:
         outputs = [torch.empty_like(part) for part in state]
     else:
         shape = (*x.shape[:-1], weights[1].shape[1])
-        outputs = [x.new_empty(*shape) for _ in CELLS[cell].state_letters]
-    filled = _core.forward(
-        cell, x, (*weights, *NONES[len(weights) :]), tuple(state) or None, False, None,
-        tuple(outputs), tape, None, None, None, torch.get_num_threads(),
+        outputs = [x.new_empty(*shape) for _ in CELLS[layer.cell].state_letters]
+    tape = _core.forward(
+        layer.cell, x, (*weights, *NONES[len(weights) :]), tuple(state) or None, False, None,
+        tuple(outputs), tapes[0], None, None, None, torch.get_num_threads(),
     )  # fmt: skip
-    return outputs, filled
+    return outputs, [] if tape is None else [torch.from_numpy(tape)]
 
 
 def backward(
