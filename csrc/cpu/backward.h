@@ -25,8 +25,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
         noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)),
         group(group_blocks(z.N / (a.plan.by_rows ? threads : 1))),
         groups(reads_in_place<Real>(z, z.P) ? all_columns<Real>(z.P) : Groups{group, mine.h0, mine.h1}), at(a.workspace, a),
-        states{own_piece(at.ds, a.plan, mine, me, blocks * S * W), mine.n0, mine.n1 - mine.n0},
-        du(own_piece(at.du, a.plan, mine, me, blocks * W)), taped(a, clock), input(a, at.w_ih, me, threads),
+        states(at.ds, mine, me), du(at.du, mine, me), taped(a, clock), input(a, at.w_ih, me, threads),
         weights(a, clock, taped, {at.gradients + me * at.gradients_size, z, at.rows}, at.token_sum,
                 share_of_units<Real>(z, me, threads)),
         projection(a, clock, mine, {group, mine.b0, mine.b1}, {projected() ? at.projection : nullptr, z, a.plan, at.rows}, me) {
@@ -55,8 +54,8 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   struct Layout {
     Real *w_hh[2], *w_ih;  // panels over columns: k = (gate, unit)
     Real* token_sum;       // in the place of w_ih: tokens have no dx
-    Real* ds;              // [block][n][S][W]
-    Real* du;              // [block][n][W], with late gates or recurrent dropout
+    Pieces<Real> ds;       // [block][n][S][W]
+    Pieces<Real> du;       // [block][n][W], with late gates or recurrent dropout
     Real* d[2];            // gate gradients of a chunk, [block][D][row][W]
     Real* gradients;       // memory of each thread's WeightGradients
     Real* projection;      // memory of ProjectionBackward
@@ -72,7 +71,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       w_hh[1] = packs || !kLate ? arena.take(kLate * z.H * outputs) : w_hh[0] + kEarly * z.H * z.P;
       w_ih = token_sum = arena.take(a.tokens ? Weights::token_sum_size(z) : InputGradient<Cell, Real>::size(a));
       ds = take_pieces(arena, plan, z.N, units * S);
-      du = kLate || a.form.noise.dropout > 0 ? take_pieces(arena, plan, z.N, units) : nullptr;
+      if (kLate || a.form.noise.dropout > 0) du = take_pieces(arena, plan, z.N, units);
       for (Real*& buffer : d) buffer = arena.take(units * D * rows);
       gradients_size = typename Weights::Layout(nullptr, z, rows).size;
       gradients = arena.take(plan.threads * gradients_size);
@@ -99,34 +98,25 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
 
   // The gradient of what W_hh saw, as that of h or u
   V du_of(int b, long n) const {
-    const V v = load(du + own(b, n) * W);
+    const V v = load(du.at(b, n));
     return noise.drops() ? noise.seen<Real>(v, n, b) : v;
   }
 
-  // Where a row of own ones stands in [block][n]
-  long own(int b, long n) const { return b * (mine.n1 - mine.n0) + n - mine.n0; }
-  // Vectors [block][n][vectors][W] of own rows; the product's target is the first.
-  struct Target {
-    Real* data;
-    int vectors;
-    bool add = true;
-  };
-  // target (+)= gradients of gates g0.. · their rows of W_hh, for own blocks of h of own rows among the first `rows`. `d`
-  // starts at the step's row 0.
-  void hidden_product(const Gates& d, long rows, int g0, int count, const Real* panel, Target target, bool down) {
-    const Place<Real> out{target.data, target.vectors * W, (mine.n1 - mine.n0) * target.vectors * W};
+  // out (+)= gradients of gates g0.. · their rows of W_hh, for own blocks of h of own rows among the first `rows`. `d` starts
+  // at the step's row 0.
+  void hidden_product(const Gates& d, long rows, int g0, int count, const Real* panel, const Place<Real>& out, bool add,
+                      bool down) {
     product(Product<Real>{.left = d.from(mine.n0).left(z.H, count, Cell::kH + g0),
                           .panel = panel,
                           .groups = groups,
-                          .init = {target.add ? out.data : nullptr, out.row, out.block},
+                          .init = {add ? out.data : nullptr, out.row, out.block},
                           .out = out,
                           .columns = long(blocks_of<Real>(z.P)) * W,
                           .down = down},
-            0, own_end(rows) - mine.n0, mine.h0, mine.h1);
+            0, mine.end(rows) - mine.n0, mine.h0, mine.h1);
   }
 
   bool projected() const { return Base::projected(z); }
-  long own_end(long rows) const { return mine.n1 < rows ? mine.n1 : rows; }
 
   // The step after the one in hand: its gate gradients, from its row 0 on; rows that are in it, and where they stand.
   struct After {
@@ -135,14 +125,14 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   };
   // ds of h, or `given` of a projection, += what that step gives back; but nothing through a reset.
   void add_hidden(const After& after, bool down) {
-    if (own_end(after.count) <= mine.n0) return;
+    if (mine.end(after.count) <= mine.n0) return;
     const bool adds = !noise.drops();
-    const Target h = projected() ? Target{projection.given, 1} : Target{states.data, S};
-    hidden_product(after.d, after.count, 0, kEarly, at.w_hh[0], adds ? h : Target{du, 1, false}, down);
+    const Place<Real> h = projected() ? projection.given.place() : states.place();
+    hidden_product(after.d, after.count, 0, kEarly, at.w_hh[0], adds ? h : du.place(), adds, down);
     if (!adds)
       for (int b = mine.h0; b < mine.h1; b++)
-        for (long n = mine.n0; n < own_end(after.count); n++) {
-          Real* to = h.data + own(b, n) * h.vectors * W;
+        for (long n = mine.n0; n < mine.end(after.count); n++) {
+          Real* to = projected() ? projection.given.at(b, n) : ds_of(b, n);
           store(to, load(to) + du_of(b, n));
         }
     if (!a.form.resets) return;
@@ -173,7 +163,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     });
     if constexpr (kLate > 0) {
       if (!a.plan.by_rows) team.wait(me);
-      if (own_end(count) > mine.n0) hidden_product(now, count, kEarly, kLate, at.w_hh[1], {du, 1, false}, t % 2);
+      if (mine.end(count) > mine.n0) hidden_product(now, count, kEarly, kLate, at.w_hh[1], du.place(), false, t % 2);
       for_own_units(count, [&](int b, long n) {
         V saved[Cell::kSaved], s[S], ds[S], grads[D];
         load_step(b, n, t, saved, s, ds);
@@ -190,7 +180,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   void through_projection(long t, const Gates& dh) {
     projection.gather(t, dh);
     if (!a.plan.by_rows) team.wait(me);
-    projection.spread(t, dh, {states.data, S * W, states.rows * S * W});
+    projection.spread(t, dh, states.place());
   }
 
   // What the cell's backward reads
@@ -200,7 +190,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   }
   template <class F> INLINE void for_own_units(long rows, F&& f) {
     for (int b = mine.b0; b < mine.b1; b++)
-      for (long n = mine.n0; n < own_end(rows); n++) f(b, n);
+      for (long n = mine.n0; n < mine.end(rows); n++) f(b, n);
   }
 
   const BackwardArgs<Real>& a;
@@ -215,7 +205,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   const Groups groups;
   const Layout at;
   const typename Base::States states;  // ds
-  Real* const du;
+  const OwnRows<Real, 1> du;
   const Taped<Cell, Real> taped;
   const InputGradient<Cell, Real> input;
   Weights weights;

@@ -25,9 +25,8 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   Forward(const ForwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
         noise(a.form.noise), mine(share<Real>(a.plan, z, clock, me, threads)),
-        at(a.workspace, z, a.plan, a.tape != nullptr, noise.drops()),
-        xg(own_piece(at.xg, a.plan, mine, me, at.xg_row, chunk_rows(z, a.plan))),
-        states{own_piece(at.state, a.plan, mine, me, at.state_row), mine.n0, mine.n1 - mine.n0},
+        at(a.workspace, z, a.plan, a.tape != nullptr, noise.drops()), xg(at.xg.own(mine, me, chunk_rows(z, a.plan))),
+        states(at.state, mine, me),
         panels(a.panels ? Panels<Cell, Real>(const_cast<Real*>(a.panels), z, share_of_units<Real>(z, 0, 1), a.panel_rows,
                                              a.panel_rows)
                         : own_panels(a.workspace + at.size, a, mine)),
@@ -59,18 +58,16 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
  private:
   struct Layout {
-    Real* xg;           // [block][G][row in chunk][W]
-    Real* state;        // [block][n][S][W]
-    long xg_row, state_row;  // values of a row
+    Pieces<Real> xg;      // [block][G][row in chunk][W]
+    Pieces<Real> state;   // [block][n][S][W]
     Real *taped, *u;      // those of the tape, or of one step (late gates, projection), or null
     Real *seen, *seen_0;  // with recurrent dropout: those of the tape, or of two steps in turns
     long size;
     Layout(Real* base, const Sizes& z, const Plan& plan, bool training, bool drops) {
       const long vectors = long(blocks_of<Real>(z.H)) * W;
       Arena<Real> arena{base};
-      xg_row = vectors * G, state_row = vectors * S;
-      xg = take_pieces(arena, plan, InputPart<Cell, Real>::room(z, plan), xg_row);
-      state = take_pieces(arena, plan, z.N, state_row);
+      xg = take_pieces(arena, plan, InputPart<Cell, Real>::room(z, plan), vectors * G);
+      state = take_pieces(arena, plan, z.N, vectors * S);
       taped = kLate && !training ? arena.take(vectors * kTaped * z.N) : nullptr;
       u = (kLate || z.projected()) && !training ? arena.take(z.N * z.H) : nullptr;
       seen = drops && !training ? arena.take(2 * z.N * z.P) : nullptr;
@@ -144,7 +141,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
   // Own units of own rows among r0..r1; h is that of row 0.
   template <int kStage> void stage(const Step& s, long r0, long r1, const Real* h, long h_row) {
-    const long n0 = mine.n0 > r0 ? mine.n0 : r0, n1 = mine.n1 < r1 ? mine.n1 : r1;
+    const long n0 = mine.n0 > r0 ? mine.n0 : r0, n1 = mine.end(r1);
     if (n0 >= n1) return;
     constexpr int g = gates_of<Cell>(kStage), kMostRows = step_rows(g);
     const long block = g * z.P * W, tiles = (n1 - n0 + kMostRows - 1) / kMostRows;

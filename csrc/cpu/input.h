@@ -50,7 +50,7 @@ template <class Cell, class Real> struct InputPart {
   static Run whole(const Chunk& chunk) { return {chunk.rows, 0, 1, 0, 1}; }
 
   long own(long t) const {
-    const long count = clock.count(t), end = mine.n1 < count ? mine.n1 : count;
+    const long end = mine.end(clock.count(t));
     return end > mine.n0 ? end - mine.n0 : 0;
   }
 

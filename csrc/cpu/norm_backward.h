@@ -24,7 +24,7 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
   using V = Vec<Real>;
   using Gates = GateGradients<Real>;
   using After = typename Base::After;
-  using Base::add_hidden, Base::du_of, Base::ds_of, Base::input, Base::load_step, Base::own_end, Base::projected;
+  using Base::add_hidden, Base::du_of, Base::ds_of, Base::input, Base::load_step, Base::projected;
   using Base::z, Base::noise, Base::team, Base::me, Base::threads, Base::clock, Base::blocks, Base::mine, Base::at,
       Base::weights, Base::projection, Base::states;
   static constexpr int W = kWidth<Real>, G = Cell::kGates, S = Cell::kStates, D = Cell::kGrads, Q = Cell::kPeepholes;
@@ -85,13 +85,14 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
     const Gates now{d.at(0, 0, row - chunk.first_row), d.rows, D};
     add_hidden(after, t % 2);
     if (projected()) Base::through_projection(t, {dh.at(0, 0, row - chunk.first_row), dh.rows, 1});
-    for (long n = mine.n0; n < own_end(count); n++) {
+    for (long n = mine.n0; n < mine.end(count); n++) {
       const NormBack<Real> back_c = back_to_c(n, t, now);
       back_to_gates(n, t, now, back_c);
     }
     if constexpr (kLate > 0) {
-      if (own_end(count) > mine.n0) Base::hidden_product(now, count, kEarly, kLate, at.w_hh[1], {Base::du, 1, false}, t % 2);
-      for (long n = mine.n0; n < own_end(count); n++) back_to_early(n, t, now);
+      if (mine.end(count) > mine.n0)
+        Base::hidden_product(now, count, kEarly, kLate, at.w_hh[1], Base::du.place(), false, t % 2);
+      for (long n = mine.n0; n < mine.end(count); n++) back_to_early(n, t, now);
     }
     return {now, count, row};
   }

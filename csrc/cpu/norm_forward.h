@@ -26,8 +26,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
   NormForward(const ForwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
         noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)),
-        row_size(long(blocks) * G * W), at(a.workspace, a), hg(own_piece(at.hg, a.plan, mine, me, row_size)),
-        states{own_piece(at.state, a.plan, mine, me, blocks * S * W), mine.n0, mine.n1 - mine.n0},
+        row_size(long(blocks) * G * W), at(a.workspace, a), hg(at.hg.own(mine, me)), states(at.state, mine, me),
         panels(make_panels(a.workspace + at.size, a)),
         tape(a.tape ? Tape(a.tape, z, clock.row(z.T), a.form.noise) : Tape(at.scratch + me * at.scratch_size, one_row(z), 1)),
         seen_0(a.tape ? tape.seen_0 : at.seen) {}
@@ -56,8 +55,8 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
 
   struct Layout {
     Real* xg[2];  // [row in chunk][block][G][W]
-    Real* hg;  // [n], of each stage [block][its gates][W]
-    Real* state;  // [block][n][S][W]
+    Pieces<Real> hg;  // [n], of each stage [block][its gates][W]
+    Pieces<Real> state;  // [block][n][S][W]
     Real* u;  // inference with late gates or projection: that of a step, (N, H)
     Real* seen;  // inference with recurrent dropout: what W_hh sees of h, (N, P)
     Real* scratch;  // inference: in place of the tape, one row of it for each thread
@@ -127,7 +126,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     else if (going_on > 0) hidden_part(0, 0, going_on, a.y + clock.row(before) * a.y_row, a.y_row);
     hidden_part(0, going_on, count, noise.drops() ? seen_0 : a.state_0[0], z.P);
     const Real* x_gates = xg + (row - chunk.first_row) * row_size;
-    for (long n = mine.n0; n < own_end(count); n++) {
+    for (long n = mine.n0; n < mine.end(count); n++) {
       const bool reset = a.form.resets && a.form.resets[row + n];
       if (reset) clear(n);
       if constexpr (kLate > 0) finish_early(n, t, x_gates + n * row_size);
@@ -135,15 +134,14 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     }
     if constexpr (kLate > 0) {
       hidden_part(1, 0, count, u_of(t), z.H);
-      for (long n = mine.n0; n < own_end(count); n++) finish(n, t, x_gates + n * row_size);
+      for (long n = mine.n0; n < mine.end(count); n++) finish(n, t, x_gates + n * row_size);
     }
     if (projected()) project(a, clock, panels.w_hr, panels.h_groups, mine, t, u_of(t), noise.drops() ? seen_of(t) : nullptr);
   }
-  long own_end(long rows) const { return mine.n1 < rows ? mine.n1 : rows; }
 
   // The gates of a stage, own rows among r0..r1; h, or u, is that of row 0, null is zeros.
   [[gnu::noinline]] void hidden_part(int stage, long r0, long r1, const Real* h, long h_row) {
-    const long n0 = mine.n0 > r0 ? mine.n0 : r0, n1 = own_end(r1);
+    const long n0 = mine.n0 > r0 ? mine.n0 : r0, n1 = mine.end(r1);
     if (n0 >= n1) return;
     if (h) multiply_rows(plain_left(h, h_row, 1, z.P), panels.w_hh[stage], panels.groups[stage], hg_of(0, stage), n0, n1);
     else

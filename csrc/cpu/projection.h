@@ -57,7 +57,7 @@ template <class Real> class ProjectionBackward {
  public:
   struct Layout {
     Real* w_hr;   // panels over columns: k = column of h
-    Real* given;  // what the step after gives back and what passes by it, or dstate_n: [block of h][n][W]
+    Pieces<Real> given;  // what the step after gives back and what passes by it, or dstate_n: [block of h][n][W]
     Real* dh[2];  // of a chunk, in turns as gate gradients: [block of h][row][W]
     long size;
     Layout(Real* base, const Sizes& z, const Plan& plan, long chunk_rows) {
@@ -72,27 +72,26 @@ template <class Real> class ProjectionBackward {
 
   ProjectionBackward(const BackwardArgs<Real>& args, const Clock& clock, const Share& mine, const Groups& units,
                      const Layout& at, int me)
-      : given(own_piece(at.given, args.plan, mine, me, blocks_of<Real>(args.size.P) * W)), a(args), z(args.size), clock(clock),
-        mine(mine), units(units), at(at) {}
+      : given(at.given, mine, me), a(args), z(args.size), clock(clock), mine(mine), units(units), at(at) {}
 
-  Real* const given;  // own; the product of the step after belongs there
+  const OwnRows<Real, 1> given;  // the product of the step after belongs there
 
   void begin(bool shared, int me, int threads) {
     for_packed_groups(shared, me, threads, units,
                       [&](int n, int b) { pack_columns(a.weights.weight_hr, z.P, z.H, b, n, at.w_hr + b * z.P * W); });
     const Real* from = a.dstate_n[0];
     for_own(z.N, [&](int b, long n, long offset, long lanes) {
-      store(given_of(b, n), from ? load(from + offset, lanes) : Vec<Real>{});
+      store(given.at(b, n), from ? load(from + offset, lanes) : Vec<Real>{});
     });
   }
   void end() {
-    for_own(z.N, [&](int b, long n, long offset, long lanes) { store(a.dstate_0[0] + offset, load(given_of(b, n)), lanes); });
+    for_own(z.N, [&](int b, long n, long offset, long lanes) { store(a.dstate_0[0] + offset, load(given.at(b, n)), lanes); });
   }
 
   // Nothing through a reset: `row` is that of the step's batch row 0.
   void reset(long row, long count) {
     for_own(count, [&](int b, long n, long, long) {
-      if (a.form.resets[row + n]) store(given_of(b, n), Vec<Real>{});
+      if (a.form.resets[row + n]) store(given.at(b, n), Vec<Real>{});
     });
   }
 
@@ -103,15 +102,15 @@ template <class Real> class ProjectionBackward {
     const RowNoise noise(a.form.noise);
     const Real* dy = a.dy ? a.dy + clock.row(t) * a.dy_row : nullptr;
     for_own(clock.count(t), [&](int b, long n, long, long lanes) {
-      Vec<Real> dh = load(given_of(b, n));
+      Vec<Real> dh = load(given.at(b, n));
       if (dy) dh += load(dy + n * a.dy_row + b * W, lanes);
-      store(given_of(b, n), noise.zones() ? noise.split<Real>(0, dh, t, n, b) : Vec<Real>{});
+      store(given.at(b, n), noise.zones() ? noise.split<Real>(0, dh, t, n, b) : Vec<Real>{});
       store(now.at(b, 0, n), dh);
     });
   }
   // du for own units, from dh of all columns
   void spread(long t, const Gates& now, const Place<Real>& du) {
-    if (const long end = own_end(clock.count(t)); mine.n0 < end)
+    if (const long end = mine.end(clock.count(t)); mine.n0 < end)
       product(Product<Real>{.left = now.from(mine.n0).left(z.P, 1, nullptr),
                             .panel = at.w_hr,
                             .groups = units,
@@ -123,12 +122,10 @@ template <class Real> class ProjectionBackward {
   }
 
  private:
-  Real* given_of(int b, long n) const { return given + (b * (mine.n1 - mine.n0) + n - mine.n0) * W; }
-  long own_end(long rows) const { return mine.n1 < rows ? mine.n1 : rows; }
   // f(block, row, offset in (N, P), lanes) for own columns of own rows among the first `rows`
   template <class F> INLINE void for_own(long rows, F&& f) const {
     for (int b = mine.h0; b < mine.h1; b++)
-      for (long n = mine.n0; n < own_end(rows); n++) f(b, n, n * z.P + b * W, lanes_of<Real>(z.P, b));
+      for (long n = mine.n0; n < mine.end(rows); n++) f(b, n, n * z.P + b * W, lanes_of<Real>(z.P, b));
   }
 
   const BackwardArgs<Real>& a;

@@ -14,6 +14,9 @@ namespace fusedrnn::FUSEDRNN_ISA {
 struct Share {
   int b0, b1, h0, h1;
   long n0, n1;
+
+  // Past the last of its rows among the first so many
+  long end(long rows) const { return n1 < rows ? n1 : rows; }
 };
 template <class Real> Share share_of_units(const Sizes& z, int me, int threads) {
   const long blocks = blocks_of<Real>(z.H), h = blocks_of<Real>(z.P);
@@ -92,14 +95,32 @@ template <class Real> Share share(const Plan& plan, const Sizes& z, const Clock&
 // Memory for all rows, so many values each. Where threads split rows, each one's piece stands a page from the next: the
 // hardware fetches what lies behind within a page, and would take it from the core that writes it (LSTM 30,7,33 by rows 0.76 of
 // the time by units, and so 0.62; GRU 400,8,24 1.1 of the time on one thread, and so 0.87).
-template <class Real> constexpr long kApart = 4096 / sizeof(Real);
-template <class Real> Real* take_pieces(Arena<Real>& arena, const Plan& plan, long rows, long row) {
-  return arena.take(rows * row + (plan.by_rows ? plan.threads * kApart<Real> : 0));
+template <class Real> struct Pieces {
+  Real* all = nullptr;
+  long row = 0, apart = 0;  // values of a row, and from a thread's piece to the next one's; none where it is all
+
+  // more: rows that each has room for beside its own
+  Real* own(const Share& mine, int me, long more = 0) const {
+    return all && apart ? all + (mine.n0 + me * more) * row + me * apart : all;
+  }
+};
+template <class Real> Pieces<Real> take_pieces(Arena<Real>& arena, const Plan& plan, long rows, long row) {
+  const long apart = plan.by_rows ? 4096 / sizeof(Real) : 0;
+  return {arena.take(rows * row + plan.threads * apart), row, apart};
 }
-// more: rows that each has room for beside its own
-template <class Real> Real* own_piece(Real* all, const Plan& plan, const Share& mine, int me, long row, long more = 0) {
-  return all && plan.by_rows ? all + (mine.n0 + me * more) * row + me * kApart<Real> : all;
-}
+
+// Vectors of a thread's rows, [block][n][kVectors][W]
+template <class Real, int kVectors> struct OwnRows {
+  static constexpr long kRow = kVectors * kWidth<Real>;
+  Real* data;
+  long first, rows;
+
+  OwnRows(const Pieces<Real>& pieces, const Share& mine, int me)
+      : data(pieces.own(mine, me)), first(mine.n0), rows(mine.n1 - mine.n0) {}
+  Real* at(int b, long n) const { return data + (b * rows + n - first) * kRow; }
+  // The first vector of each, as a product's target
+  Place<Real> place() const { return {data, kRow, rows * kRow}; }
+};
 
 // Rows that a chunk has at the most, and whether all steps are sure to be one.
 inline long chunk_rows(const Sizes& z, const Plan& plan) {
@@ -150,13 +171,7 @@ template <class Cell, class Real> struct Scan {
   // Of state i
   static long width(const Sizes& z, int i) { return i ? z.H : z.P; }
 
-  // Of a thread's rows: [block][n][S][W]
-  struct States {
-    Real* data;
-    long first, rows;
-
-    Real* at(int b, long n) const { return data + (b * rows + n - first) * S * W; }
-  };
+  using States = OwnRows<Real, S>;
   // One thread's part of the caller's states, null for zeros, and back, from the first-th on.
   static void load_states(const Share& mine, const Sizes& z, const Real* const* from, const States& to) {
     for_state_vectors(mine, z, 0, [&](int i, int b, long n, long at, long lanes) {
