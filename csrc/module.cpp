@@ -32,8 +32,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("accept_tensors", &accept_tensors, pybind11::arg("type"), pybind11::arg("parameter"),
         "Tensors of this type may come in place of arrays; it has DLPack's exchange table.");
   m.def("plain_shapes", &plain_shapes, pybind11::arg("tensors"),
-        "Their shapes if all are tensors on the CPU of one float dtype, contiguous, of the type or its subclass `parameter`; "
-        "or None.");
+        "Their shapes if all are tensors on the CPU of one float dtype, contiguous, not negated, of the type or its subclass "
+        "`parameter`; or None.");
   m.def(
       "isas",
       [] {

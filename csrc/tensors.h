@@ -44,10 +44,12 @@ struct ExchangeTable {
 
 }  // namespace dlpack
 
-// The type whose objects are tensors, its table, and the one subclass that says no more; null until accept_tensors().
+// The type whose objects are tensors, its table, the one subclass that says no more, and the type's method is_neg; null until
+// accept_tensors().
 struct TensorType {
   PyTypeObject *type = nullptr, *parameter = nullptr;
   const dlpack::ExchangeTable* table = nullptr;
+  PyObject* is_neg = nullptr;
 };
 inline TensorType tensor_type;
 
@@ -57,7 +59,7 @@ inline void accept_tensors(const py::type& type, const py::type& parameter) {
   if (table->version.major != 1 || !table->tensor_from_object)
     throw std::invalid_argument("type: expected the exchange table of DLPack 1");
   const auto owned = [](py::handle object) { return reinterpret_cast<PyTypeObject*>(object.inc_ref().ptr()); };
-  tensor_type = {owned(type), owned(parameter), table};
+  tensor_type = {owned(type), owned(parameter), table, py::object(type.attr("is_neg")).release().ptr()};
 }
 
 inline bool is_tensor(py::handle object) { return tensor_type.type && PyObject_TypeCheck(object.ptr(), tensor_type.type); }
@@ -91,8 +93,16 @@ template <class T> dlpack::Tensor tensor_of(py::handle object, const std::string
   return tensor;
 }
 
-// The shapes of tensors, of no other subclass, in the host's memory, all float32 or all float64, aligned and with the strides
-// of new ones: a view of imaginary parts, which may be stored with the other sign, never has them. None if one is another.
+// Whether a tensor is stored with the other sign, as the imaginary parts of conjugate numbers: its memory does not say so.
+inline bool is_negated(py::handle tensor) {
+  PyObject* const self = tensor.ptr();
+  const auto answer = py::reinterpret_steal<py::object>(PyObject_Vectorcall(tensor_type.is_neg, &self, 1, nullptr));
+  if (!answer) throw py::error_already_set();
+  return answer.ptr() == Py_True;
+}
+
+// The shapes of tensors, of no other subclass, in the host's memory, all float32 or all float64, aligned, with the strides of
+// new ones and their own sign. None if one is another.
 inline py::object plain_shapes(const py::tuple& objects) {
   std::uint8_t bits = 0;
   py::tuple shapes(objects.size());
@@ -107,6 +117,7 @@ inline py::object plain_shapes(const py::tuple& objects) {
     if (tensor.device.type != 1 || !(is_of<float>(tensor) || is_of<double>(tensor)) || (bits && tensor.dtype.bits != bits))
       return py::none();
     bits = tensor.dtype.bits;
+    if (is_negated(object)) return py::none();
     if (!tensor.data) return py::none();  // empty, or zeros that PyTorch does not store
     if ((reinterpret_cast<std::uintptr_t>(tensor.data) + tensor.byte_offset) % (bits / 8)) return py::none();
     py::tuple shape(tensor.ndim);

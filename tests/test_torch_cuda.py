@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import fusedrnn.torch  # noqa: E402
-from fusedrnn.torch import bridge, device, fits  # noqa: E402
+from fusedrnn import _core  # noqa: E402
+from fusedrnn.torch import device, fits  # noqa: E402
 from torch_cases import agree, call, inputs, loss_of, pair, state  # noqa: E402
 
 
@@ -62,7 +63,7 @@ def as_cuda(cuda, monkeypatch):
     monkeypatch.setattr(device, "core", lambda: core)
     monkeypatch.setattr(device, "stream_of", lambda stream, x: None)
     monkeypatch.setattr(device, "has", lambda tensor: True)
-    monkeypatch.setattr(bridge, "plain_shapes", lambda *arguments: None)
+    monkeypatch.setattr(_core, "plain_shapes", lambda tensors: None)
 
 
 @pytest.mark.usefixtures("as_cuda")
@@ -115,9 +116,9 @@ def test_who_is_let_in(monkeypatch):
 
     monkeypatch.setattr(fits, "PLAIN", (Far,))
 
-    def why_not(*dtypes, plain=True, compiling=False):
+    def why_not(*dtypes, devices=True, compiling=False):
         tensors = [torch.ones(1, dtype=dtype).as_subclass(Far) for dtype in dtypes]
-        return fits.why_not(tensors, plain, compiling)
+        return fits.why_not(tensors, devices, compiling)
 
     single, half, double = torch.float32, torch.bfloat16, torch.float64
     assert why_not(single, single) == "on cuda"
@@ -126,7 +127,7 @@ def test_who_is_let_in(monkeypatch):
     assert why_not(half, half, half) is None
     assert why_not(double) == "on cuda with torch.float64"
     assert why_not(single, half) == ""
-    assert why_not(single, plain=False) == "on cuda with packed sequences, a projection or a cell"
+    assert why_not(single, devices=False) == "on cuda with packed sequences, a projection or a cell"
     assert why_not(single, compiling=True) == "on cuda under torch.compile"
 
 

@@ -31,16 +31,38 @@ def test_a_layer_that_lacks_or_has_too_many_weights(kind, options, name, value):
     wanted, before = module(torch.ones(T, N, I))[0], getattr(module, name)
     setattr(module, name, value)
     for _ in range(2):
-        with pytest.raises(RuntimeError, match=r"^weight(s|_hh_l0): expected "):
+        with pytest.raises(RuntimeError, match=r"^weight(s|_ih_l0): expected "):
             module(torch.ones(T, N, I))
     setattr(module, name, before)
     assert torch.equal(module(torch.ones(T, N, I))[0], wanted)
 
 
+@pytest.mark.parametrize("name", ["weight_ih", "weight_hh", "bias_ih", "bias_hh"])
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"])
+def test_a_weight_of_another_shape(kind, name):
+    module = getattr(fusedrnn.torch, kind)(I, H)
+    is_cell = kind.endswith("Cell")
+    name = name if is_cell else f"{name}_l0"
+    wrong = torch.cat([getattr(module, name).detach()] * 2)
+    setattr(module, name, torch.nn.Parameter(wrong))
+    with pytest.raises(RuntimeError):
+        module(torch.ones(N, I) if is_cell else torch.ones(T, N, I))
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize(("name", "value"), [("bidirectional", None), ("bidirectional", 2)])
+def test_an_attribute_that_means_nothing_has_the_words_of_torch(kind, name, value):
+    for owner in (fusedrnn.torch, torch.nn):
+        module = getattr(owner, kind)(I, H)
+        setattr(module, name, value)
+        with pytest.raises(TypeError):
+            module(torch.ones(T, N, I))
+
+
 def test_a_projected_layer_of_another_hidden_size():
     module = fusedrnn.torch.LSTM(I, H, proj_size=2)
     module.hidden_size = H + 1
-    with pytest.raises(RuntimeError, match=r"^weight_hh_l0: expected 2 columns .* = 7 rows a gate"):
+    with pytest.raises(RuntimeError, match=rf"^weight_ih_l0: expected shape \(28, {I}\), got"):
         module(torch.ones(T, N, I))
 
 

@@ -188,6 +188,41 @@ def test_a_tensor_with_the_negative_bit():
     agree(*results)
 
 
+@pytest.mark.parametrize("kind", ["GRU", "LSTMCell"])
+def test_a_weight_with_the_negative_bit(kind):
+    results = []
+    for owner in (fusedrnn.torch, torch.nn):
+        torch.manual_seed(0)
+        module = getattr(owner, kind)(I, H)
+        name = next(name for name, _ in module.named_parameters() if "weight_hh" in name)
+        setattr(module, name, torch.nn.Parameter(torch._neg_view(-getattr(module, name).detach())))
+        outputs = module(torch.ones(N, I) if "Cell" in kind else torch.ones(7, N, I))
+        grads = torch.autograd.grad(outputs[0].sum(), list(module.parameters()))
+        results.append([outputs[0], *grads])
+    agree(*results, limit=3e-5)
+
+
+@pytest.mark.parametrize("kind", ["GRU", "LSTM", "GRUCell"])
+def test_what_hooks_hand_back_may_be_strided_or_negated(kind):
+    results = []
+    for changed in (False, True):
+        torch.manual_seed(0)
+        module, x = getattr(fusedrnn.torch, kind)(I, H), torch.randn(7, N, I)
+
+        def back(tensor, changed=changed):
+            if not changed:
+                return tensor
+            if tensor.is_floating_point():
+                return torch._neg_view(-tensor)
+            return torch.stack([tensor, tensor], -1)[..., 0]
+
+        with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, back):
+            out = module(x[0] if "Cell" in kind else x)
+            loss = (out[0] if isinstance(out, tuple) else out).sum()
+            results.append(torch.autograd.grad(loss, list(module.parameters())))
+    agree(*results, limit=0)
+
+
 def test_a_tensor_whose_memory_was_freed_is_refused():
     ours, _ = pair("GRU")
     x = torch.randn(7, N, I, dtype=torch.float64)

@@ -243,5 +243,7 @@ def test_what_the_kernels_cannot_take_runs_on_torch(case, monkeypatch):
 def test_a_weight_of_another_shape_is_refused():
     ours, _ = pair("GRU")
     ours.weight_hh_l0 = torch.nn.Parameter(torch.zeros(3 * H, H + 1, dtype=torch.float64))
-    with pytest.raises(RuntimeError, match=r"^weight_hh_l0: expected 6 columns"):
+    with pytest.raises(
+        RuntimeError, match=r"^weight_hh_l0: expected shape \(18, 6\), got \(18, 7\)"
+    ):
         ours(torch.zeros(T, N, I, dtype=torch.float64))

@@ -97,7 +97,7 @@ template <class Real> Share share(const Plan& plan, const Sizes& z, const Clock&
 // the time by units, and so 0.62; GRU 400,8,24 1.1 of the time on one thread, and so 0.87).
 template <class Real> struct Pieces {
   Real* all = nullptr;
-  long row = 0, apart = 0;  // values of a row, and from a thread's piece to the next one's; none where it is all
+  long row = 0, apart = 0;  // values of a row; and from one piece to the next, 0 where all threads share one
 
   // more: rows that each has room for beside its own
   Real* own(const Share& mine, int me, long more = 0) const {

@@ -7,7 +7,8 @@ parameters, results (to rounding) and errors; `accelerate(model)` turns those of
 where they are not contiguous (batch_first: x once; PyTorch does too), and y once in training (but
 of a plain float32 LSTM), as you may change yours in place. A module whose attributes no longer are
 those of its weights, and a batch packed by hand wrongly, are errors in our words. All that
-backward reads is kept by PyTorch's autograd: offloading and checkpointing see it. What kernels
+backward reads is kept by PyTorch's autograd: offloading and checkpointing see it, and a weight that
+was changed in place since is an error, wherever `torch.nn` looks at it or not. What kernels
 cannot take (other devices and dtypes, autocast, torch.func) runs on `torch.nn`'s own, and a warning
 says so once. Second derivatives and batched gradients are right, and take PyTorch's own operators.
 What goes by the type of a module (`quantize_dynamic`, `torch.jit.script`) wants `restore` first.

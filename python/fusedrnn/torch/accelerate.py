@@ -90,8 +90,7 @@ def why_left(module: torch.nn.Module, kind: type) -> str | None:
         return None
     if kind not in OURS:
         return f"{kind.__name__} is a subclass of {kind.__mro__[1].__name__}"
-    plain = not getattr(module, "proj_size", 0)
-    if reason := fits.why_not(list(module.parameters()), plain=plain):
+    if reason := fits.why_not([*module.parameters()], not getattr(module, "proj_size", 0)):
         return f"it runs {reason}"
     return "its forward is not its class's" if "forward" in vars(module) else None
 

@@ -37,12 +37,11 @@ def run(
     if not plain:
         if torch.compiler.is_compiling():
             return run_compiled(layer, x, batch_sizes, state, weights)
-        given, tensors = tensors, bridge.all_plain(tensors, 1 + parts)
+        given, tensors = tensors, bridge.all_plain(tensors)
         if tensors is not given:
             apply = LayerFunction.apply
-    room = (
-        step if layer.form == "step" else bridge if plain or not device.has(tensors[0]) else device
-    )
+    on_host = plain or not device.has(tensors[0])
+    room = step if layer.step else bridge if on_host else device
     if torch.is_grad_enabled() and any(map(requires_grad, tensors)):
         copies = not inner and copies_y(layer, x, batch_sizes)
         call = call_of(layer, room, parts, copies)
@@ -57,7 +56,7 @@ def run(
 
 def copies_y(layer: Layer, x: Tensor, batch_sizes: Tensor | None) -> bool:
     """Whether y may be changed in place, as that of `torch.nn`: backward reads another."""
-    if layer.form == "step":
+    if layer.step:
         return False
     if layer.cell != "lstm" or x.dtype != torch.float32 or not torch._C._get_mkldnn_enabled():
         return True
@@ -112,11 +111,11 @@ class LayerFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Call, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run the kernels."""
-        layer, room, batch_sizes, parts, first, copies_y = call
+        layer, room, batch_sizes, parts, _, copies_y = call
         outputs, kept = room.forward(
             layer, x, batch_sizes, tensors[:parts], tensors[parts:], bridge.NEW
         )
-        if first > len(kept):
+        if not layer.step:
             kept.append(outputs[0])
         if copies_y:
             outputs[0] = outputs[0].clone()

@@ -21,7 +21,6 @@ from .layer import Layer
 if not hasattr(Tensor, "__dlpack_c_exchange_api__"):
     raise ImportError(f"fusedrnn.torch: expected PyTorch 2.10 or later, got {torch.__version__}")
 _core.accept_tensors(Tensor, torch.nn.Parameter)  # they go to the kernels as they are
-is_neg = Tensor.is_neg
 NONES = (None,) * 10
 NEW = (True, True)
 """A new tape for each direction."""
@@ -114,8 +113,9 @@ def backward(
     dweights = [torch.empty_like(weight) for weight in weights] if wants[2] else []
     each, before, into = grouped(layer, weights), parts_of(dstate, D), grouped(layer, dweights)
     for d in range(D):
+        tape = tapes[d].contiguous()  # as hooks of autograd may not have left it
         _core.backward(
-            tapes[d], x, ys[d], each[d], dys[d], after[d], dx, d > 0,
+            tape, x, ys[d], each[d], dys[d], after[d], dx, d > 0,
             into[d] if dweights else None, False, before[d] or None, torch.get_num_threads(),
         )  # fmt: skip
     return [] if dx is None else [dx], dstate, dweights
@@ -130,23 +130,14 @@ def first_rows(batch_sizes: Any, R: int) -> Any:
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(batch_sizes)))
 
 
-def plain_shapes(tensors: tuple[Any, ...], signed: int = 0) -> Sequence[Sequence[int]] | None:
-    """Return the shapes of tensors of one float type that kernels read as they are, or None.
-
-    Only the first so many may be stored with the other sign.
-    """
-    shapes = _core.plain_shapes(tensors)
-    return None if shapes and any(map(is_neg, tensors[:signed])) else shapes
-
-
 def shapes_of(tensors: Sequence[Tensor]) -> list[Sequence[int]]:
     """Return their shapes."""
     return [tensor.shape for tensor in tensors]
 
 
-def all_plain(tensors: tuple[Tensor, ...], signed: int = 0) -> tuple[Tensor, ...]:
-    """Return each as `plain` does; only the first so many may be stored with the other sign."""
-    return tensors if plain_shapes(tensors, signed) else tuple(map(plain, tensors))
+def all_plain(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return each as `plain` does."""
+    return tensors if _core.plain_shapes(tensors) else tuple(map(plain, tensors))
 
 
 def plain(tensor: Tensor) -> Tensor:

@@ -27,27 +27,24 @@ STEPS = {
 class FusedCell(compilers.Unscripted, torch.nn.RNNCellBase):
     """What the three share."""
 
-    states = 1
-    """Parts of the state: h, or h and c."""
+    states = gates = 1
+    """Parts of the state: h, or h and c; blocks of H rows in the weights."""
     cell: str | None
     """A name in `CELLS`."""
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run as `torch.nn`'s module: the same arguments, shapes, errors and results."""
         own = self._parameters
-        bare = not self.bias and all(own.get(name, own) is None for name in NAMES[2:])
+        bare = not self.bias and all(own.get(name, "absent") is None for name in NAMES[2:])
         weights = fits.weights_of(self, NAMES[:2] if bare else NAMES)
         pairs = self.states == 2 and isinstance(hx, (tuple, list)) and hx
         state = () if hx is None else tuple(hx) if pairs else (hx,)
-        tensors, parts, cell = (input, *state, *weights), len(state), self.cell
-        shapes, reason = fits.look(tensors, 1 + parts, plain=False)
-        if (
-            cell is None
-            or reason is not None
-            or not self._fits(shapes or shapes_of(tensors), parts)
-        ):
+        tensors, parts = (input, *state, *weights), len(state)
+        shapes, reason = fits.look(tensors, devices=False)
+        layer = STEPS.get((self.cell or "", not bare)) if reason is None else None
+        if layer is None or not self._fits(shapes or shapes_of(tensors), parts):
             return compilers.hand_over(self, super().forward, reason, input, input, hx)
-        after = run(STEPS[cell, not bare], input, None, state, weights, plain=bool(shapes))
+        after = run(layer, input, None, state, weights, plain=bool(shapes))
         return tuple(after) if self.states == 2 else after[0]
 
     def _fits(self, shapes: Sequence[Sequence[int]], parts: int) -> bool:
@@ -55,12 +52,17 @@ class FusedCell(compilers.Unscripted, torch.nn.RNNCellBase):
 
         And no size is 0.
         """
-        shape, *before = shapes[: 1 + parts]
-        if len(shape) not in (1, 2) or shape[-1] != self.input_size or 0 in shape:
+        shape, I, H = shapes[0], self.input_size, self.hidden_size
+        if (
+            len(shape) not in (1, 2)
+            or shape[-1] != I
+            or 0 in shape
+            or parts not in (0, self.states)
+        ):
             return False
-        if shapes[2 + parts][-1] != self.hidden_size or parts not in (0, self.states):
-            return False
-        return before == [(*shape[:-1], self.hidden_size)] * parts
+        rows, state = self.gates * H, (*shape[:-1], H)
+        weights = [(rows, I), (rows, H), (rows,), (rows,)][: len(shapes) - 1 - parts]
+        return [*shapes[1:]] == [state] * parts + weights
 
 
 class RNNCell(FusedCell, torch.nn.RNNCell):
@@ -75,10 +77,10 @@ class RNNCell(FusedCell, torch.nn.RNNCell):
 class LSTMCell(FusedCell, torch.nn.LSTMCell):
     """`torch.nn.LSTMCell`, running on the kernels."""
 
-    states, cell = 2, "lstm"
+    states, gates, cell = 2, 4, "lstm"
 
 
 class GRUCell(FusedCell, torch.nn.GRUCell):
     """`torch.nn.GRUCell`, running on the kernels."""
 
-    cell = "gru"
+    gates, cell = 3, "gru"

@@ -18,8 +18,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Module
 
-from .. import cuda, validate
-from . import bridge
+from .. import _core, cuda, validate
 
 DTYPES = torch.float32, torch.float64
 CUDA_DTYPES = torch.float32, torch.bfloat16
@@ -56,19 +55,19 @@ def use_cuda_kernels(on: bool) -> None:
 
 
 def look(
-    tensors: tuple[Any, ...], signed: int, plain: bool = True
-) -> tuple[Sequence[Any] | None, str | None]:
-    """Return the shapes of tensors as `bridge.plain_shapes`, and what keeps the kernels out.
+    tensors: tuple[Any, ...], devices: bool = True
+) -> tuple[Sequence[Sequence[int]] | None, str | None]:
+    """Return the shapes of tensors, and what keeps the kernels out.
 
-    The one is None of tensors that are to be made plain, the other if nothing does. It is "" for
-    what no module takes: `torch.nn` has the words. `plain`: without packed sequences and
-    projection, and not a cell.
+    The one is None of tensors that are to be made plain (`bridge.plain`), the other if nothing
+    does. It is "" for what no module takes: `torch.nn` has the words. `devices`: there are kernels
+    for a device as well, which have no packed sequences, no projection, no cells.
     """
     compiling = torch.compiler.is_compiling()
-    shapes = None if compiling else bridge.plain_shapes(tensors, signed)
+    shapes = None if compiling else _core.plain_shapes(tensors)
     reason = mode(compiling)
     if shapes is None and reason is None:
-        reason = why_not(tensors, plain, compiling)
+        reason = why_not(tensors, devices, compiling)
     return shapes, reason
 
 
@@ -97,14 +96,17 @@ def exports_to_onnx() -> bool:
     return "torch.onnx" in sys.modules and torch.onnx.is_in_onnx_export()
 
 
-def why_not(tensors: Sequence[Any], plain: bool = True, compiling: bool = False) -> str | None:
+def why_not(tensors: Sequence[Any], devices: bool = True, compiling: bool = False) -> str | None:
     """Return what keeps tensors from the kernels, as `look` does."""
     dtype = None
     for tensor in tensors:
         if type(tensor) not in PLAIN and not (compiling and isinstance(tensor, Tensor)):
             return f"with {type(tensor).__name__}" if isinstance(tensor, Tensor) else ""
         if not compiling and (
-            tensor.layout != torch.strided or tensor.is_nested or tensor._is_zerotensor()
+            tensor.layout != torch.strided
+            or tensor.is_nested
+            or tensor._is_zerotensor()
+            or torch._is_functional_tensor(tensor)
         ):
             return ""
         if tensor.dtype != dtype:
@@ -112,11 +114,11 @@ def why_not(tensors: Sequence[Any], plain: bool = True, compiling: bool = False)
                 return ""
             dtype = tensor.dtype
         if not tensor.is_cpu:
-            return _why_not_there(tensors, plain, compiling)
+            return _why_not_there(tensors, devices, compiling)
     return None if dtype is None or dtype in DTYPES else f"with {dtype}"
 
 
-def _why_not_there(tensors: Sequence[Any], plain: bool, compiling: bool) -> str | None:
+def _why_not_there(tensors: Sequence[Any], devices: bool, compiling: bool) -> str | None:
     """Return the same where not all tensors are on the host."""
     kinds: set[Any] = {(getattr(a, "device", None), getattr(a, "dtype", None)) for a in tensors}
     if len(kinds) > 1:
@@ -125,7 +127,7 @@ def _why_not_there(tensors: Sequence[Any], plain: bool, compiling: bool) -> str 
     where = f"on {device.type}"
     if not cuda_kernels or where != "on cuda":
         return where
-    if not plain:
+    if not devices:
         return f"{where} with packed sequences, a projection or a cell"
     if compiling:
         return f"{where} under torch.compile"

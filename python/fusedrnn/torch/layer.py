@@ -41,29 +41,27 @@ class Layer(NamedTuple):
 
     def state_shapes(self, x: Tensor, N: int, weights: Sequence[Tensor]) -> list[tuple[int, ...]]:
         """Return the shape of each part of the state: (D, N, P) of h, (D, N, H) of c."""
-        P = weights[1].shape[1]
-        H = weights[0].shape[0] // 4 if self.projected else P  # an LSTM's
-        rows = x.shape[:-1] if self.form == "step" else (self.directions, N)
-        return [(*rows, P), (*rows, H)] if self.cell == "lstm" else [(*rows, P)]
+        cell, D, _, projected, form = self  # at once: each by its name takes as long
+        P, rows = weights[1].shape[1], x.shape[:-1] if form == "step" else (D, N)
+        if cell != "lstm":
+            return [(*rows, P)]
+        return [(*rows, P), (*rows, weights[0].shape[0] // 4 if projected else P)]
 
     def new_outputs(
         self, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]
     ) -> list[Tensor]:
         """Return memory for y, but of a step, and for state_n; in y time comes first."""
-        cell, D, _, projected, form = self  # at once: each by its name takes as long
-        (*steps, _), P, new = x.shape, weights[1].shape[1], x.new_empty
-        rows, width = steps, D * P
-        if form == "step":
-            outputs = []
-        elif form == "batch_first":
-            rows, (T, N) = [D, steps[1]], steps
-            outputs = [x.new_empty_strided((N, T, width), (width, N * width, 1))]
-        else:
-            rows = [D, state[0].shape[1] if state else steps[1]]
-            outputs = [new(*steps, width)]  # numbers are read faster than a tuple
-        outputs.append(new(*rows, P))
-        if cell == "lstm":
-            outputs.append(new(*rows, weights[0].shape[0] // 4 if projected else P))
+        _, D, _, _, form = self
+        new, outputs = x.new_empty, []
+        shapes = self.state_shapes(x, self.sequences(x, state), weights)
+        width = D * shapes[0][-1]
+        if form == "batch_first":
+            T, N, _ = x.shape
+            outputs.append(x.new_empty_strided((N, T, width), (width, N * width, 1)))
+        elif form != "step":
+            outputs.append(new(*x.shape[:-1], width))  # numbers are read faster than a tuple
+        for shape in shapes:
+            outputs.append(new(*shape))
         return outputs
 
     def time_first(self, y: Tensor) -> Tensor:

@@ -33,14 +33,8 @@ LAYERS = {
 }
 
 
-SETTINGS = (
-    "mode", "input_size", "hidden_size", "proj_size", "num_layers", "bias", "bidirectional",
-    "batch_first",
-)  # fmt: skip
-
-
 def settings_of(module: torch.nn.RNNBase) -> tuple[Any, ...]:
-    """Return what the attributes in `SETTINGS` say."""
+    """Return what a module's attributes say it is."""
     own = module.__dict__  # an attribute takes ten times as long: modules have a __getattr__
     return (
         own["mode"], own["input_size"], own["hidden_size"], own["proj_size"], own["num_layers"],
@@ -60,7 +54,7 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
         pairs = mode == "LSTM" and isinstance(hx, (tuple, list)) and hx
         state = () if hx is None else tuple(hx) if pairs else (hx,)
         tensors, parts, layer = (x, *state, *weights), len(state), None
-        shapes, reason = fits.look(tensors, 1 + parts, not packed and not proj_size)
+        shapes, reason = fits.look(tensors, not packed and not proj_size)
         if reason is None:
             N = rows_of(input) if packed and state else None
             if shapes:
@@ -141,10 +135,10 @@ def layer_of(
     packed: bool,
     packed_rows: int | None,
 ) -> Layer | None:
-    """Return a module's last layer, None if shapes are not as they shall be, or a size is 0.
+    """Return a module's last layer, None if `torch.nn` has the words for what does not fit.
 
-    They are those of x, so many parts of the state and the weights. `packed_rows`: N of a packed
-    batch that comes with a state.
+    Shapes are those of x, so many parts of the state and the weights. `packed_rows`: N of a packed
+    batch that comes with a state. RuntimeError: weights are not those that the attributes say.
     """
     mode, I, H, P, L, bias, bidirectional, batch_first = settings
     shape = shapes[0]
@@ -157,26 +151,34 @@ def layer_of(
         widths = [P or H, H] if mode == "LSTM" else [H]
         if [*shapes[1 : 1 + parts]] != [(L * (1 + bidirectional), *batch, n) for n in widths]:
             return None
-    layer = LAYERS[mode, bidirectional, bias, P > 0, batch_first]
-    check_edits(settings, L * layer.weights, shapes[1 + parts :])
+    layer = LAYERS.get((mode, bidirectional, bias, P > 0, batch_first))
+    if layer is not None:
+        check_weights(settings, shapes[1 + parts :])
     return layer
 
 
 known_layer_of = functools.lru_cache(maxsize=256)(layer_of)  # not for torch.compile
 
 
-def check_edits(settings: tuple[Any, ...], count: int, shapes: Sequence[Sequence[int]]) -> None:
-    """Check that attributes changed after construction are still those of the weights."""
-    _, _, H, P, *_ = settings
-    if len(shapes) != count:
-        values = zip(SETTINGS, settings, strict=True)
-        names = "num_layers", "bias", "bidirectional", "proj_size"
-        said = ", ".join(f"{name}={value}" for name, value in values if name in names)
-        raise RuntimeError(f"weights: expected {count} with {said}, got {len(shapes)}")
-    shape = shapes[1] if count else (0, P or H)
-    if shape[-1] != (P or H) or (P and shape[0] != 4 * H):
-        rule = f"expected {P or H} columns and hidden_size = {H} rows a gate"
-        raise RuntimeError(f"weight_hh_l0: {rule}, got {tuple(shape)}")
+def check_weights(settings: tuple[Any, ...], shapes: Sequence[Sequence[int]]) -> None:
+    """Check that the weights are those of the attributes, which may have been changed since."""
+    mode, I, H, P, L, bias, bidirectional, _ = settings
+    rows, width, ends = {"LSTM": 4, "GRU": 3}.get(mode, 1) * H, P or H, ("", "_reverse")
+    wanted: list[tuple[str, tuple[int, ...]]] = []
+    for l, end in itertools.product(range(L), ends[: 1 + bidirectional]):
+        columns = (1 + bidirectional) * width if l else I
+        wanted += [
+            (f"weight_ih_l{l}{end}", (rows, columns)),
+            (f"weight_hh_l{l}{end}", (rows, width)),
+        ]
+        wanted += [(f"{name}_l{l}{end}", (rows,)) for name in ("bias_ih", "bias_hh") if bias]
+        wanted += [(f"weight_hr_l{l}{end}", (P, H))] if P else []
+    if len(shapes) != len(wanted):
+        said = f"num_layers={L}, bias={bias}, bidirectional={bidirectional}, proj_size={P}"
+        raise RuntimeError(f"weights: expected {len(wanted)} with {said}, got {len(shapes)}")
+    for (name, shape), got in zip(wanted, shapes, strict=True):
+        if tuple(got) != shape:
+            raise RuntimeError(f"{name}: expected shape {shape}, got {tuple(got)}")
 
 
 class RNN(Fused, torch.nn.RNN):

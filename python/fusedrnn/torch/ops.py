@@ -30,7 +30,7 @@ def run_layer(
     """Run `bridge.forward`; return its outputs and, to be kept, the tapes and a y of its own."""
     layer = Layer(cell, directions, bias, projected, form)
     parts = len(state)
-    x, *tensors = bridge.all_plain((x, *state, *weights), 1 + parts)
+    x, *tensors = bridge.all_plain((x, *state, *weights))
     state, weights = tensors[:parts], tensors[parts:]
     tapes = []
     if keep:

@@ -52,7 +52,7 @@ def backward(
     after = tuple([None if dout is None else plain(dout) for dout in douts])
     nones = NONES[len(weights) :]
     _core.backward(
-        tape, x, None, (*weights, *nones), None, after, dx, False,
+        tape.contiguous(), x, None, (*weights, *nones), None, after, dx, False,
         (*dweights, *nones) if dweights else None, False, tuple(dstate) or None,
         torch.get_num_threads(),
     )  # fmt: skip
