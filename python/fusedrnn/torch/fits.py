@@ -64,11 +64,11 @@ def look(
     for a device as well, which have no packed sequences, no projection, no cells.
     """
     compiling = torch.compiler.is_compiling()
-    shapes = None if compiling else _core.plain_shapes(tensors)
     reason = mode(compiling)
-    if shapes is None and reason is None:
-        reason = why_not(tensors, devices, compiling)
-    return shapes, reason
+    if reason is not None:
+        return None, reason
+    shapes = None if compiling else _core.plain_shapes(tensors)
+    return shapes, None if shapes else why_not(tensors, devices, compiling)
 
 
 def mode(compiling: bool) -> str | None:
