@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from .. import _core
-from ..weights import CELLS
 from .bridge import NONES, all_plain, plain
 from .layer import Layer
 
@@ -27,8 +26,7 @@ def forward(
     if state:
         outputs = [torch.empty_like(part) for part in state]
     else:
-        shape = (*x.shape[:-1], weights[1].shape[1])
-        outputs = [x.new_empty(*shape) for _ in CELLS[layer.cell].state_letters]
+        outputs = layer.new_outputs(x, state, weights)
     tape = _core.forward(
         layer.cell, x, (*weights, *NONES[len(weights) :]), tuple(state) or None, False, None,
         tuple(outputs), tapes[0], None, None, None, torch.get_num_threads(),
