@@ -87,7 +87,8 @@ def test_opcheck(keep):
     tests = ["test_schema", "test_autograd_registration", "test_faketensor"]
     if not keep:  # a tape has bytes that nothing has written
         tests.append("test_aot_dispatch_dynamic")
-    torch.library.opcheck(ops.run_layer, (*how, x, None, state, weights, keep), test_utils=tests)
+    arguments = *how, x, None, state, weights, keep, ""
+    torch.library.opcheck(ops.run_layer, arguments, test_utils=tests)
 
 
 def test_weights_of_any_size():
@@ -113,16 +114,43 @@ def test_an_rnn_has_no_copy_of_y_on_its_tape(T):
     module = fusedrnn.torch.RNN(I, 64)
     weights = [weight.detach() for weight in module.parameters()]
     how = "rnn_tanh", 1, True, False, "time_first"
-    _, (tape, y) = ops.run_layer(*how, torch.randn(T, 4, I), None, [], weights, True)
+    _, (tape, y) = ops.run_layer(*how, torch.randn(T, 4, I), None, [], weights, True, "")
     one_step = y[0].nbytes
     assert tape.nbytes <= 2 * one_step + 8192
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("module", "P"), [("RNN", 0), ("LSTM", 0), ("LSTM", 5), ("GRU", 0)])
+def test_a_graph_on_disk_meets_another_instruction_set(module, P, dtype, set_isa):
+    """PyTorch keeps compiled graphs, with the sizes of tapes in them: FUSEDRNN_ISA may differ."""
+    projected = {"proj_size": P} if P else {}
+    ours, sizes = getattr(fusedrnn.torch, module)(I, 33, **projected).to(dtype), set()
+    for isa in fusedrnn.isas():
+        set_isa(isa)
+        graph = compiled(ours)
+        x = torch.randn(7, 3, I, dtype=dtype, requires_grad=True)
+        y = graph(x)[0]
+        tapes = [t for t in y.grad_fn.saved_tensors if t is not None and t.dtype == torch.uint8]
+        sizes |= {tape.nbytes for tape in tapes}
+        y.sum().backward()
+    assert len(sizes) == 1
+
+
+def test_a_graph_on_disk_is_not_taken_for_that_of_another_version():
+    seen = []
+    torch.compiler.reset()
+    torch.compile(fusedrnn.torch.GRU(I, H), backend=lambda graph, _: seen.append(graph) or graph)(
+        torch.randn(7, 3, I)
+    )
+    calls = [node for node in seen[0].graph.nodes if "fusedrnn" in str(node.target)]
+    assert [fusedrnn.__version__ in node.args for node in calls] == [True]
 
 
 def test_a_tape_is_a_tensor_that_may_be_copied():
     module = fusedrnn.torch.GRU(I, H)
     weights = [weight.detach() for weight in module.parameters()]
     x, how = torch.randn(3, 2, I), ("gru", 1, True, False, "time_first")
-    _, (*tapes, y) = ops.run_layer(*how, x, None, [], weights, True)
+    _, (*tapes, y) = ops.run_layer(*how, x, None, [], weights, True, "")
 
     def back(tapes):
         wants = [True, False, True]

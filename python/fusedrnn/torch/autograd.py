@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import _VF, Tensor
 
+from .. import __version__
 from . import bridge, device, ops, step
 from .bridge import NONES
 from .layer import Layer
@@ -77,7 +78,8 @@ def run_compiled(
     if not state and torch.compiler.is_exporting():  # AOTInductor has no empty lists
         N = layer.sequences(x, state)
         state = [x.new_zeros(shape) for shape in layer.state_shapes(x, N, weights)]
-    outputs, _ = ops.run_layer(*layer, x, batch_sizes, list(state), list(weights), keep)
+    arrays = x, batch_sizes, list(state), list(weights)
+    outputs, _ = ops.run_layer(*layer, *arrays, keep, __version__)
     return outputs  # type: ignore[no-any-return]
 
 

@@ -83,7 +83,7 @@ class Layer(NamedTuple):
         rows: int = math.prod(x.shape[:-1])
         shapes = self.state_shapes(x, self.sequences(x, state), weights)
         N, P, H = rows if self.step else shapes[0][-2], shapes[0][-1], shapes[-1][-1]
-        per_row, per_n = rates(self.cell, x.dtype == torch.float64, int(H), int(P), _core.isa())
+        per_row, per_n = rates(self.cell, x.dtype == torch.float64, int(H), int(P))
         steps = 0 if batch_sizes is None else batch_sizes.shape[0]
         return per_row * rows + per_n * N + 8 * steps + BESIDE
 
@@ -92,12 +92,18 @@ BESIDE = 2048
 """Bytes of a tape beside its rows: what it is, and room to align its parts."""
 
 
+LANES = 16
+"""The widest vector of any instruction set: a tape has whole vectors for a row's units."""
+
+
 @functools.cache
-def rates(cell: str, is_double: bool, H: int, P: int, isa: str) -> tuple[int, int]:
+def rates(cell: str, is_double: bool, H: int, P: int) -> tuple[int, int]:
     """Return the bytes a tape has for each row of all steps, and for each sequence.
 
-    At the most: one step, which T may turn out to be, keeps an RNN's h as well.
+    At the most: one step, which T may turn out to be, keeps an RNN's h as well. Sizes of whole
+    vectors give every instruction set the same: a compiled graph, kept on disk, may meet another.
     """
+    H, P = (-(-size // LANES) * LANES for size in (H, P))
 
     def at(T: int, N: int) -> int:
         return _core.tape_nbytes(cell, is_double, T, N, H, P, T * N)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _core
+from .. import __version__, _core
 from . import bridge
 from .layer import Layer
 
@@ -26,8 +26,13 @@ def run_layer(
     state: Sequence[Tensor],
     weights: Sequence[Tensor],
     keep: bool,
+    version: str,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Run `bridge.forward`; return its outputs and, to be kept, the tapes and a y of its own."""
+    """Run `bridge.forward`; return its outputs and, to be kept, the tapes and a y of its own.
+
+    `version` is there to be seen: PyTorch keeps compiled graphs on disk, and the sizes of the tapes
+    in one are those of the version that it was made with.
+    """
     layer = Layer(cell, directions, bias, projected, form)
     parts = len(state)
     x, *tensors = bridge.all_plain((x, *state, *weights))
@@ -45,7 +50,7 @@ def run_layer(
 
 @run_layer.register_fake
 def _(*arguments: Any) -> tuple[list[Tensor], list[Tensor]]:
-    *how, x, batch_sizes, state, weights, keep = arguments
+    *how, x, batch_sizes, state, weights, keep, _ = arguments
     layer = Layer(*how)
     outputs = layer.new_outputs(x, state, weights)
     if not keep:
@@ -86,7 +91,7 @@ def _(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    *how, x, batch_sizes, state, weights, _ = inputs
+    *how, x, batch_sizes, state, weights, _, _ = inputs
     outputs, kept = output
     ctx.layer = layer = Layer(*how)
     ctx.parts, ctx.kept, ctx.N = len(state), len(kept), layer.sequences(x, outputs[1:])
@@ -100,11 +105,11 @@ def _backward(ctx: Any, douts: list[Tensor | None], _: Any) -> Any:
     weights, again = tensors[: ctx.count], tensors[ctx.count :]
     if not kept:  # traced without gradients, as by torch.export: run again
         batch_sizes, *state = again
-        kept = run_layer(*ctx.layer, x, batch_sizes, state, weights, True)[1]
+        kept = run_layer(*ctx.layer, x, batch_sizes, state, weights, True, __version__)[1]
     tapes, y = (kept, None) if ctx.layer.step else (kept[:-1], kept[-1])
     wants = [ctx.needs_input_grad[5], ctx.parts > 0, True]
     dx, dstate, dweights = run_layer_backward(*ctx.layer, tapes, x, y, weights, douts, ctx.N, wants)
-    return *[None] * 5, dx[0] if dx else None, None, dstate, dweights, None
+    return *[None] * 5, dx[0] if dx else None, None, dstate, dweights, None, None
 
 
 def _refuse(ctx: Any, *grads: Any) -> Any:
