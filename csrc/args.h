@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What one call hands to the kernels: plain data, known to every room. No Python, no instruction set, no device.
+// What one call hands to the kernels: plain data, known to every build. No Python, no instruction set, no device.
 //
 // Sizes: T time steps, N batch rows, I input size, H hidden size, P width of h, G gates, S states (state 0 is h).
 // P is H but with projection, where h = weight_hr u with weight_hr (P, H), P < H, and u (N, H) is what the cell gives out.
@@ -17,6 +17,8 @@ struct Sizes {
   long T, N, I, H, P;
 
   bool projected() const { return P < H; }
+  long width(int state) const { return state ? H : P; }
+  bool operator==(const Sizes&) const = default;
 };
 
 enum class NoiseKind : std::uint64_t { dropout, recurrent_dropout, zoneout_h, zoneout_c };

@@ -57,7 +57,8 @@ template <class T> T* pointer(py::handle object, const std::string& name, std::i
   const py::array array = array_of<Value>(object, name);
   check_shape(array, name, shape);
   check_layout(array, name, !std::is_const_v<T>);
-  if (!(array.flags() & py::array::c_style)) throw std::invalid_argument(name + ": expected C-contiguous, got strided data");
+  if (!(array.flags() & py::array::c_style))
+    throw std::invalid_argument(name + ": expected C-contiguous, got strided data; use np.ascontiguousarray");
   if constexpr (std::is_const_v<T>) return static_cast<T*>(array.data());
   else return static_cast<T*>(const_cast<void*>(array.data()));
 }

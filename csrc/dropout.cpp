@@ -37,7 +37,7 @@ void bind_dropout(py::module_& m) {
       "dropout",
       [](const py::array& x, py::object out, py::object p, std::uint64_t seed, long first_step, long first_row) {
         if (x.ndim() != 3) throw std::invalid_argument("x: expected shape (T, N, K)");
-        const auto run = py::isinstance<py::array_t<double>>(x) ? dropout<double> : dropout<float>;
+        const auto run = holds<double>(x) ? dropout<double> : dropout<float>;
         run(x, out, probability(p, "dropout"), seed, first_step, first_row);
       },
       py::arg("x"), py::arg("out"), py::arg("p"), py::arg("seed"), py::arg("first_step"), py::arg("first_row"),

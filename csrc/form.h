@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Unequal lengths, resets and noise, from Python's objects to what the kernels read; a tape keeps them for backward.
 #pragma once
-#include <algorithm>
-
 #include "args.h"
 #include "arrays.h"
 

@@ -12,10 +12,8 @@
 namespace fusedrnn {
 namespace {
 
-bool is_double(py::handle array) { return py::isinstance<py::array_t<double>>(array); }
-
-struct Shape { long rows, columns; };
-Shape matrix_shape(py::handle object, const char* name) {
+struct Matrix { long rows, columns; };
+Matrix matrix_of(py::handle object, const char* name) {
   if (!py::isinstance<py::array>(object)) throw py::type_error(std::string(name) + ": expected numpy.ndarray");
   const auto array = py::reinterpret_borrow<py::array>(object);
   if (array.ndim() != 2 || array.shape(0) < 1 || array.shape(1) < 1)
@@ -25,9 +23,9 @@ Shape matrix_shape(py::handle object, const char* name) {
 
 template <class Real> LinearArgs<Real> read_linear(py::handle x, py::handle weight) {
   LinearArgs<Real> a{};
-  a.M = matrix_shape(x, "x").rows;
-  a.O = matrix_shape(weight, "weight").rows;
-  a.I = matrix_shape(weight, "weight").columns;
+  a.M = matrix_of(x, "x").rows;
+  a.O = matrix_of(weight, "weight").rows;
+  a.I = matrix_of(weight, "weight").columns;
   a.x = pointer<const Real>(x, "x", {a.M, a.I});
   a.weight = pointer<const Real>(weight, "weight", {a.O, a.I});
   a.threads = plan_rows(a.M, 2. * a.O * a.I);
@@ -76,8 +74,8 @@ void linear_backward(py::handle x, py::handle weight, py::handle dy, py::handle 
 template <class Real>
 double softmax_cross_entropy(py::handle logits, py::handle targets, std::int64_t ignore_index, bool mean, py::handle dlogits) {
   LossArgs<Real> a{};
-  a.M = matrix_shape(logits, "logits").rows;
-  a.V = matrix_shape(logits, "logits").columns;
+  a.M = matrix_of(logits, "logits").rows;
+  a.V = matrix_of(logits, "logits").columns;
   a.logits = pointer<const Real>(logits, "logits", {a.M, a.V});
   a.targets = pointer<const std::int64_t>(targets, "targets", {a.M});
   a.dlogits = pointer<Real>(dlogits, "dlogits", {a.M, a.V});
@@ -127,28 +125,28 @@ void bind_head(py::module_& m) {
   m.def(
       "linear_forward",
       [](py::object x, py::object weight, py::object bias, py::object y) {
-        (is_double(weight) ? linear_forward<double> : linear_forward<float>)(x, weight, bias, y);
+        (holds<double>(weight) ? linear_forward<double> : linear_forward<float>)(x, weight, bias, y);
       },
       py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("y"), "Fills y = x weightᵀ + bias.");
   m.def(
       "linear_backward",
       [](py::object x, py::object weight, py::object dy, py::object dx, py::object dweight, py::object dbias, bool add) {
-        (is_double(weight) ? linear_backward<double> : linear_backward<float>)(x, weight, dy, dx, dweight, dbias, add);
+        (holds<double>(weight) ? linear_backward<double> : linear_backward<float>)(x, weight, dy, dx, dweight, dbias, add);
       },
       py::arg("x"), py::arg("weight"), py::arg("dy"), py::arg("dx"), py::arg("dweight"), py::arg("dbias"), py::arg("add"),
       "Fills dx (or None), and fills or adds to dweight and dbias (or None).");
   m.def(
       "softmax_cross_entropy",
       [](py::object logits, py::object targets, std::int64_t ignore_index, bool mean, py::object dlogits) {
-        return (is_double(logits) ? softmax_cross_entropy<double> : softmax_cross_entropy<float>)(logits, targets, ignore_index,
-                                                                                                  mean, dlogits);
+        return (holds<double>(logits) ? softmax_cross_entropy<double>
+                                      : softmax_cross_entropy<float>)(logits, targets, ignore_index, mean, dlogits);
       },
       py::arg("logits"), py::arg("targets"), py::arg("ignore_index"), py::arg("mean"), py::arg("dlogits"),
       "Returns the loss and fills dlogits (which may be logits).");
   m.def(
       "activation",
       [](const std::string& name, py::object x, py::object out) {
-        (is_double(x) ? activation<double> : activation<float>)(name, x, out);
+        (holds<double>(x) ? activation<double> : activation<float>)(name, x, out);
       },
       py::arg("name"), py::arg("x"), py::arg("out"), "out = exp, tanh or sigmoid of x, as the kernels compute it.");
 }

@@ -90,15 +90,12 @@ Weights<T> read_weights(const py::tuple& arrays, const Sizes& z, const CellKerne
           norm(9, "bias_ln_ch", norm_c, z.H)};
 }
 
-// Of state i
-inline long width_of(const Sizes& z, int i) { return i ? z.H : z.P; }
-
 // One that is read may be None, for zeros.
 template <class T> void read_states(py::handle tuple, const char* name, const Sizes& z, int states, T** out) {
   if (tuple.is_none()) return;
   const py::tuple arrays = items(tuple, name, states);
   for (int i = 0; i < states; i++)
-    if (!std::is_const_v<T> || !arrays[i].is_none()) out[i] = pointer<T>(arrays[i], name, {z.N, width_of(z, i)});
+    if (!std::is_const_v<T> || !arrays[i].is_none()) out[i] = pointer<T>(arrays[i], name, {z.N, z.width(i)});
 }
 
 // Indices in 0..I-1
@@ -140,19 +137,26 @@ template <class Args> long rows_of(const Args& a) {
   return a.form.first_row ? a.form.first_row[a.size.T] : a.size.T * a.size.N;
 }
 
+// f(data, values, name of its gradient) of each; data may be null
+template <class T, class Real, class F>
+void for_weights(const Weights<T>& w, const Sizes& z, const CellKernels<Real>& cell, F&& f) {
+  const long rows = cell.gates * z.H;
+  f(w.weight_ih, rows * z.I, "dweight_ih");
+  f(w.weight_hh, rows * z.P, "dweight_hh");
+  f(w.bias_ih, rows, "dbias_ih");
+  f(w.bias_hh, rows, "dbias_hh");
+  f(w.weight_ch, cell.peepholes * z.H, "dweight_ch");
+  f(w.weight_hr, z.P * z.H, "dweight_hr");
+  f(w.weight_ln_ih, rows, "dweight_ln_ih");
+  f(w.weight_ln_hh, rows, "dweight_ln_hh");
+  f(w.weight_ln_ch, z.H, "dweight_ln_ch");
+  f(w.bias_ln_ch, z.H, "dbias_ln_ch");
+}
+
 template <class Args, class Real> void add_inputs(Regions& regions, const Args& a, const CellKernels<Real>& cell) {
-  const Sizes& z = a.size;
-  const int gates = cell.gates;
-  regions.reads(a.x, rows_of(a) * z.I);
+  regions.reads(a.x, rows_of(a) * a.size.I);
   regions.reads(a.tokens, rows_of(a));
-  regions.reads(a.weights.weight_ih, gates * z.H * z.I);
-  regions.reads(a.weights.weight_hh, gates * z.H * z.P);
-  regions.reads(a.weights.bias_ih, gates * z.H);
-  regions.reads(a.weights.bias_hh, gates * z.H);
-  regions.reads(a.weights.weight_ch, cell.peepholes * z.H);
-  regions.reads(a.weights.weight_hr, z.P * z.H);
-  for (const Real* norm : {a.weights.weight_ln_ih, a.weights.weight_ln_hh}) regions.reads(norm, gates * z.H);
-  for (const Real* norm : {a.weights.weight_ln_ch, a.weights.bias_ln_ch}) regions.reads(norm, z.H);
+  for_weights(a.weights, a.size, cell, [&](const Real* p, long n, const char*) { regions.reads(p, n); });
 }
 // Values from the first to the last of R rows of P values
 template <class Args> long span(const Args& a, long row) { return (rows_of(a) - 1) * row + a.size.P; }
@@ -162,8 +166,8 @@ template <class Real> void check_memory(const ForwardArgs<Real>& a, const CellKe
   add_inputs(regions, a, cell);
   if (a.y != a.state_n[0] || a.size.T != 1) regions.writes(a.y, span(a, a.y_row), "y");
   for (int i = 0; i < kMaxStates; i++) {
-    regions.reads(a.state_0[i], a.size.N * width_of(a.size, i));
-    regions.writes(a.state_n[i], a.size.N * width_of(a.size, i), "state_n");
+    regions.reads(a.state_0[i], a.size.N * a.size.width(i));
+    regions.writes(a.state_n[i], a.size.N * a.size.width(i), "state_n");
   }
   regions.check();
 }

@@ -50,7 +50,6 @@ template <class Real> ForwardArgs<Real> args_of(const Packed& packed) {
   a.size = packed.size;
   a.panels = static_cast<const Real*>(packed.panels.data());
   a.panel_rows = packed.rows;
-  set_zoneout(packed, a);
   return a;
 }
 template <class Real> const CellKernels<Real>& cell_of(const Packed& packed) {
@@ -87,10 +86,10 @@ template <class Real> void check_memory(const StepArgs<Real>& a, const Sizes& z,
   };
   const long item = sizeof(Real), rows = layers * a.N * item;
   for (int i = 0; i < states; i++) {
-    const long size = rows * width_of(z, i);
+    const long size = rows * z.width(i);
     bool own = apart(a.out[i], size, a.x, a.N * z.I * item) && apart(a.out[i], size, a.tokens, a.N * 8);
     for (int j = 0; j < states; j++) {
-      const long other = rows * width_of(z, j);
+      const long other = rows * z.width(j);
       if (a.out[i] != a.state[j] || i != j) own = own && apart(a.out[i], size, a.state[j], other);
       if (i != j) own = own && apart(a.out[i], size, a.out[j], other);
     }
@@ -120,7 +119,7 @@ template <class Real> StepArgs<Real> read_step(const py::tuple& stack, py::handl
   else a.x = pointer<const Real>(x, "x", {a.N, first.size.I});
   const py::tuple from = items(state, "state", states), to = items(out, "out", states);
   for (int i = 0; i < states; i++) {
-    const long width = width_of(first.size, i);
+    const long width = first.size.width(i);
     a.state[i] = pointer<const Real>(from[i], i ? "c of state" : "h of state", {L, a.N, width});
     a.out[i] = pointer<Real>(to[i], i ? "c of out" : "h of out", {L, a.N, width});
   }
@@ -145,11 +144,12 @@ template <class Real> void step(const py::tuple& stack, py::handle x, py::handle
   const Buffer y(bytes<Real>(step.N * z.P));
   for (std::size_t l = 0; l < stack.size(); l++) {
     ForwardArgs<Real> a = args_of<Real>(*layers[l]);
+    set_zoneout(*layers[l], a);
     a.size.T = 1, a.size.N = step.N;
     a.x = l ? step.out[0] + (l - 1) * step.N * z.P : step.x;
     a.tokens = l ? nullptr : step.tokens;
     for (int i = 0; i < states; i++) {
-      const long before = l * step.N * width_of(z, i);
+      const long before = l * step.N * z.width(i);
       a.state_0[i] = step.state[i] + before, a.state_n[i] = step.out[i] + before;
     }
     a.y = static_cast<Real*>(y.data());
@@ -162,7 +162,7 @@ template <class Real> void step(const py::tuple& stack, py::handle x, py::handle
 py::tuple state_widths(py::object object) {
   const Packed& packed = read_packed(object);
   py::tuple widths(cell_of<float>(packed).states);
-  for (std::size_t i = 0; i < widths.size(); i++) widths[i] = width_of(packed.size, i);
+  for (std::size_t i = 0; i < widths.size(); i++) widths[i] = packed.size.width(i);
   return widths;
 }
 
@@ -183,9 +183,8 @@ void bind_packed(py::module_& m) {
         const py::tuple w = items(weights, "weights", kWeights);
         if (rows < 1 || rows > INT_MAX)
           throw std::invalid_argument("rows: expected 1 to " + std::to_string(INT_MAX) + ", got " + std::to_string(rows));
-        return (py::isinstance<py::array_t<double>>(w[0]) ? pack<double> : pack<float>)(cell, w, rows,
-                                                                                        probability(zoneout_h, "zoneout_h"),
-                                                                                        probability(zoneout_c, "zoneout_c"));
+        return (holds<double>(w[0]) ? pack<double> : pack<float>)(cell, w, rows, probability(zoneout_h, "zoneout_h"),
+                                                                  probability(zoneout_c, "zoneout_c"));
       },
       py::arg("cell"), py::arg("weights"), py::arg("rows"), py::arg("zoneout_h") = 0., py::arg("zoneout_c") = 0.,
       "A copy of the weights, the fastest for so many rows.");

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // _core.pack_rows and _core.unpack_rows: sequences of unequal length without their padding, and back.
+#include <algorithm>
+
 #include "bindings.h"
 #include "cpu/plan.h"
 #include "cpu/team.h"
@@ -80,7 +82,7 @@ template <class T> void pack_rows(py::handle padded, py::handle order, py::handl
   });
 }
 
-template <class T> void unpack_rows(py::handle padded, py::handle order, py::handle first_row, py::handle packed, bool zeros) {
+template <class T> void unpack_rows(py::handle packed, py::handle order, py::handle first_row, py::handle padded, bool zeros) {
   const auto a = read<T, T, const T>(padded, order, first_row, packed);
   const WithoutGil released;
   const long steps = zeros ? a.steps : long(a.first_row.size()) - 1, rows = zeros ? steps * a.N : a.first_row.back();
@@ -112,7 +114,7 @@ void bind_ragged(py::module_& m) {
   m.def(
       "unpack_rows",
       [](py::object packed, py::object order, py::object first_row, py::object padded, bool zeros) {
-        with_type(packed, [&](auto value) { unpack_rows<decltype(value)>(padded, order, first_row, packed, zeros); });
+        with_type(packed, [&](auto value) { unpack_rows<decltype(value)>(packed, order, first_row, padded, zeros); });
       },
       py::arg("packed"), py::arg("order"), py::arg("first_row"), py::arg("padded"), py::arg("zeros"),
       "Fills those rows of padded from packed, and with zeros all others.");

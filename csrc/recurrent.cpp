@@ -10,25 +10,15 @@ namespace {
 
 template <class Real> void check_memory(const BackwardArgs<Real>& a, const CellKernels<Real>& cell) {
   const Sizes& z = a.size;
-  const int gates = cell.gates;
   Regions regions;
   add_inputs(regions, a, cell);
   regions.reads(a.y, span(a, a.y_row));
   regions.reads(a.dy, span(a, a.dy_row));
   regions.writes(a.dx, rows_of(a) * z.I, "dx");
-  regions.writes(a.dweights.weight_ih, gates * z.H * z.I, "dweight_ih");
-  regions.writes(a.dweights.weight_hh, gates * z.H * z.P, "dweight_hh");
-  regions.writes(a.dweights.bias_ih, gates * z.H, "dbias_ih");
-  regions.writes(a.dweights.bias_hh, gates * z.H, "dbias_hh");
-  regions.writes(a.dweights.weight_ch, cell.peepholes * z.H, "dweight_ch");
-  regions.writes(a.dweights.weight_hr, z.P * z.H, "dweight_hr");
-  regions.writes(a.dweights.weight_ln_ih, gates * z.H, "dweight_ln_ih");
-  regions.writes(a.dweights.weight_ln_hh, gates * z.H, "dweight_ln_hh");
-  regions.writes(a.dweights.weight_ln_ch, z.H, "dweight_ln_ch");
-  regions.writes(a.dweights.bias_ln_ch, z.H, "dbias_ln_ch");
+  for_weights(a.dweights, z, cell, [&](Real* p, long n, const char* name) { regions.writes(p, n, name); });
   for (int i = 0; i < kMaxStates; i++) {
-    regions.reads(a.dstate_n[i], z.N * width_of(z, i));
-    regions.writes(a.dstate_0[i], z.N * width_of(z, i), "dstate_0");
+    regions.reads(a.dstate_n[i], z.N * z.width(i));
+    regions.writes(a.dstate_0[i], z.N * z.width(i), "dstate_0");
   }
   regions.check();
 }
@@ -85,8 +75,7 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   const long T = z.T, N = z.N;
   tape.form.set_sizes(z, T, N);
   a.form = tape.form.view();
-  if (tokens != tape.tokens || z.T != tape.size.T || z.N != tape.size.N || z.I != tape.size.I || z.H != tape.size.H ||
-      z.P != tape.size.P || (a.form.first_row && (T != 1 || N != a.form.first_row[z.T])))
+  if (tokens != tape.tokens || z != tape.size || (a.form.first_row && (T != 1 || N != a.form.first_row[z.T])))
     throw std::invalid_argument("x, weights: expected those of the forward call");
   a.size = z;
   a.reverse = tape.reverse;
@@ -126,7 +115,7 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   run_team(a.plan.threads, [&](Team& team, int me) { cell.backward(a, team, me); });
 }
 
-// How the rows of all steps are called in the draws, one after the other.
+// What the rows of all steps, one after the other, are called in the draws.
 OwnForm one_step_form(const Tape& tape, long R) {
   OwnForm form;
   const Noise noise = tape.form.view().noise;
@@ -228,13 +217,6 @@ void bind_recurrent(py::module_& m) {
       py::arg("cell"), py::arg("is_double"), py::arg("T"), py::arg("N"), py::arg("H"), py::arg("P"), py::arg("rows"),
       py::arg("drops") = false, py::arg("zones") = false,
       "Bytes of a tape of T steps and so many rows, N at the most in a step; with recurrent dropout, with zoneout of h.");
-
-  m.def("cells", [] {
-    py::list names;
-    const auto& kernels = current_isa().float32;
-    for (int i = 0; i < kernels.cell_count; i++) names.append(kernels.cells[i].name);
-    return names;
-  });
 }
 
 }  // namespace fusedrnn

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What forward keeps for backward: in memory of its own, or in the caller's, which may be copied and come back.
 #pragma once
+#include <algorithm>
 #include <climits>
 #include <cstring>
 

@@ -257,3 +257,18 @@ def test_a_probe_finds_a_gate_out_of_place(monkeypatch):
     layer = fusedrnn.GRU(I, H, reset_after=False, seed=0)  # a cell that PyTorch does not have
     with pytest.raises(RuntimeError, match=r"^fusedrnn.reference computes something else"):
         from_state_dict(layer.state_dict(), reset_after=False)
+
+
+@pytest.mark.parametrize(
+    "value", [fusedrnn.Linear(2, 3), fusedrnn.GRUCell(2, 3), {}, "layer.safetensors"]
+)
+def test_what_is_no_layer(value, tmp_path):
+    for write in (
+        to_state_dict,
+        lambda layer: save_safetensors(layer, tmp_path / "x"),
+        fusedrnn.keras.to_keras,
+        fusedrnn.onnx.to_onnx,
+    ):
+        with pytest.raises(TypeError, match="layer: expected RNN, LSTM or GRU, got "):
+            write(value)
+    assert not list(tmp_path.iterdir())

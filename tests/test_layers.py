@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """RNN, LSTM, GRU: results against the reference, PyTorch, and one another."""
 
+import copy
+import pickle
 from functools import partial
 
 import fusedrnn
@@ -251,3 +253,41 @@ def test_axes_of_size_one(make, shape, batch_first, rng, assert_close):
         assert_close(a, expected[name], "y")
     for name, a in grads.items():
         assert_close(a, expected_grads[name], "grad")
+
+
+@pytest.mark.parametrize("cell", [False, True], ids=["layer", "cell"])
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))]
+)
+def test_copies_keep_their_engine(cell, copied):
+    layer = fusedrnn.GRUCell(I, H, seed=0) if cell else fusedrnn.GRU(I, H, seed=0)
+    assert copied(layer).engine is fusedrnn.functional
+    layer.engine = fusedrnn.reference
+    other = copied(layer)
+    assert other.engine is fusedrnn.reference
+    assert (
+        other.params["weight_hh" if cell else "weight_hh_l0"]
+        == layer.params["weight_hh" if cell else "weight_hh_l0"]
+    ).all()
+
+
+def test_an_engine_stays_with_a_layer_of_another_dtype():
+    layer = fusedrnn.LSTM(I, H)
+    layer.engine = fusedrnn.reference
+    assert layer.to("cpu", "float64").engine is fusedrnn.reference
+
+
+@pytest.mark.parametrize("engine", ["reference", None, np])
+def test_what_is_no_engine(engine):
+    for layer in (fusedrnn.GRU(I, H), fusedrnn.GRUCell(I, H)):
+        with pytest.raises(
+            TypeError, match=r"engine: expected fusedrnn.functional or fusedrnn.ref"
+        ):
+            layer.engine = engine
+        assert layer.engine is fusedrnn.functional
+
+
+@pytest.mark.parametrize(("seed", "error"), [("a", TypeError), (-1, ValueError)])
+def test_seeds_that_are_none(seed, error):
+    with pytest.raises(error, match="seed: "):
+        fusedrnn.GRU(I, H, seed=seed)

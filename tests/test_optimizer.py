@@ -38,8 +38,8 @@ def test_state_taken_up_again_is_exact(rule):
 
 
 def test_state_names_are_those_of_the_modules():
-    pair = ({"w": np.zeros(2)}, {"w": np.zeros(2)})
-    assert set(optim.SGD([pair, pair], 0.1).state_dict()) == {"step"}
+    pair, other = [({"w": np.zeros(2)}, {"w": np.zeros(2)}) for _ in range(2)]
+    assert set(optim.SGD([pair, other], 0.1).state_dict()) == {"step"}
     names = optim.SGD({"rnn": pair}, 0.1, momentum=0.9).state_dict()
     assert set(names) == {"step", "momentum_buffer.rnn.w"}
     assert set(optim.Adam([pair]).state_dict()) == {"step", "exp_avg.0.w", "exp_avg_sq.0.w"}
@@ -187,3 +187,34 @@ def test_arrays_of_another_library_are_refused_by_their_type():
     arrays = {"w": Array()}
     with pytest.raises(TypeError, match=r"0\.w: expected an ndarray of float32 .*, got Array$"):
         optim.SGD((arrays, arrays), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("lr", "1e-3", TypeError),
+        ("lr", np.array([0.1, 0.2]), TypeError),
+        ("lr", -1.0, ValueError),
+        ("lr", math.nan, ValueError),
+        ("weight_decay", math.inf, ValueError),
+        ("eps", None, TypeError),
+        ("betas", (0.9, 1.0), ValueError),
+        ("betas", 0.9, TypeError),
+    ],
+)
+def test_settings_that_are_changed_are_checked(name, value, error):
+    optimizer = optim.Adam(Module())
+    before = getattr(optimizer, name)
+    with pytest.raises(error, match=f"{name}: expected"):
+        setattr(optimizer, name, value)
+    assert getattr(optimizer, name) == before
+
+
+def test_a_module_that_comes_twice():
+    """It would take two steps."""
+    module, other = Module(), Module()
+    for modules in ([module, other, module], {"a": module, "b": module}):
+        with pytest.raises(ValueError, match="modules: expected each once"):
+            optim.SGD(modules, 0.1)
+    with pytest.raises(ValueError, match="grads: expected each once"):
+        optim.clip_grad_norm([module, module], 1.0)

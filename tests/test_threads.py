@@ -133,12 +133,6 @@ def test_threads_by_what_weights_take(cell, shape, meeting, wanted):
     assert _core.threads_of_rows(2, of_units, T, N, I, H, gates, 16, meeting) == wanted
 
 
-def test_a_team_measures_its_barrier(threads):
-    threads(2)
-    run_kernel(problem())
-    assert 1 <= _core.meeting_time() <= 1000
-
-
 def test_number_of_threads(threads):
     fusedrnn.set_num_threads(3)
     assert fusedrnn.get_num_threads() == 3

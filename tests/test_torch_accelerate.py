@@ -84,6 +84,12 @@ def test_what_is_left_and_why():
         fusedrnn.torch.accelerate(3)
 
 
+def test_accelerated_before():
+    model = torch.nn.Sequential(torch.nn.GRU(2, 3), fusedrnn.torch.LSTM(3, 3))
+    assert str(fusedrnn.torch.accelerate(model)) == "0: replaced\n1: fusedrnn's already"
+    assert fusedrnn.torch.accelerate(model).ours == ["0", "1"]
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_compiled_and_quantized_modules_are_left():
     x, nn = torch.zeros(2, 1, I), torch.nn

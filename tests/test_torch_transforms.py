@@ -86,6 +86,10 @@ def test_onednn_is_on_again_whoever_leaves_last():
     assert torch._C._get_mkldnn_enabled() == before
 
 
+def leaves_of(outputs):
+    return torch.utils._pytree.tree_leaves(outputs)
+
+
 def test_traced_by_fx_as_a_leaf():
     class Model(torch.nn.Module):
         def __init__(self):
@@ -102,6 +106,55 @@ def test_traced_by_fx_as_a_leaf():
         warnings.simplefilter("error")
         agree([graph(x)], [model(x)], 0)
     assert type(graph.rnn) is fusedrnn.torch.GRU
+
+
+@pytest.mark.parametrize("cell", [False, True])
+def test_traced_by_fx_with_hooks(cell):
+    """They are the module's, and run when the graph does: not in the graph as well."""
+    module = fusedrnn.torch.GRUCell(I, H) if cell else fusedrnn.torch.GRU(I, H)
+    module.register_forward_pre_hook(lambda _, inputs: (inputs[0] * 3, *inputs[1:]))
+    module.register_forward_hook(lambda _, inputs, out: out * 2 if cell else (out[0] * 2, out[1]))
+    model, x = torch.nn.Sequential(module), torch.randn(*([N, I] if cell else [3, N, I]))
+    graph = torch.fx.symbolic_trace(model)
+    agree(leaves_of(graph(x)), leaves_of(model(x)), 0)
+    assert [node.op for node in graph.graph.nodes] == ["placeholder", "call_module", "output"]
+
+
+@pytest.mark.parametrize("name", ["GRU", "GRUCell"])
+def test_traced_by_fx_where_only_the_state_varies(name):
+    class Decoder(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = getattr(fusedrnn.torch, name)(I, H)
+            self.register_buffer("begin", torch.randn(*([N, I] if "Cell" in name else [3, N, I])))
+
+        def forward(self, hx):
+            return self.rnn(self.begin, hx)
+
+    model, hx = Decoder(), torch.randn(*([N, H] if "Cell" in name else [1, N, H]))
+    agree(leaves_of(torch.fx.symbolic_trace(model)(hx)), leaves_of(model(hx)), 0)
+
+
+def test_a_subclass_is_no_leaf_of_fx():
+    """As one of `torch.nn.GRU`, whose forward cannot be traced."""
+
+    class Scaled(fusedrnn.torch.GRU):
+        def forward(self, x):
+            return super().forward(x * 2)
+
+    with pytest.raises((TypeError, RuntimeError, torch.fx.proxy.TraceError)):
+        torch.fx.symbolic_trace(torch.nn.Sequential(Scaled(I, H)))
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "GRUCell"])
+def test_a_tensor_that_outlives_a_transform(name):
+    kept, shape = [], [N, I] if "Cell" in name else [3, N, I]
+    torch.func.grad(lambda x: (kept.append(x * 2), x.sum())[1])(torch.randn(*shape))
+    ours = getattr(fusedrnn.torch, name)(I, H)
+    found = leaves_of(ours(kept[0]))
+    theirs = getattr(torch.nn, name)(I, H)
+    theirs.load_state_dict(ours.state_dict())
+    agree(found, leaves_of(theirs(kept[0])), 1e-6)
 
 
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"])

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The contract of a cell: the elementwise part of one time step for one hidden unit of one batch row. A cell sees no
 // time, no batch, no direction, no instruction set and no device: V is a SIMD vector or a scalar, and tanh, sigmoid,
-// fma and relu are those of the room that includes it (cpu/math.h).
+// fma and relu are those of the build that includes it (cpu/math.h).
 //
 //   xg[kGates]     input part of every gate,   W_ih x_t + b_ih
 //   hg[kGates]     hidden part of every gate,  W_hh h_{t-1} + b_hh

@@ -15,14 +15,16 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   using Gates = GateGradients<Real>;
   using Weights = WeightGradients<Cell, Real>;
   using Projection = ProjectionBackward<Real>;
-  using Base::W, Base::G, Base::S, Base::D, Base::Q, Base::kLate, Base::kEarly, Base::kTaped;
+
+ protected:
+  using Base::W, Base::S, Base::D, Base::Q, Base::kLate, Base::kEarly;
 
  public:
   static long size(const BackwardArgs<Real>& a) { return Layout(nullptr, a).size; }
 
   Backward(const BackwardArgs<Real>& args, Team& team, int me)
-      : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
-        noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)),
+      : a(args), z(args.size), team(team), me(me), threads(team.size()), clock(clock_of(a)), noise(a.form.noise),
+        blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)),
         group(group_blocks(z.N / (a.plan.by_rows ? threads : 1))),
         groups(reads_in_place<Real>(z, z.P) ? all_columns<Real>(z.P) : Groups{group, mine.h0, mine.h1}), at(a.workspace, a),
         states(at.ds, mine, me), du(at.du, mine, me), taped(a, clock), input(a, at.w_ih, me, threads),
@@ -32,6 +34,12 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   }
 
   void run() {
+    run([&](auto&&... of) { return take_step(of...); }, [](auto&&...) {});
+  }
+
+ protected:
+  // take_step(chunk, step, d, dh, after) from the last one back; more_sums(chunk, d, add) where gradients of weights are wanted
+  template <class Step, class Sums> void run(Step&& take_step, Sums&& more_sums) {
     pack();
     Base::load_states(mine, z, a.dstate_n, states);
     After after{};  // none yet
@@ -41,7 +49,9 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       const Gates dh = projection.gradients(i, chunk);
       while (step > chunk.first_step) after = take_step(chunk, --step, d, dh, after);
       if (a.plan.by_rows) team.wait(me);
-      weights.sum(chunk, d, dh, i > 0 || a.add);
+      const bool add = i > 0 || a.add;
+      weights.sum(chunk, d, dh, add);
+      if (weights.wanted) more_sums(chunk, d, add);
       if (a.dx) input.run(chunk, d);
     }
     add_hidden(after, false);
@@ -50,7 +60,6 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     weights.end();
   }
 
- protected:
   struct Layout {
     Real *w_hh[2], *w_ih;  // panels over columns: k = (gate, unit)
     Real* token_sum;       // in the place of w_ih: tokens have no dx

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What a recurrent layer and a linear layer share: gradients of a weight, its bias and its input, summed or spread over
-// rows. Gradients of pre-activations ("gate gradients") are kept as [block][slot][row][W].
+// What a recurrent layer and a linear layer share: gradients of pre-activations ("gate gradients"), kept as
+// [block][slot][row][W], and the sums over rows that make those of a weight and its bias of them.
 #pragma once
 #include "pack.h"
 
@@ -29,6 +29,8 @@ template <class Real> struct GateGradients {
             .block_stride = long(slots) * rows * W};
   }
 };
+
+inline constexpr int kOneSlot[] = {0};  // of gradients that have no gates
 
 // Rows of a matrix, evenly apart, or each wherever it is.
 template <class Real> struct RowSource {

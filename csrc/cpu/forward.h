@@ -14,40 +14,29 @@ namespace fusedrnn::FUSEDRNN_ISA {
 template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   using Base = Scan<Cell, Real>;
   using V = Vec<Real>;
+  using Tape = typename Base::Tape;
+  using Input = InputPart<Cell, Real>;
   using Base::W, Base::G, Base::S, Base::Q, Base::kLate, Base::kEarly, Base::kTaped;
 
  public:
   static long size(const ForwardArgs<Real>& a) {
-    return Layout(nullptr, a.size, a.plan, a.tape != nullptr, a.form.noise.dropout > 0).size +
-           (a.panels ? 0 : own_panels(nullptr, a, {}).size);
+    return Layout(nullptr, a).size + (a.panels ? 0 : own_panels(nullptr, a, {}).size);
   }
 
   Forward(const ForwardArgs<Real>& args, Team& team, int me)
-      : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
-        noise(a.form.noise), mine(share<Real>(a.plan, z, clock, me, threads)),
-        at(a.workspace, z, a.plan, a.tape != nullptr, noise.drops()), xg(at.xg.own(mine, me, chunk_rows(z, a.plan))),
-        states(at.state, mine, me),
+      : a(args), z(args.size), team(team), me(me), threads(team.size()), clock(clock_of(a)), noise(a.form.noise),
+        mine(share<Real>(a.plan, z, clock, me, threads)), at(a.workspace, a), tape(at.tape),
+        xg(at.xg.own(mine, me, Input::more_rows(z, a.plan))), states(at.state, mine, me),
         panels(a.panels ? Panels<Cell, Real>(const_cast<Real*>(a.panels), z, share_of_units<Real>(z, 0, 1), a.panel_rows,
                                              a.panel_rows)
                         : own_panels(a.workspace + at.size, a, mine)),
-        input{a, panels, clock, mine, me, xg} {
-    if (a.tape) {
-      const typename Base::Tape tape(a.tape, z, clock.row(z.T), a.form.noise);
-      at.taped = tape.taped;
-      at.u = tape.u;
-      at.seen = tape.seen;
-      at.seen_0 = tape.seen_0;
-      taped_rows = clock.row(z.T);
-    } else {
-      taped_rows = z.N;  // u is handed over within a step
-    }
-  }
+        input{a, panels, clock, mine, me, xg} {}
 
   void run() {
     if (!a.panels) pack();
     Base::load_states(mine, z, a.state_0, states);
-    if (a.tape) Base::store_states(mine, z, states, typename Base::Tape(a.tape, z, clock.row(z.T), a.form.noise).state_0);
-    if (noise.drops()) drop_state_0();
+    if (a.tape) Base::store_states(mine, z, states, tape.state_0);
+    if (noise.drops()) see_state_0();
     for (long first = 0; first < z.T;) {
       const Chunk chunk = input.chunk_from(first);
       input.run(chunk);
@@ -60,18 +49,20 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   struct Layout {
     Pieces<Real> xg;      // [block][G][row in chunk][W]
     Pieces<Real> state;   // [block][n][S][W]
-    Real *taped, *u;      // those of the tape, or of one step (late gates, projection), or null
-    Real *seen, *seen_0;  // with recurrent dropout: those of the tape, or of two steps in turns
+    Tape tape;            // the caller's; in inference what is handed over within a step, and `seen` of two steps in turns
     long size;
-    Layout(Real* base, const Sizes& z, const Plan& plan, bool training, bool drops) {
+    Layout(Real* base, const ForwardArgs<Real>& a) : tape(a.tape, a.size, clock_of(a).row(a.size.T), a.form.noise) {
+      const Sizes& z = a.size;
       const long vectors = long(blocks_of<Real>(z.H)) * W;
       Arena<Real> arena{base};
-      xg = take_pieces(arena, plan, InputPart<Cell, Real>::room(z, plan), vectors * G);
-      state = take_pieces(arena, plan, z.N, vectors * S);
-      taped = kLate && !training ? arena.take(vectors * kTaped * z.N) : nullptr;
-      u = (kLate || z.projected()) && !training ? arena.take(z.N * z.H) : nullptr;
-      seen = drops && !training ? arena.take(2 * z.N * z.P) : nullptr;
-      seen_0 = drops && !training ? arena.take(z.N * z.P) : nullptr;
+      xg = take_pieces(arena, a.plan, Input::rows_of_all(z, a.plan), vectors * G);
+      state = take_pieces(arena, a.plan, z.N, vectors * S);
+      if (!a.tape) {
+        tape.rows = z.N;
+        if (kLate) tape.taped = arena.take(vectors * kTaped * z.N);
+        if (kLate || z.projected()) tape.u = arena.take(z.N * z.H);
+        if (a.form.noise.dropout > 0) tape.seen = arena.take(2 * z.N * z.P), tape.seen_0 = arena.take(z.N * z.P);
+      }
       size = arena.used;
     }
   };
@@ -88,13 +79,13 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     if (a.plan.by_rows) team.wait(me);
   }
 
-  // state_0 as W_hh sees it; others read it in the first step
-  void drop_state_0() {
+  // What W_hh sees of state_0; others read it in the first step
+  void see_state_0() {
     const Real* h = a.state_0[0];
     for (int b = mine.h0; b < mine.h1; b++)
       for (long n = mine.n0; n < mine.n1; n++) {
         const long at_n = n * z.P + b * W, lanes = lanes_of<Real>(z.P, b);
-        store(at.seen_0 + at_n, h ? noise.seen<Real>(load(h + at_n, lanes), n, b) : V{}, lanes);
+        store(tape.seen_0 + at_n, h ? noise.seen<Real>(load(h + at_n, lanes), n, b) : V{}, lanes);
       }
     if (!a.plan.by_rows) team.wait(me);
   }
@@ -108,17 +99,16 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
 
   void take_step(const Chunk& chunk, long step) {
     const long t = clock.time(step), before = clock.before(t), row = clock.row(t), count = clock.count(t);
+    const long going_on = clock.going_on(t);  // the others have the state before from the caller
     const long taped_row = a.tape ? row : 0;
     const bool projected = Base::projected(z);
-    Real *const y = a.y + row * a.y_row, *const u = at.u ? at.u + taped_row * z.H : nullptr;
+    Real *const y = a.y + row * a.y_row, *const u = tape.u ? tape.u + taped_row * z.H : nullptr;
     const long unread = Cell::kReadsStates || noise.zones() ? 0 : clock.count(clock.after(t));
     const Step s{
         t, row, taped_row, input.row(chunk, t), input.rows(chunk), unread, projected ? u : y, projected ? z.H : a.y_row};
-    // Rows that begin with this step have the state before from the caller.
-    const long going_on = clock.count(before) < count ? clock.count(before) : count;
     if (noise.drops()) {
       stage<0>(s, 0, going_on, seen_at(before), z.P);
-      stage<0>(s, going_on, count, at.seen_0, z.P);
+      stage<0>(s, going_on, count, tape.seen_0, z.P);
     } else {
       stage<0>(s, 0, going_on, y_at(before), a.y_row);
       stage<0>(s, going_on, count, a.state_0[0], z.P);
@@ -135,7 +125,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   }
 
   Real* seen_at(long t) const {
-    return !at.seen || t < 0 || t >= z.T ? nullptr : at.seen + (a.tape ? clock.row(t) : t % 2 * z.N) * z.P;
+    return !tape.seen || t < 0 || t >= z.T ? nullptr : tape.seen + (a.tape ? clock.row(t) : t % 2 * z.N) * z.P;
   }
   const Real* y_at(long t) const { return t < 0 || t >= z.T ? nullptr : a.y + clock.row(t) * a.y_row; }
 
@@ -200,7 +190,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
       x[first + g] = load(xg + ((b * G + first + g) * step.xg_rows + step.xg_row + n) * W);
     }
     Real* state = states.at(b, n);
-    Real* taped = at.taped ? at.taped + (b * taped_rows + step.taped_row + n) * kTaped * W : nullptr;
+    Real* taped = tape.taped ? tape.at(b, step.taped_row + n) : nullptr;
     UNROLL for (int i = 0; i < S; i++) s[i] = load(state + i * W);
     if (a.form.resets && a.form.resets[step.row + n]) {
       UNROLL for (int i = 0; i < S; i++) s[i] = V{};
@@ -210,7 +200,7 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
     if constexpr (kDone > 0) UNROLL for (int i = 0; i < kDone; i++) saved[i] = load(taped + i * W);
     if constexpr (kLate > 0 && kStage == 0) {
       const V u = Cell::early(x, hg, s, saved);
-      store(at.u + (step.taped_row + n) * z.H + b * W, noise.drops() ? noise.seen<Real>(u, n, b) : u, lanes_of<Real>(z.H, b));
+      store(tape.u + (step.taped_row + n) * z.H + b * W, noise.drops() ? noise.seen<Real>(u, n, b) : u, lanes_of<Real>(z.H, b));
       UNROLL for (int i = 0; i < kEarly; i++) store(taped + i * W, saved[i]);
     } else {
       V p[Q + 1];  // one more, for there may be none
@@ -235,12 +225,12 @@ template <class Cell, class Real> class Forward : Scan<Cell, Real> {
   const Clock clock;
   const RowNoise noise;
   const Share mine;
-  Layout at;
+  const Layout at;
+  const Tape& tape;
   Real* const xg;  // own
   const typename Base::States states;
   const Panels<Cell, Real> panels;
-  const InputPart<Cell, Real> input;
-  long taped_rows;
+  const Input input;
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

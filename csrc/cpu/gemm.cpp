@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The plain product, for both types; compiled once per instruction set.
-#include "dense.h"
+#include "gemm.h"
 
 namespace fusedrnn::FUSEDRNN_ISA {
 namespace {

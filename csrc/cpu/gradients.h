@@ -28,15 +28,16 @@ template <class Cell, class Real> class WeightGradients : Scan<Cell, Real> {
       size = arena.used;
     }
   };
+  const bool wanted;  // else none of them
+  const Share own;    // of units, whoever scans which rows
+
   // Values of token_sum, where x is tokens: [block][G][token][W]
   static long token_sum_size(const Sizes& z) { return G * long(blocks_of<Real>(z.H)) * W * z.I; }
 
   WeightGradients(const BackwardArgs<Real>& args, const Clock& clock, const Taped<Cell, Real>& taped, const Layout& at,
                   Real* token_sum, const Share& own)
-      : wanted(args.dweights.weight_ih != nullptr), a(args), z(args.size), clock(clock), taped(taped), at(at), sums(token_sum),
-        b0(own.b0), b1(own.b1), h0(own.h0), h1(own.h1) {}
-
-  const bool wanted;  // else none of them
+      : wanted(args.dweights.weight_ih != nullptr), own(own), a(args), z(args.size), clock(clock), taped(taped), at(at),
+        sums(token_sum) {}
 
   void begin() {
     for (long i = 0; i < z.P; i++) at.zeros[i] = 0;
@@ -51,10 +52,12 @@ template <class Cell, class Real> class WeightGradients : Scan<Cell, Real> {
     if (!wanted) return;
     const RowOrder order{chunk.rows, !a.reverse};
     const Weights<Real>& out = a.dweights;
-    if (out.bias_ih) bias_gradient(d, Cell::kX, G, z.H, b0, b1, order, out.bias_ih, add);
-    if (out.bias_hh) bias_gradient(d, Cell::kH, G, z.H, b0, b1, order, out.bias_hh, add);
+    if constexpr (!NormCell<Cell>) {  // else they come after the norms
+      if (out.bias_ih) bias_gradient(d, Cell::kX, G, z.H, own.b0, own.b1, order, out.bias_ih, add);
+      if (out.bias_hh) bias_gradient(d, Cell::kH, G, z.H, own.b0, own.b1, order, out.bias_hh, add);
+    }
     const auto gradient = [&](const int* slot, int g0, int g1, const RowSource<Real>& source, Real* to, long K) {
-      weight_gradient(d, slot, g0, g1, z.H, b0, b1, source, order, to, K, add, at.strip);
+      weight_gradient(d, slot, g0, g1, z.H, own.b0, own.b1, source, order, to, K, add, at.strip);
     };
     if constexpr (Q > 0) peepholes(chunk, d, order, add);
     if (a.tokens) tokens(chunk, d);
@@ -62,14 +65,12 @@ template <class Cell, class Real> class WeightGradients : Scan<Cell, Real> {
     gradient(Cell::kH, 0, kEarly, taped.hidden_rows(chunk, at.hidden, at.zeros), out.weight_hh, z.P);
     if (kLate) gradient(Cell::kH, kEarly, G, taped.u_rows(chunk), out.weight_hh, z.H);
     if (Base::projected(z))
-      weight_gradient(dh, &kOnly, 0, 1, z.P, h0, h1, taped.u_rows(chunk), order, out.weight_hr, z.H, add, at.strip);
+      weight_gradient(dh, kOneSlot, 0, 1, z.P, own.h0, own.h1, taped.u_rows(chunk), order, out.weight_hr, z.H, add, at.strip);
   }
 
  private:
-  static constexpr int kOnly = 0;  // the slot of dh
-
   void peepholes(const Chunk& chunk, const Gates& d, const RowOrder& order, bool add) {
-    for (int b = b0; b < b1; b++) {
+    for (int b = own.b0; b < own.b1; b++) {
       Real* out = a.dweights.weight_ch + b * W;
       const long lanes = lanes_of<Real>(z.H, b);
       V total[Q];
@@ -95,7 +96,7 @@ template <class Cell, class Real> class WeightGradients : Scan<Cell, Real> {
   // same bits, as with one-hot rows.
   void tokens(const Chunk& chunk, const Gates& d) {
     const std::int64_t* tokens = a.tokens + chunk.first_row;
-    for (int b = b0; b < b1; b++)
+    for (int b = own.b0; b < own.b1; b++)
       for (int g = 0; g < G; g++)
         for (long i = 0; i < chunk.rows; i++) {
           const long r = a.reverse ? i : chunk.rows - 1 - i;
@@ -106,7 +107,7 @@ template <class Cell, class Real> class WeightGradients : Scan<Cell, Real> {
   Real* token_sum(int b, int g, long token) const { return sums + ((long(b) * G + g) * z.I + token) * W; }
   // f(sum, dweight) for every element of W_ih's own rows
   template <class F> void for_token_sums(F&& f) {
-    for (int b = b0; b < b1; b++)
+    for (int b = own.b0; b < own.b1; b++)
       for (int g = 0; g < G; g++)
         for (long u = 0; u < lanes_of<Real>(z.H, b); u++) {
           Real* row = a.dweights.weight_ih + (g * z.H + b * W + u) * z.I;
@@ -120,7 +121,6 @@ template <class Cell, class Real> class WeightGradients : Scan<Cell, Real> {
   const Taped<Cell, Real>& taped;
   const Layout at;
   Real* const sums;
-  const int b0, b1, h0, h1;  // own units, and own blocks of h
 };
 
 }  // namespace fusedrnn::FUSEDRNN_ISA

@@ -14,9 +14,14 @@ template <class Cell, class Real> struct InputPart {
   const int me;
   Real* const xg;  // [block][G][row][W], own rows of the chunk
 
-  // Rows that xg of all threads has: where they split rows, each one's may hold a chunk, or a step of all its own
-  static long room(const Sizes& z, const Plan& plan) {
-    return plan.by_rows ? z.N + plan.threads * chunk_rows(z, plan) : chunk_rows(z, plan);
+  // Where threads split rows, each one's xg may hold its part of a chunk's rows, or a step of all its own: so many more than
+  // its own, and the rows of all threads
+  static long more_rows(const Sizes& z, const Plan& plan) {
+    const long part = plan.chunk_rows / plan.threads, all = z.T * z.N;
+    return part < all ? part : all;
+  }
+  static long rows_of_all(const Sizes& z, const Plan& plan) {
+    return plan.by_rows ? z.N + plan.threads * more_rows(z, plan) : chunk_rows(z, plan);
   }
 
   // The chunk that begins with a step: the same for all threads, unless they split rows

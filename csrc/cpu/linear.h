@@ -52,7 +52,6 @@ template <class Real> void spread(const LinearArgs<Real>& a, const GateGradients
 
 template <class Real> void linear_backward(const LinearArgs<Real>& a, Team& team, int me) {
   constexpr int W = kWidth<Real>;
-  static constexpr int kSlot[] = {0};
   const LinearLayout<Real> at(a, true);
   const int threads = team.size(), blocks = blocks_of<Real>(a.O), inputs = blocks_of<Real>(a.I);
   const int b0 = long(blocks) * me / threads, b1 = long(blocks) * (me + 1) / threads;
@@ -66,11 +65,11 @@ template <class Real> void linear_backward(const LinearArgs<Real>& a, Team& team
     const RowOrder order{rows, true};
     spread(a, d, first, b0, b1);
     team.wait(me);
-    if (a.dbias) bias_gradient(d, kSlot, 1, a.O, b0, b1, order, a.dbias, add);
-    weight_gradient(d, kSlot, 0, 1, a.O, b0, b1, {a.x + first * a.I, a.I}, order, a.dweight, a.I, add,
+    if (a.dbias) bias_gradient(d, kOneSlot, 1, a.O, b0, b1, order, a.dbias, add);
+    weight_gradient(d, kOneSlot, 0, 1, a.O, b0, b1, {a.x + first * a.I, a.I}, order, a.dweight, a.I, add,
                     at.strip + me * at.strip_size);
     if (a.dx)
-      product(Product<Real>{.left = d.left(a.O, 1, kSlot),
+      product(Product<Real>{.left = d.left(a.O, 1, kOneSlot),
                             .panel = at.panel,
                             .groups = {kTileBlocks, 0, inputs},
                             .init = {},

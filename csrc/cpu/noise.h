@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Random masks from a counter: a draw depends on (seed, kind, step, row, unit) alone, so it is the same for any split of the
-// batch, any number of threads and any width of the vector, and backward draws again instead of keeping it. python/noise.py
-// is the same in NumPy.
+// batch, any number of threads and any width of the vector, and backward draws again instead of keeping it.
+// python/fusedrnn/noise.py is the same in NumPy.
 #pragma once
 #include "../args.h"
 #include "pack.h"

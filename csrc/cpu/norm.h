@@ -150,7 +150,7 @@ template <class Cell, class Real> struct NormTape : Scan<Cell, Real>::Tape {
     this->size = arena.used;
   }
   long block() const { return this->rows * Base::kTaped * Base::W; }  // from one block to the next
-  INLINE Real* at(int b, long row) const { return this->taped + b * block() + row * Base::kTaped * Base::W; }
+  using Base::Tape::at;
   // v̂ of a norm
   INLINE Real* v_hat(int b, long row, int norm) const { return at(b, row) + (Cell::Plain::kSaved + norm) * Base::W; }
   // State i, but not h, after the step

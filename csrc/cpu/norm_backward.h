@@ -8,56 +8,29 @@
 
 namespace fusedrnn::FUSEDRNN_ISA {
 
-// The biases come after the norms: their gradients are not sums of the products'.
-template <class Real> struct WithoutBiases {
-  BackwardArgs<Real> products;
-
-  explicit WithoutBiases(const BackwardArgs<Real>& a) : products(a) {
-    products.dweights.bias_ih = products.dweights.bias_hh = nullptr;
-  }
-};
-
-template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Backward<Cell, Real> {
+template <class Cell, class Real> class NormBackward : Backward<Cell, Real> {
   using Base = Backward<Cell, Real>;
   using Plain = typename Cell::Plain;
   using Tape = NormTape<Cell, Real>;
   using V = Vec<Real>;
   using Gates = GateGradients<Real>;
   using After = typename Base::After;
-  using Base::add_hidden, Base::du_of, Base::ds_of, Base::input, Base::load_step, Base::projected;
-  using Base::z, Base::noise, Base::team, Base::me, Base::threads, Base::clock, Base::blocks, Base::mine, Base::at,
-      Base::weights, Base::projection, Base::states;
-  static constexpr int W = kWidth<Real>, G = Cell::kGates, S = Cell::kStates, D = Cell::kGrads, Q = Cell::kPeepholes;
-  static constexpr int kLate = Cell::kLate, kEarly = G - kLate;
+  using Base::a, Base::z, Base::noise, Base::me, Base::clock, Base::blocks, Base::mine, Base::at, Base::weights;
+  using Base::add_hidden, Base::du_of, Base::ds_of, Base::load_step, Base::projected;
+  using Base::W, Base::S, Base::D, Base::Q, Base::kLate, Base::kEarly;
+  static constexpr int G = Cell::kGates;
   static constexpr int kOfC[] = {D - 1};  // the slot of LN(c; γ_c) + β_c, if there is one
 
  public:
   static long size(const BackwardArgs<Real>& a) { return Base::size(a) + Gains(nullptr, a.size).size; }
 
   NormBackward(const BackwardArgs<Real>& args, Team& team, int me)
-      : WithoutBiases<Real>(args), Base(this->products, team, me), args(args), gains(args.workspace + Base::size(args), z),
-        tape(const_cast<Real*>(args.tape), z, clock.row(z.T), args.form.noise) {}
+      : Base(args, team, me), gains(a.workspace + Base::size(a), z),
+        tape(const_cast<Real*>(a.tape), z, clock.row(z.T), a.form.noise) {}
 
   void run() {
-    if (me == 0) gains.pack(args.weights, z.H);
-    Base::pack();
-    Scan<Cell, Real>::load_states(mine, z, args.dstate_n, states);
-    After after{};  // none yet
-    for (long step = z.T, i = 0; step > 0; i++) {
-      const Chunk chunk = clock.chunk_until(step, args.plan.chunk_rows);
-      const Gates d{at.d[i % 2], chunk.rows, D};  // in turns: others may still read the last chunk's
-      const Gates dh = projection.gradients(i, chunk);
-      while (step > chunk.first_step) after = take_step(chunk, --step, d, dh, after);
-      team.wait(me);
-      const bool add = i > 0 || args.add;
-      weights.sum(chunk, d, dh, add);
-      if (weights.wanted) norm_gradients(chunk, d, add);
-      if (args.dx) input.run(chunk, d);
-    }
-    add_hidden(after, false);
-    Scan<Cell, Real>::store_states(mine, z, states, args.dstate_0, projected());
-    if (projected()) projection.end();
-    weights.end();
+    if (me == 0) gains.pack(a.weights, z.H);
+    Base::run([&](auto&&... of) { return take_step(of...); }, [&](auto&&... of) { norm_gradients(of...); });
   }
 
  private:
@@ -82,9 +55,9 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
 
   After take_step(const Chunk& chunk, long step, const Gates& d, const Gates& dh, const After& after) {
     const long t = clock.time(step), row = clock.row(t), count = clock.count(t);
-    const Gates now{d.at(0, 0, row - chunk.first_row), d.rows, D};
+    const Gates now = d.from(row - chunk.first_row);
     add_hidden(after, t % 2);
-    if (projected()) Base::through_projection(t, {dh.at(0, 0, row - chunk.first_row), dh.rows, 1});
+    if (projected()) Base::through_projection(t, dh.from(row - chunk.first_row));
     for (long n = mine.n0; n < mine.end(count); n++) {
       const NormBack<Real> back_c = back_to_c(n, t, now);
       back_to_gates(n, t, now, back_c);
@@ -100,7 +73,7 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
   // What the cell's backward reads, with dy; and what zoneout lets pass by the cell
   INLINE void load_all(int b, long n, long t, V* saved, V* s, V* ds, V* passes) const {
     load_step(b, n, t, saved, s, ds);
-    if (args.dy && !projected()) ds[0] += load(args.dy + (clock.row(t) + n) * args.dy_row + b * W, lanes_of<Real>(z.H, b));
+    if (a.dy && !projected()) ds[0] += load(a.dy + (clock.row(t) + n) * a.dy_row + b * W, lanes_of<Real>(z.H, b));
     if (noise.zones()) UNROLL for (int i = projected(); i < S; i++) passes[i] = noise.template split<Real>(i, ds[i], t, n, b);
   }
   static V v_hat(const V* saved, int norm) { return saved[Plain::kSaved + norm]; }
@@ -130,7 +103,7 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
     for (int b = 0; b < blocks; b++) {
       V saved[Cell::kSaved], p[Q + 1], s[S], ds[S], passes[S] = {}, d[Plain::kGrads];
       load_all(b, n, t, saved, s, ds, passes);
-      UNROLL for (int i = 0; i < Q; i++) p[i] = load(args.weights.weight_ch + i * z.H + b * W, lanes_of<Real>(z.H, b));
+      UNROLL for (int i = 0; i < Q; i++) p[i] = load(a.weights.weight_ch + i * z.H + b * W, lanes_of<Real>(z.H, b));
       if constexpr (Cell::kNormC) {
         const V out = load(gains.c + b * W) * load(now.at(b, kOfC[0], n));
         Plain::backward_h(saved, ds[0], V{}, d);
@@ -187,9 +160,9 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
 
   // Sums over rows, for own units, as those of gradients.h
   void norm_gradients(const Chunk& chunk, const Gates& d, bool add) const {
-    const int b0 = int(long(blocks) * me / threads), b1 = int(long(blocks) * (me + 1) / threads);
-    const RowOrder order{chunk.rows, !args.reverse};
-    const Weights<Real>& out = args.dweights;
+    const int b0 = weights.own.b0, b1 = weights.own.b1;
+    const RowOrder order{chunk.rows, !a.reverse};
+    const Weights<Real>& out = a.dweights;
     if (out.bias_ih) bias_gradient(d, Plain::kX, G, z.H, b0, b1, order, out.bias_ih, add);
     if (out.bias_hh) bias_gradient(d, Plain::kH, G, z.H, b0, b1, order, out.bias_hh, add);
     for (int b = b0; b < b1; b++) {
@@ -213,7 +186,6 @@ template <class Cell, class Real> class NormBackward : WithoutBiases<Real>, Back
     UNROLL for (int i = 0; i < kCount; i++) store(out + i * z.H + b * W, total[i], lanes);
   }
 
-  const BackwardArgs<Real>& args;
   const Gains gains;
   const Tape tape;
 };

@@ -24,10 +24,9 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
   }
 
   NormForward(const ForwardArgs<Real>& args, Team& team, int me)
-      : a(args), z(args.size), team(team), me(me), threads(team.size()), clock{z.T, z.N, a.reverse, a.form.first_row},
-        noise(a.form.noise), blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)),
-        row_size(long(blocks) * G * W), at(a.workspace, a), hg(at.hg.own(mine, me)), states(at.state, mine, me),
-        panels(make_panels(a.workspace + at.size, a)),
+      : a(args), z(args.size), team(team), me(me), threads(team.size()), clock(clock_of(a)), noise(a.form.noise),
+        blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)), row_size(long(blocks) * G * W),
+        at(a.workspace, a), hg(at.hg.own(mine, me)), states(at.state, mine, me), panels(make_panels(a.workspace + at.size, a)),
         tape(a.tape ? Tape(a.tape, z, clock.row(z.T), a.form.noise) : Tape(at.scratch + me * at.scratch_size, one_row(z), 1)),
         seen_0(a.tape ? tape.seen_0 : at.seen) {}
 
@@ -108,7 +107,8 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     for_groups(panels.input_groups.group, 0, blocks * G, [&](int n, int first) {
       for (long r = r0; r < r1; r++) {
         const Real* column = panels.w_ih + (first * z.I + tokens[r] * n) * W;
-        for (int j = 0; j < n; j++) store(xg + r * row_size + (first + j) * W, V{} + load(column + j * W));
+        for (int j = 0; j < n; j++)
+          store(xg + r * row_size + (first + j) * W, V{} + load(column + j * W));  // 0 + -0 is 0, in the product, too
       }
     });
   }
@@ -120,8 +120,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
 
   void take_step(long t, const Chunk& chunk, const Real* xg) {
     const long before = clock.before(t), row = clock.row(t), count = clock.count(t);
-    // Rows that begin with this step have the state before from the caller.
-    const long going_on = clock.count(before) < count ? clock.count(before) : count;
+    const long going_on = clock.going_on(t);  // the others have the state before from the caller
     if (going_on > 0 && noise.drops()) hidden_part(0, 0, going_on, seen_of(before), z.P);
     else if (going_on > 0) hidden_part(0, 0, going_on, a.y + clock.row(before) * a.y_row, a.y_row);
     hidden_part(0, going_on, count, noise.drops() ? seen_0 : a.state_0[0], z.P);

@@ -16,9 +16,10 @@ template <class Cell, class Real> void one_step(const BackwardArgs<Real>& a, Rea
   using Base = Scan<Cell, Real>;
   constexpr int W = Base::W;
   const Sizes& z = a.size;
-  const Clock clock{z.T, z.N, a.reverse, a.form.first_row};
+  const Clock clock = clock_of(a);
   const Taped<Cell, Real> taped(a, clock);
   const Noise& noise = a.form.noise;
+  const RowNoise row_noise(noise);
   const long rows = clock.row(z.T), blocks = blocks_of<Real>(z.H);
   const TapeOf<Cell, Real> from(const_cast<Real*>(a.tape), z, rows, noise), one(to, {1, rows, z.I, z.H, z.P}, rows, noise);
   if (from.taped) copy(from.taped, blocks * rows * Base::kTaped * W, one.taped);
@@ -32,9 +33,10 @@ template <class Cell, class Real> void one_step(const BackwardArgs<Real>& a, Rea
         const long at = row * z.P + b * W, lanes = lanes_of<Real>(z.P, b);
         const Vec<Real> v = h ? load(h + b * W, lanes) : Vec<Real>{};
         store(one.state_0[0] + at, v, lanes);
-        if (one.seen_0) store(one.seen_0 + at, RowNoise(noise).seen<Real>(v, n, b), lanes);
+        if (one.seen_0) store(one.seen_0 + at, row_noise.seen<Real>(v, n, b), lanes);
       }
-      for (int b = 0; (Base::S > 1 || !from.taped) && b < blocks; b++) {
+      if (Base::S == 1 && from.taped) continue;  // all of it is copied
+      for (int b = 0; b < blocks; b++) {
         Vec<Real> saved[Cell::kSaved], s[Base::S];
         taped.load_step(b, n, t, saved, s);
         if (!from.taped) store(one.taped + (b * rows + row) * W, saved[0]);

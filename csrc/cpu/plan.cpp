@@ -139,7 +139,7 @@ Plan plan_scan(const Sizes& z, int gates, int width, bool backward, bool ragged)
 }
 
 Plan plan_scan_rows(const Sizes& z, int gates, bool backward) {
-  const double call = 2. * z.T * z.N * z.H * (gates * (z.P + z.I) + (z.projected() ? z.P : 0));
+  const double call = operations(z, gates) * z.T;
   const int threads = int(std::min<long>(threads_for(call / kOperationsPerCall + 0.5), z.N));
   return {threads, true, backward ? kBackwardRows : kForwardRows};
 }

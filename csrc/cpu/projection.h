@@ -111,7 +111,7 @@ template <class Real> class ProjectionBackward {
   // du for own units, from dh of all columns
   void spread(long t, const Gates& now, const Place<Real>& du) {
     if (const long end = mine.end(clock.count(t)); mine.n0 < end)
-      product(Product<Real>{.left = now.from(mine.n0).left(z.P, 1, nullptr),
+      product(Product<Real>{.left = now.from(mine.n0).left(z.P, 1, kOneSlot),
                             .panel = at.w_hr,
                             .groups = units,
                             .init = {},

@@ -68,12 +68,20 @@ class Clock {
     return chunk(first, last);
   }
 
+  // Rows of the step at t that had one before
+  long going_on(long t) const {
+    const long earlier = count(before(t)), now = count(t);
+    return earlier < now ? earlier : now;
+  }
+
   // Of steps
   Chunk chunk(long first, long last) const {
     const long from = reverse ? T - last : first, to = from + last - first;
     return {first, last, from, to, row(from), row(to) - row(from)};
   }
 };
+
+template <class Args> Clock clock_of(const Args& a) { return {a.size.T, a.size.N, a.reverse, a.form.first_row}; }
 
 // Rows of equal length in equal numbers; else so that each thread has about as many (row, step)s. Possibly none.
 inline long first_own_row(const Clock& clock, int me, int threads) {
@@ -163,13 +171,11 @@ template <class Cell, class Real> struct Scan {
       u = kLate || z.projected() ? arena.take(rows * z.H) : nullptr;
       seen = drops ? arena.take(rows * z.P) : nullptr;
       seen_0 = drops ? arena.take(z.N * z.P) : nullptr;
-      for (int i = 0; i < S; i++) state_0[i] = arena.take(z.N * width(z, i));
+      for (int i = 0; i < S; i++) state_0[i] = arena.take(z.N * z.width(i));
       size = arena.used;
     }
+    INLINE Real* at(int b, long row) const { return taped + (b * rows + row) * kTaped * W; }
   };
-
-  // Of state i
-  static long width(const Sizes& z, int i) { return i ? z.H : z.P; }
 
   using States = OwnRows<Real, S>;
   // One thread's part of the caller's states, null for zeros, and back, from the first-th on.
@@ -190,7 +196,7 @@ template <class Cell, class Real> struct Scan {
     for (int b = mine.b0; b < mine.b1; b++)
       for (long n = mine.n0; n < mine.n1; n++)
         for (int i = first; i < S; i++)
-          if (const long lanes = lanes_of<Real>(width(z, i), b); lanes > 0) f(i, b, n, n * width(z, i) + b * W, lanes);
+          if (const long lanes = lanes_of<Real>(z.width(i), b); lanes > 0) f(i, b, n, n * z.width(i) + b * W, lanes);
   }
 };
 

@@ -49,8 +49,8 @@ template <int kRows, int kVectors, class Real>
   UNROLL for (int r = 0; r < kRows; r++) UNROLL for (int j = 0; j < kVectors; j++) sums[r * sums_row + j] = acc[r][j];
 }
 
-// Of one group of `all` vectors, whose panels of so many lie one behind the other from t.panel on, as many tiles as make the
-// sums of vectors first..last: [row][vector]
+// The sums of vectors first..last, [row][vector], in as many tiles as that takes. They are of a group of `all` vectors, which
+// lie in panels of `of_panel` vectors each, back to back from t.panel on.
 template <int kRows, class Real>
 INLINE void group_sums(StepTile<Real> t, int of_panel, int all, int first, int last, Ahead<Real>& ahead, Vec<Real>* sums) {
   constexpr int W = kWidth<Real>, kVectors = step_vectors(kRows);

@@ -17,10 +17,9 @@ template <class Cell, class Real> class Taped : Scan<Cell, Real> {
   // Saved vectors and the state before, of block b in row n of time t; not h where the cell does not read it.
   INLINE void load_step(int b, long n, long t, V* saved, V* s) const {
     const long H = a.size.H, lanes = lanes_of<Real>(H, b);
-    const auto taped = [&](long row) { return tape.taped + (b * tape.rows + row) * kTaped * W; };
     const long row = clock.row(t) + n;
     if (Cell::kSavesH && !tape.taped) saved[0] = load(a.y + row * a.y_row + b * W, lanes);
-    else UNROLL for (int i = 0; i < Cell::kSaved; i++) saved[i] = load(taped(row) + i * W);
+    else UNROLL for (int i = 0; i < Cell::kSaved; i++) saved[i] = load(tape.at(b, row) + i * W);
     if constexpr (kProjects) s[0] = V{};
     switch (before_of(n, t)) {
       case Before::reset:
@@ -32,7 +31,7 @@ template <class Cell, class Real> class Taped : Scan<Cell, Real> {
       case Before::step: {
         const long last = clock.row(clock.before(t)) + n;
         if constexpr (!kProjects) s[0] = load(a.y + last * a.y_row + b * W, lanes);
-        UNROLL for (int i = 1; i < S; i++) s[i] = load(taped(last) + (Cell::kSaved + i - 1) * W);
+        UNROLL for (int i = 1; i < S; i++) s[i] = load(tape.at(b, last) + (Cell::kSaved + i - 1) * W);
       }
     }
   }

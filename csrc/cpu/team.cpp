@@ -36,7 +36,7 @@ int at_work = 0;
 
 using Nanoseconds = long long;
 constexpr Nanoseconds kSecond = 1'000'000'000;
-constexpr Nanoseconds kFarthest = 1000;  // of two sockets; whoever takes longer has lost his processor, and not for long
+constexpr Nanoseconds kFarthest = 1000;  // of two sockets; a thread that takes longer has lost its processor, and not for long
 constexpr Nanoseconds kDoubt = kSecond / 128;
 Nanoseconds measured_at = -kSecond;
 Nanoseconds believed = kDoubt;  // how long a measurement keeps callers from having a team: longer each time it is confirmed

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The room in which the device sees the cells: V is one float of one thread.
+// The build in which the device sees the cells: V is one float of one thread.
 #pragma once
 #include "simt/simt.h"
 

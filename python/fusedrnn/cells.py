@@ -12,10 +12,11 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from . import functional, validate
+from . import validate
+from .engine import Computed, Engine, unchecked
 from .layers import gru_name, lstm_name
 from .names import names_of_weights, shapes_of_weights
-from .parameters import Engine, Parameters, unchecked
+from .parameters import Parameters
 from .weights import CELLS, Array, State
 
 __all__ = ["CellTape", "GRUCell", "LSTMCell", "RNNCell"]
@@ -36,11 +37,8 @@ class CellTape:
     tape: Any = field(repr=False)
 
 
-class SingleStep(Parameters, Generic[CellState]):
+class SingleStep(Computed, Parameters, Generic[CellState]):
     """What the cell classes share."""
-
-    engine: Engine = functional
-    """Set it to `fusedrnn.reference` to run the same cell in plain NumPy."""
 
     def __init__(
         self, cell: str, input_size: int, hidden_size: int, bias: bool, dtype: Any, seed: Any

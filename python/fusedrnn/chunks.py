@@ -37,14 +37,17 @@ class Chunk(Generic[LayerState]):
         """The state after them: a copy of what is carried on."""
         self._layer, self._tape = layer, tape
 
-    def backward(self, dy: Array) -> None:
-        """Add the weights' gradients of dy, the gradient of y, over the last k2 steps."""
+    def backward(self, dy: Array, *, accumulate: bool = True) -> None:
+        """Add the weights' gradients of dy, the gradient of y, over the last k2 steps.
+
+        With accumulate=False `layer.grads` is written over instead.
+        """
         rule = "(k1, N, P)" if self._layer.proj_size else "(k1, N, H)"
         validate.array("dy", dy, self.y.dtype, self.y.shape, rule)
         older = self._tape.shape[0] - len(dy)
         if older:
             dy = np.concatenate((np.zeros((older, *dy.shape[1:]), dy.dtype), dy))
-        self._layer.backward(self._tape, dy)
+        self._layer.backward(self._tape, dy, accumulate=accumulate)
 
 
 def chunks(
@@ -85,7 +88,8 @@ def chunks(
     Yields
     ------
     Chunk
-        `y`, `state` and `backward(dy)`.
+        `y`, the output of the new steps; `state` after them; `steps`, which of x they are;
+        `backward(dy)`.
 
     Raises
     ------

@@ -131,7 +131,7 @@ def _add_train(commands: Any) -> None:
     def setting(name: str, text: str, **kind: Any) -> None:
         option(f"--{name}", help=f"{text}; default: {getattr(Settings, name)}", **kind)
 
-    option("files", nargs="*", help="UTF-8 text; the last 5 %% is held out")
+    option("files", nargs="*", help="UTF-8 text; the end, 5 %% or whole files, is held out")
     setting("cell", "recurrent cell", type=_cell, choices=CELLS, metavar=_CELL_NAMES)
     setting("hidden", "units in a layer", type=_integer(1))
     setting("layers", "recurrent layers", type=_integer(1, 1024))

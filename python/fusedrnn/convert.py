@@ -20,6 +20,7 @@ from . import validate
 from .errors import load_extra
 from .layers import GRU, KINDS, LSTM, RNN
 from .parameters import as_array, is_bfloat16
+from .structure import Structure
 from .weights import CELLS, Array
 
 __all__ = ["from_state_dict", "to_state_dict"]
@@ -125,7 +126,9 @@ def to_state_dict(layer: Layer, prefix: str = "") -> dict[str, Any]:
 
 def on_host(layer: Layer) -> Layer:
     """Return the layer, or a copy of it from a device."""
-    return layer if getattr(layer, "device", "cpu") == "cpu" else layer.to("cpu")
+    if not isinstance(layer, Structure):
+        raise TypeError(f"layer: expected RNN, LSTM or GRU, got {validate.describe(layer)}")
+    return layer if layer.device == "cpu" else layer.to("cpu")
 
 
 def layer_of(arrays: Mapping[str, Array], cell: str | None = None, **options: Any) -> Layer:

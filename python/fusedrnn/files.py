@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .convert import Layer, expect_dtype, from_state_dict, own_names
+from .convert import Layer, expect_dtype, from_state_dict, on_host, own_names
 from .errors import InputError, load_extra
 from .layers import KINDS
 from .weights import Array
@@ -58,11 +58,14 @@ def save_safetensors(layer: Layer, path: str | PathLike[str], prefix: str = "") 
 
     Raises
     ------
+    TypeError
+        Not a layer.
     RuntimeError
         Read back, they are not the same.
     InputError
         safetensors is not installed.
     """
+    layer = on_host(layer)
     arrays = {prefix + name: a for name, a in layer.state_dict().items()}
     made = {name: value for name in MADE if (value := getattr(layer, name))}
     metadata = {"format": "pt", f"{prefix}cell": layer.cell, f"{prefix}options": json.dumps(made)}

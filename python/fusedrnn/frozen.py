@@ -2,7 +2,7 @@
 """`Frozen`: a layer's weights packed once, for inference and for streaming step by step.
 
 A layer packs its weights in every call, because they are the user's to change. Where they stay,
-that is time lost: a tenth of a short sequence, nearly all of a single step.
+that is time lost: most of a single step, little of a long sequence.
 """
 
 from __future__ import annotations

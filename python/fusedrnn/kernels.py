@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """One layer in one direction on the kernels, with arguments that are checked: allocate and run.
 
-The functions of `functional` and `reference`, for who has checked all the arguments. Sizes: T time
-steps, N sequences, I inputs, H hidden units, P wide h; R rows of all steps, without padding.
+The functions of `functional` and `reference`, for callers that have checked all the arguments.
+Sizes: T time steps, N sequences, I inputs, H hidden units, P wide h; R rows of all steps, without
+padding.
 """
 
 from __future__ import annotations

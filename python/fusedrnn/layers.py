@@ -77,8 +77,9 @@ class RNN(Recurrent[Array]):
         self.nonlinearity = validate.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
         super().__init__(
             f"rnn_{nonlinearity}", input_size, hidden_size, num_layers,
-            bias, batch_first, dropout, recurrent_dropout, (zoneout_h, 0.0), bidirectional,
-            dtype, seed, device,
+            bias=bias, batch_first=batch_first, bidirectional=bidirectional, dropout=dropout,
+            recurrent_dropout=recurrent_dropout, zoneout_h=zoneout_h,
+            dtype=dtype, seed=seed, device=device,
         )  # fmt: skip
 
 
@@ -152,8 +153,9 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         cell = lstm_name(self.peephole, self.coupled, self.layer_norm)
         super().__init__(
             cell, input_size, hidden_size, num_layers,
-            bias, batch_first, dropout, recurrent_dropout, (zoneout_h, zoneout_c), bidirectional,
-            dtype, seed, device, proj_size,
+            bias=bias, batch_first=batch_first, bidirectional=bidirectional, dropout=dropout,
+            recurrent_dropout=recurrent_dropout, zoneout_h=zoneout_h, zoneout_c=zoneout_c,
+            proj_size=proj_size, dtype=dtype, seed=seed, device=device,
         )  # fmt: skip
 
 
@@ -210,8 +212,9 @@ class GRU(Recurrent[Array]):
         self.layer_norm = validate.flag("layer_norm", layer_norm)
         super().__init__(
             gru_name(self.reset_after, self.layer_norm), input_size, hidden_size, num_layers,
-            bias, batch_first, dropout, recurrent_dropout, (zoneout_h, 0.0), bidirectional,
-            dtype, seed, device,
+            bias=bias, batch_first=batch_first, bidirectional=bidirectional, dropout=dropout,
+            recurrent_dropout=recurrent_dropout, zoneout_h=zoneout_h,
+            dtype=dtype, seed=seed, device=device,
         )  # fmt: skip
 
 

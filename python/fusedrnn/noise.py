@@ -99,16 +99,19 @@ class CellNoise:
 
     def of_rows(self, rows: Array) -> CellNoise:
         """Return the noise of these rows of the batch."""
-        return replace(self, rows=self.first_row + rows if self.rows is None else self.rows[rows])
+        return replace(self, rows=self._names_of(rows))
 
     def one_step(self, t: Array, n: Array) -> CellNoise:
         """Return the noise of rows (t, n) as the rows of one step."""
-        rows = self.first_row + n if self.rows is None else self.rows[n]
-        return replace(self, rows=rows, steps=self.first_step + t, first_step=0)
+        return replace(self, rows=self._names_of(n), steps=self.first_step + t, first_step=0)
 
     def names(self, N: int) -> Array:
         """Return the rows' names, (N,)."""
-        return self.first_row + np.arange(N) if self.rows is None else self.rows
+        return self._names_of(np.arange(N))
+
+    def _names_of(self, rows: Array) -> Array:
+        names: Array = self.first_row + rows if self.rows is None else self.rows[rows]
+        return names
 
     def check(self) -> None:
         """Raise TypeError or ValueError for what `_core` would not take."""

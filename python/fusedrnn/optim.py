@@ -20,7 +20,6 @@ from .optimizer import (
     check_floats,
     check_writable,
     number,
-    setting,
 )
 from .weights import Array
 
@@ -45,7 +44,7 @@ class SGD(Optimizer):
     def __init__(
         self, modules: Trainables, lr: float, *, momentum: float = 0.0, weight_decay: float = 0.0
     ) -> None:
-        self.momentum = setting("momentum", momentum)
+        self.momentum = momentum
         super().__init__(modules, lr, weight_decay, ("momentum_buffer",) if momentum else ())
 
     def _update(self, p: Array, g: Array, state: list[Array], scratch: Array) -> None:
@@ -78,8 +77,7 @@ class RMSprop(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        self.alpha = setting("alpha", alpha)
-        self.eps = setting("eps", eps)
+        self.alpha, self.eps = alpha, eps
         super().__init__(modules, lr, weight_decay, ("square_avg",))
 
     def _update(self, p: Array, g: Array, state: list[Array], scratch: Array) -> None:
@@ -115,13 +113,7 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        if not isinstance(betas, Sequence) or len(betas) != 2:
-            raise TypeError(f"betas: expected two numbers, got {betas!r}")
-        for beta in betas:
-            if not 0 <= number("betas", beta) < 1:
-                raise ValueError(f"betas: expected numbers in [0, 1), got {betas}")
-        self.betas = betas
-        self.eps = setting("eps", eps)
+        self.betas, self.eps = betas, eps
         super().__init__(modules, lr, weight_decay, ("exp_avg", "exp_avg_sq"))
 
     def _update(self, p: Array, g: Array, state: list[Array], scratch: Array) -> None:
@@ -162,7 +154,8 @@ def clip_grad_norm(grads: Gradients, max_norm: float) -> float:
     TypeError
         Something else among the gradients, or an array that is not of float32 or float64.
     ValueError
-        `max_norm` out of range; an array not C-contiguous or not writable. Nothing has changed.
+        `max_norm` out of range; an array not C-contiguous, not writable, or one that comes twice.
+        Nothing has changed.
 
     Examples
     --------
@@ -200,6 +193,8 @@ def _arrays(grads: Gradients) -> Iterator[Array]:
         for value in grads.values():
             yield from _arrays(value)
     elif isinstance(grads, Sequence) and not isinstance(grads, (str, bytes)):
+        if len(set(map(id, grads))) < len(grads):
+            raise ValueError("grads: expected each once, got one twice")
         for value in grads:
             yield from _arrays(value)
     elif hasattr(grads, "grads"):

@@ -8,9 +8,9 @@ takes bit for bit the same steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
-from typing import Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class Optimizer:
         A module is an object with dicts `params` and `grads`. They are looked up anew in every
         step, so the arrays updated are the ones that are there.
     lr : float
-        Learning rate; the attribute may be changed between steps.
+        Learning rate; it may be changed between steps, as every setting.
     weight_decay : float
         L2 penalty: `weight_decay * param` joins the gradient, which itself is left as it was.
     slots : tuple of str
@@ -57,15 +57,14 @@ class Optimizer:
     TypeError
         A setting that is not a number; not a module; an array that is not of float32 or float64.
     ValueError
-        A setting out of range; no parameters; one without gradient of its shape and dtype, not
-        C-contiguous or not writable. If `step` raises, nothing has changed.
+        A setting out of range; no module, or one twice; a parameter without gradient of its shape
+        and dtype, not C-contiguous or not writable. If `step` raises, nothing has changed.
     """
 
     def __init__(
         self, modules: Trainables, lr: float, weight_decay: float, slots: tuple[str, ...]
     ) -> None:
-        self.lr = setting("lr", lr)
-        self.weight_decay = setting("weight_decay", weight_decay)
+        self.lr, self.weight_decay = lr, weight_decay
         self.steps = 0
         self._modules = _named(modules)
         self._slots = slots
@@ -76,6 +75,12 @@ class Optimizer:
                 self._state[f"{slot}.{name}"] = np.zeros_like(param)
         for dtype in FLOATS:
             self._scratch[dtype] = np.empty((2, BLOCK), dtype)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a setting is checked whenever it is."""
+        if name in CHECKS:
+            value = CHECKS[name](name, value)
+        super().__setattr__(name, value)
 
     def step(self) -> None:
         """Update every parameter in place from its gradient, which is only read."""
@@ -171,6 +176,8 @@ def _named(modules: Trainables) -> dict[str, Trainable]:
             )
     if not named:
         raise ValueError("modules: expected at least one, got none")
+    if len({id(module) for module in named.values()}) < len(named):
+        raise ValueError("modules: expected each once, got one twice")
     return named
 
 
@@ -192,6 +199,23 @@ def setting(name: str, value: float) -> float:
     if not (number(name, value) >= 0 and math.isfinite(value)):
         raise ValueError(f"{name}: expected a finite number >= 0, got {value}")
     return value
+
+
+def decays(name: str, value: tuple[float, float]) -> tuple[float, float]:
+    """Return `value`, two numbers in [0, 1), or say that it is not."""
+    if not isinstance(value, Sequence) or len(value) != 2:
+        raise TypeError(f"{name}: expected two numbers, got {value!r}")
+    for decay in value:
+        if not 0 <= number(name, decay) < 1:
+            raise ValueError(f"{name}: expected numbers in [0, 1), got {value}")
+    return value
+
+
+CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "betas": decays,
+    **dict.fromkeys(("lr", "weight_decay", "momentum", "alpha", "eps"), setting),
+}
+"""What every setting of an optimiser must be."""
 
 
 def check_floats(name: str, array: Array) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -14,21 +14,6 @@ from . import validate
 from .names import Names, Shapes, initial, pick
 from .seen import Seen
 from .weights import Array, Weights
-
-
-class Engine(Protocol):
-    """What `functional` and `reference` both are; the types are in `functional`."""
-
-    infer: Any
-    forward: Any
-    backward: Any
-    dropout: Any
-
-
-def unchecked(engine: Engine) -> Any:
-    """Return the engine's functions for arguments that are checked already."""
-    return getattr(engine, "unchecked", engine)
-
 
 DEFAULTS = {
     "num_layers": 1,
@@ -53,6 +38,14 @@ PROBABILITIES = "dropout", "recurrent_dropout", "zoneout_h", "zoneout_c"
 SIZES = "cell", "input_size", "hidden_size", "in_features", "out_features"
 FIXED = {*SIZES, *DEFAULTS} - {*PROBABILITIES}
 """The options that shapes, names and tapes depend on."""
+
+
+def generator(seed: Any) -> np.random.Generator:
+    """Return the generator of a seed; what is none is refused by that name."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"seed: {error}") from error
 
 
 def as_array(name: str, value: Any) -> Array:
@@ -85,7 +78,7 @@ class Parameters:
     ) -> None:
         self.dtype: np.dtype[Any] = self._float_dtype(dtype)
         self._shapes, self._sizes = shapes, sizes
-        self._rng = rng = np.random.default_rng(seed)
+        self._rng = rng = generator(seed)
         self.params: dict[str, Array] = {
             name: self._placed(initial(name, shape, bound, rng))
             for name, (shape, _) in shapes.items()

@@ -61,6 +61,8 @@ class Placed:
             dtype = "float32" if (device, self.dtype) == ("cpu", "bfloat16") else self.dtype
         layer: Any = kind(**options, dtype=dtype, device=device)
         layer.load_state_dict(self.state_dict())  # type: ignore[attr-defined]
+        if device == "cpu" and "engine" in vars(self):
+            layer.engine = vars(self)["engine"]
         return layer
 
     def _check_options(self) -> None:

@@ -3,8 +3,8 @@
 
 Forward keeps the state before every stretch of so many steps; backward runs each stretch again,
 the last one first, and holds the tape of one at a time (Chen et al. 2016, arXiv:1604.06174). Every
-sum over time goes on where the stretch after it ended: the bits are those of the whole tape. How
-long a stretch may be for a budget of memory says `stretches.interval`.
+sum over time goes on where the stretch after it ended: the bits are those of the whole tape.
+`stretches.interval` says how long a stretch may be for a budget of memory.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ def forward(
 ) -> tuple[Array, State, Tape]:
     """Run as `engine.forward`, but keep only the state before every stretch of `every` steps.
 
-    With `keep`, for who goes back first, the tape of the last stretch as well: `backward` would
-    begin with making it again.
+    With `keep`, for the slot that goes back first, the tape of the last stretch as well: `backward`
+    would begin with making it again.
     """
     T, N = x.shape[:2]
     if state is None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from . import functional, recompute, stack, stretches, validate
+from .engine import Computed, unchecked
 from .noise import Noise
-from .parameters import Engine, unchecked
 from .stack import LayerTape
 from .structure import Structure
 from .weights import Array
@@ -29,11 +29,8 @@ __all__ = ["LayerTape", "Recurrent"]
 LayerState = TypeVar("LayerState")  # h (L*D, N, P), or (h, c), c (L*D, N, H)
 
 
-class Recurrent(Structure, Generic[LayerState]):
+class Recurrent(Computed, Structure, Generic[LayerState]):
     """What the layers share, whatever their cell."""
-
-    engine: Engine = functional
-    """Set it to `fusedrnn.reference` to run the same layer in plain NumPy."""
 
     def __call__(
         self,
@@ -55,10 +52,12 @@ class Recurrent(Structure, Generic[LayerState]):
     def freeze(self, batch_size: int = 1) -> Frozen[LayerState]:
         """Return this layer with a copy of its weights, packed once: for inference and streaming.
 
+        It runs on the kernels, whatever the layer's `engine` is.
+
         Parameters
         ----------
         batch_size : int
-            Rows of the calls it shall be fastest for. Any number can be run, numbers far from it
+            Rows of the calls it is to be fastest for. Any number can be run, numbers far from it
             up to a tenth slower.
 
         Examples

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import kernels, recompute, truncated, validate
+from .engine import Engine, unchecked
 from .noise import CellNoise, LayerNoise, Noise
-from .parameters import Engine, unchecked
 from .ragged import Ragged
 from .weights import Array, State, Weights
 

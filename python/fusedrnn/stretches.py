@@ -3,7 +3,7 @@
 
 Layers of one direction run a stretch together before the next one begins: none of those below
 holds its output, or the gradient of it, for longer. Where there are two directions each runs by
-itself. What is kept and what is run again says `recompute`.
+itself. `recompute` has what is kept and what is run again.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def forward(
         return stack.forward(layer, call, how, tapes)
     way, states = OneWay(layer, call.engine), call.states
     if states[0] is None:
-        zeros, N = layer.zero_state(call.x.shape[1]), call.x.shape[1]
-        states = stack.split_state(layer, zeros, N, validate.STATE_NAMES)
+        N = call.x.shape[1]
+        states = stack.split_state(layer, layer.zero_state(N), N, validate.STATE_NAMES)
     y, state_n, tape = recompute.forward(
         way, layer.cell, call.x, chained(states), call.weights,
         every=how.checkpoint, keep=True, noise=how.noise, **call.form,

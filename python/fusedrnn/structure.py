@@ -32,16 +32,18 @@ class Structure(Placed, Parameters):
         input_size: int,
         hidden_size: int,
         num_layers: int,
+        *,
         bias: bool,
         batch_first: bool,
+        bidirectional: bool,
         dropout: float,
         recurrent_dropout: float,
-        zoneout: tuple[float, float],
-        bidirectional: bool,
+        zoneout_h: float,
+        zoneout_c: float = 0.0,
+        proj_size: int = 0,
         dtype: Any,
         seed: Any,
         device: str,
-        proj_size: int = 0,
     ) -> None:
         self.cell = cell
         self.device = device
@@ -56,7 +58,7 @@ class Structure(Placed, Parameters):
         if self.dropout and self.num_layers == 1:
             warnings.warn("dropout is between layers, and num_layers is 1", stacklevel=3)
         self.recurrent_dropout = recurrent_dropout
-        self.zoneout_h, self.zoneout_c = zoneout
+        self.zoneout_h, self.zoneout_c = zoneout_h, zoneout_c
         self.bidirectional = validate.flag("bidirectional", bidirectional)
         self._check_options()
         self._directions = ("", "_reverse")[: 1 + self.bidirectional]

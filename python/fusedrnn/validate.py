@@ -16,7 +16,8 @@ import numpy as np
 
 from .weights import CELLS, Array, Cell, State
 
-ARRAYS = ndarray, memmap = np.ndarray, np.memmap
+ndarray = np.ndarray
+ARRAYS = ndarray, np.memmap
 F32, F64 = FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
 MOST_INT64 = np.iinfo(np.int64).max

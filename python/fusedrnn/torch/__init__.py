@@ -8,11 +8,12 @@ where they are not contiguous (batch_first: x once; PyTorch does too), and y onc
 of a plain float32 LSTM), as you may change yours in place. A module whose attributes no longer are
 those of its weights, and a batch packed by hand wrongly, are errors in our words. All that
 backward reads is kept by PyTorch's autograd: offloading and checkpointing see it, and a weight that
-was changed in place since is an error, wherever `torch.nn` looks at it or not. What kernels
-cannot take (other devices and dtypes, autocast, torch.func) runs on `torch.nn`'s own, and a warning
-says so once. Second derivatives and batched gradients are right, and take PyTorch's own operators.
-What goes by the type of a module (`quantize_dynamic`, `torch.jit.script`) wants `restore` first.
-Masks of dropout are those PyTorch draws. Threads are `torch.get_num_threads()`, and no more than
+was changed in place since is an error, whether or not `torch.nn` looks; other memory in its place
+(`weight.data = ...`) is not noticed, and read. What kernels cannot take (other devices and dtypes,
+autocast, torch.func) runs on `torch.nn`'s own, and a warning says so once. Second derivatives and
+batched gradients are right, and take PyTorch's own operators. What goes by the type of a module
+(`quantize_dynamic`, `torch.jit.script`) wants `restore` first. Masks of dropout are those PyTorch
+draws. Threads are `torch.get_num_threads()`, and no more than
 `fusedrnn.get_num_threads()`.
 
 `torch.compile` has these modules in its graph, where it breaks that at `torch.nn`'s own; so it does

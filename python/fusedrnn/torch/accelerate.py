@@ -27,13 +27,17 @@ class Report:
     """What `accelerate` did, by the names of the model's modules; "" is the model itself."""
 
     replaced: list[str] = field(default_factory=list)
+    ours: list[str] = field(default_factory=list)
+    """Those that ran on the kernels before."""
     left: dict[str, str] = field(default_factory=dict)
     """Recurrent modules as they were, and why."""
 
     def __str__(self) -> str:
         """Return a line for each module."""
-        lines = [f"{name or 'the model'}: replaced" for name in self.replaced]
-        lines += [f"{name or 'the model'}: left, {why}" for name, why in self.left.items()]
+        said = dict.fromkeys(self.replaced, "replaced")
+        said |= {name: f"left, {why}" for name, why in self.left.items()}
+        said |= dict.fromkeys(self.ours, "fusedrnn's already")
+        lines = [f"{name or 'the model'}: {what}" for name, what in said.items()]
         return "\n".join(lines) or "no recurrent module"
 
 
@@ -54,7 +58,7 @@ def accelerate(model: torch.nn.Module) -> Report:
     Returns
     -------
     Report
-        `replaced`, and `left` with the reasons; `print` it.
+        `replaced`, `ours` already, and `left` with the reasons; `print` it.
 
     Raises
     ------
@@ -76,6 +80,8 @@ def accelerate(model: torch.nn.Module) -> Report:
         elif kind in OURS:
             change_class(module, OURS[kind])
             report.replaced.append(name)
+        elif kind in THEIRS:
+            report.ours.append(name)
     return report
 
 

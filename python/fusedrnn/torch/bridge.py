@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._C._functorch import unwrap_if_dead
 
 from .. import _core
 from .layer import Layer
@@ -141,7 +142,11 @@ def all_plain(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """Return the tensor as one that says what its memory says; a copy only if it must be."""
+    """Return the tensor as one that says what its memory says; a copy only if it must be.
+
+    One that outlives the transform of `torch.func` it was made in is that transform's no more.
+    """
+    tensor = unwrap_if_dead(tensor)
     if tensor._is_zerotensor():  # it has no memory
         return tensor.new_zeros(tensor.shape)
     if not tensor.is_contiguous() or tensor.is_neg():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What `torch.compile` must know, which modules it may trace and which calls not; and `torch.jit`.
+"""What `torch.compile` must know, which modules it may trace and which calls not; `jit` and `fx`.
 
 Dynamo breaks its graph at every instance of `torch.nn.RNN`, `LSTM` and `GRU`, unless its option
 `allow_rnn` is set. Set for a whole process, it would also trace the modules of `torch.nn` itself:
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch._dynamo.config
+import torch.fx
 from torch import Tensor
 from torch._dynamo.symbolic_convert import InstructionTranslator
 from torch._dynamo.variables.builder import VariableBuilder
@@ -49,13 +50,28 @@ def allow(kind: type) -> None:
     VariableBuilder.wrap_module = wrap
 
 
+def keep_whole() -> None:
+    """Let `torch.fx` take modules of ours for leaves of its graphs, as those of `torch.nn`."""
+    is_leaf_module = torch.fx.Tracer.is_leaf_module
+
+    @functools.wraps(is_leaf_module)
+    def is_leaf(self: Any, m: torch.nn.Module, module_qualified_name: str) -> bool:
+        ours: bool = m.__module__.startswith(__package__)
+        return ours or is_leaf_module(self, m, module_qualified_name)
+
+    torch.fx.Tracer.is_leaf_module = is_leaf
+
+
+keep_whole()
+
+
 def hand_over(
     module: torch.nn.Module, run: Any, reason: str | None, x: Any, input: Any, hx: Any
 ) -> Any:
     """Let `torch.nn` run in a module's place, outside of a compiled graph where it must."""
     if leaves_graph(module, reason, x):
         return outside(module, input, hx)
-    return fits.hand_over(module, run, reason or "", x, input, hx)
+    return fits.hand_over(run, reason or "", input, hx)
 
 
 def leaves_graph(module: torch.nn.Module, reason: str | None, x: Any) -> bool:

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import torch._dynamo
-import torch.fx
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Module
@@ -55,7 +54,7 @@ def use_cuda_kernels(on: bool) -> None:
 
 
 def look(
-    tensors: tuple[Any, ...], devices: bool = True
+    tensors: tuple[Any, ...], devices: bool
 ) -> tuple[Sequence[Sequence[int]] | None, str | None]:
     """Return the shapes of tensors, and what keeps the kernels out.
 
@@ -157,10 +156,8 @@ def flat_weights_of(module: Any) -> tuple[Any, ...]:
     return named if module._weights_have_changed() else tuple(flat)
 
 
-def hand_over(module: Module, run: Any, reason: str, x: Any, *arguments: Any) -> Any:
+def hand_over(run: Any, reason: str, *arguments: Any) -> Any:
     """Let `torch.nn` run in our place, and say so once for each reason in a process."""
-    if isinstance(x, torch.fx.Proxy):  # as a module of torch.nn, ours is a leaf of the graph
-        return x.tracer.create_proxy("call_module", x.tracer.path_of_module(module), arguments, {})
     say(reason)
     by_onednn = reason not in (FUNC, FORWARD) or not forward_mode()
     with contextlib.nullcontext() if by_onednn else without_onednn():
