@@ -52,6 +52,50 @@ def test_a_sequence_is_the_layer_s(name, options):
         assert_same(state_n, wanted_n)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", LAYERS)
+def test_one_layer_is_the_layer_s(name, dtype, threads):
+    layer = LAYERS[name](5, 37, dtype=dtype, seed=0)
+    for T, N in ((1, 1), (6, 3), (40, 17)):
+        x = np.random.default_rng(T).standard_normal((T, N, 5)).astype(dtype)
+        for count in (1, 3):
+            threads(count)
+            for given_state in (None, random_state(layer, N)):
+                (y, state_n), (wanted, wanted_n) = (
+                    layer.freeze()(x, given_state),
+                    layer(x, given_state),
+                )
+                assert y.flags.writeable
+                np.testing.assert_array_equal(y, wanted)
+                assert_same(state_n, wanted_n)
+                assert [a.shape for a in flat(state_n)] == [a.shape for a in flat(wanted_n)]
+
+
+def bad_calls():
+    x, h = np.zeros((4, 3, 5), np.float32), np.zeros((1, 3, 7), np.float32)
+    yield from ([x.tolist(), None], [x.astype(float), None], [x[:, :, :4], None], [x[:0], None])
+    yield from ([x.transpose(1, 0, 2), None], [x[0], None], [np.ma.array(x), None])
+    for bad in (h[:, :2], np.zeros((2, 3, 7), np.float32), h[0], h.astype(float), h.tolist()):
+        yield [x, bad]
+    yield from ([x, np.zeros((1, 3, 14), np.float32)[:, :, ::2]], [x, (h, h, h)], [x, ()], [x, 3])
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_words_for_what_is_wrong_are_the_layer_s(name):
+    layer = LAYERS[name](5, 7, seed=0)
+    frozen = layer.freeze()
+    for x, h in bad_calls():
+        states = [h] if name == "gru" or h is None else [h, [h, h], (h, h), (np.zeros_like(x), h)]
+        for state in states:
+            with pytest.raises((TypeError, ValueError)) as wanted:
+                layer(x, state)
+            with pytest.raises(wanted.type) as got:
+                frozen(x, state)
+            assert str(got.value) == str(wanted.value)
+    layer(mapped := np.zeros((4, 3, 5), np.float32).view(np.memmap))
+    assert_same(frozen(mapped), layer(mapped))
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_any_rows_and_threads_on_panels_for_others(data):

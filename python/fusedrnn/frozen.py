@@ -7,6 +7,7 @@ that is time lost: most of a single step, little of a long sequence.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any, Generic
 
@@ -51,6 +52,8 @@ class Frozen(Generic[LayerState]):
         self._layer.params, self._layer.grads = {}, {}
         self._layer._seen_params = self._layer._seen_grads = Seen()
         self._is_tuple = CELLS[layer.cell].states > 1
+        self._is_alone = len(self._packed) == 1 and not layer.batch_first
+        self._widths = self._packed[0].state_widths
 
     def __repr__(self) -> str:
         return f"Frozen({self._layer!r})"
@@ -80,8 +83,33 @@ class Frozen(Generic[LayerState]):
         resets: Array | None = None,
     ) -> tuple[Array, LayerState]:
         """Run over a sequence: the layer's own call, with the same arguments, result and bits."""
+        if self._is_alone and lengths is None and resets is None:
+            with contextlib.suppress(AttributeError, TypeError, ValueError):
+                return self._run_alone(x, state)
         layer = self._layer
         return layer._run(layer._checked(x, state, lengths, resets, self._packed))
+
+    def _run_alone(self, x: Array, state: Any) -> tuple[Array, LayerState]:
+        """Run one layer in one direction, time first: the general way for it, in a third of it.
+
+        What can be left to `_core` to check is. AttributeError, TypeError, ValueError: not for this
+        way, and the general one has the words.
+        """
+        (T, N, _), widths, dtype = x.shape, self._widths, self._layer.dtype
+        before = None
+        if state is not None:
+            parts = state if self._is_tuple else (state,)
+            shapes = [(1, N, width) for width in widths]
+            if type(parts) is not tuple or [part.shape for part in parts] != shapes:
+                raise ValueError
+            before = tuple([part[0] for part in parts])
+        if {*map(type, (x, *(before or ())))} != {np.ndarray}:
+            raise TypeError
+        y = np.empty((T, N, widths[0]), dtype)
+        state_n: Any = tuple([np.empty((1, N, width), dtype) for width in widths])
+        after = tuple([part[0] for part in state_n])
+        _core.infer(self._packed[0], x, before, False, y, after, None, None)
+        return y, state_n if self._is_tuple else state_n[0]
 
     def step(self, x: Array, state: LayerState, out: LayerState | None = None) -> LayerState:
         """Take one step: the state after it; the output of the step is the last layer's h.
