@@ -13,6 +13,9 @@ from torch_cases import KINDS, H, I, N, agree, call, loss_of, pair, state  # noq
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
+leaves = torch.utils._pytree.tree_leaves
+
+
 def compiled(module, **options):
     torch.compiler.reset()
     return torch.compile(module, fullgraph=True, backend="aot_eager", **options)
@@ -114,7 +117,7 @@ def test_an_rnn_has_no_copy_of_y_on_its_tape(T):
     module = fusedrnn.torch.RNN(I, 64)
     weights = [weight.detach() for weight in module.parameters()]
     how = "rnn_tanh", 1, True, False, "time_first"
-    _, (tape, y) = ops.run_layer(*how, torch.randn(T, 4, I), None, [], weights, True, "")
+    *_, tape, y = ops.run_layer(*how, torch.randn(T, 4, I), None, [], weights, True, "")
     one_step = y[0].nbytes
     assert tape.nbytes <= 2 * one_step + 8192
 
@@ -150,19 +153,33 @@ def test_a_tape_is_a_tensor_that_may_be_copied():
     module = fusedrnn.torch.GRU(I, H)
     weights = [weight.detach() for weight in module.parameters()]
     x, how = torch.randn(3, 2, I), ("gru", 1, True, False, "time_first")
-    _, (*tapes, y) = ops.run_layer(*how, x, None, [], weights, True, "")
+    _, _, *tapes, y = ops.run_layer(*how, x, None, [], weights, True, "")
 
     def back(tapes):
         wants = [True, False, True]
-        dx, _, dweights = ops.run_layer_backward(
+        return ops.run_layer_backward(
             *how, tapes, x, y, weights, [torch.ones_like(y), None], 2, wants
         )
-        return [*dx, *dweights]
 
     agree(back([tape.clone() for tape in tapes]), back(tapes), 0)
     for tape in (torch.zeros_like(tapes[0]), tapes[0][:300], tapes[0][1:], x):
         with pytest.raises((TypeError, ValueError), match="tape: expected"):
             back([tape])
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRUCell"])
+def test_inductor_with_its_wrapper_in_cpp(name):
+    """It takes no operators that return more than one list."""
+    module, x = (
+        getattr(fusedrnn.torch, name)(I, H),
+        torch.randn(*([] if "Cell" in name else [3]), N, I),
+    )
+    with torch._inductor.config.patch(cpp_wrapper=True):
+        torch.compiler.reset()
+        graph = torch.compile(module, fullgraph=True)
+        found = [graph(x), torch.autograd.grad(loss_of(leaves(graph(x))), module.parameters())]
+    wanted = [module(x), torch.autograd.grad(loss_of(leaves(module(x))), module.parameters())]
+    agree(leaves(found), leaves(wanted), 1e-6)
 
 
 def test_compiled_packed():

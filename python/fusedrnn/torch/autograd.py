@@ -79,8 +79,8 @@ def run_compiled(
         N = layer.sequences(x, state)
         state = [x.new_zeros(shape) for shape in layer.state_shapes(x, N, weights)]
     arrays = x, batch_sizes, list(state), list(weights)
-    outputs, _ = ops.run_layer(*layer, *arrays, keep, __version__)
-    return outputs  # type: ignore[no-any-return]
+    outputs: list[Tensor] = ops.run_layer(*layer, *arrays, keep, __version__)
+    return outputs[: layer.outputs]
 
 
 class Call(NamedTuple):

@@ -31,6 +31,11 @@ class Layer(NamedTuple):
         return self.form == "step"
 
     @property
+    def outputs(self) -> int:
+        """How many tensors it gives out: y, but of a step, and the parts of state_n."""
+        return (self.form != "step") + (2 if self.cell == "lstm" else 1)
+
+    @property
     def weights(self) -> int:
         """How many weights it has, in all directions."""
         return self.directions * (2 + 2 * self.bias + self.projected)

@@ -27,8 +27,10 @@ def run_layer(
     weights: Sequence[Tensor],
     keep: bool,
     version: str,
-) -> tuple[list[Tensor], list[Tensor]]:
+) -> list[Tensor]:
     """Run `bridge.forward`; return its outputs and, to be kept, the tapes and a y of its own.
+
+    In one list: Inductor's C++ wrapper takes no lists of lists.
 
     `version` is there to be seen: PyTorch keeps compiled graphs on disk, and the sizes of the tapes
     in one are those of the version that it was made with.
@@ -44,20 +46,20 @@ def run_layer(
     outputs, _ = bridge.forward(layer, x, batch_sizes, state, weights, tapes or bridge.NONES)
     if keep and not layer.step:  # backward reads y, whatever becomes of the one that is given out
         y = outputs[0]
-        return [y.clone(), *outputs[1:]], [*tapes, y]
-    return outputs, tapes
+        return [y.clone(), *outputs[1:], *tapes, y]
+    return [*outputs, *tapes]
 
 
 @run_layer.register_fake
-def _(*arguments: Any) -> tuple[list[Tensor], list[Tensor]]:
+def _(*arguments: Any) -> list[Tensor]:
     *how, x, batch_sizes, state, weights, keep, _ = arguments
     layer = Layer(*how)
     outputs = layer.new_outputs(x, state, weights)
     if not keep:
-        return outputs, []
+        return outputs
     nbytes = layer.tape_nbytes(x, batch_sizes, state, weights)
-    kept = [x.new_empty(nbytes, dtype=torch.uint8) for _ in range(layer.directions)]
-    return outputs, kept if layer.step else [*kept, torch.empty_like(outputs[0])]
+    tapes = [x.new_empty(nbytes, dtype=torch.uint8) for _ in range(layer.directions)]
+    return [*outputs, *tapes] if layer.step else [*outputs, *tapes, torch.empty_like(outputs[0])]
 
 
 @torch.library.custom_op("fusedrnn::layer_backward", mutates_args=())
@@ -74,42 +76,46 @@ def run_layer_backward(
     douts: Sequence[Tensor | None],
     N: int,
     wants: Sequence[bool],
-) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Run `bridge.backward`."""
+) -> list[Tensor]:
+    """Run `bridge.backward`; return its gradients in one list."""
     layer = Layer(cell, directions, bias, projected, form)
-    return bridge.backward(layer, tapes, x, y, weights, douts, N, wants)
+    dx, dstate, dweights = bridge.backward(layer, tapes, x, y, weights, douts, N, wants)
+    return [*dx, *dstate, *dweights]
 
 
 @run_layer_backward.register_fake
-def _(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+def _(*arguments: Any) -> list[Tensor]:
     *how, _, x, _, weights, _, N, wants = arguments
     shapes = Layer(*how).state_shapes(x, N, weights)
     dx = [x.new_empty(x.shape)] if wants[0] else []
     dstate = [x.new_empty(shape) for shape in shapes] if wants[1] else []
     dweights = [weight.new_empty(weight.shape) for weight in weights] if wants[2] else []
-    return dx, dstate, dweights
+    return [*dx, *dstate, *dweights]
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     *how, x, batch_sizes, state, weights, _, _ = inputs
-    outputs, kept = output
     ctx.layer = layer = Layer(*how)
+    outputs, kept = output[: layer.outputs], output[layer.outputs :]
     ctx.parts, ctx.kept, ctx.N = len(state), len(kept), layer.sequences(x, outputs[1:])
     ctx.count = len(weights)
     again = () if kept else (batch_sizes, *state)
     ctx.save_for_backward(*kept, x, *weights, *again)
 
 
-def _backward(ctx: Any, douts: list[Tensor | None], _: Any) -> Any:
+def _backward(ctx: Any, douts: list[Tensor | None]) -> Any:
     kept, (x, *tensors) = ctx.saved_tensors[: ctx.kept], ctx.saved_tensors[ctx.kept :]
     weights, again = tensors[: ctx.count], tensors[ctx.count :]
     if not kept:  # traced without gradients, as by torch.export: run again
         batch_sizes, *state = again
-        kept = run_layer(*ctx.layer, x, batch_sizes, state, weights, True, __version__)[1]
+        arrays = x, batch_sizes, state, weights
+        kept = run_layer(*ctx.layer, *arrays, True, __version__)[ctx.layer.outputs :]
     tapes, y = (kept, None) if ctx.layer.step else (kept[:-1], kept[-1])
     wants = [ctx.needs_input_grad[5], ctx.parts > 0, True]
-    dx, dstate, dweights = run_layer_backward(*ctx.layer, tapes, x, y, weights, douts, ctx.N, wants)
-    return *[None] * 5, dx[0] if dx else None, None, dstate, dweights, None, None
+    douts = douts[: ctx.layer.outputs]
+    grads = run_layer_backward(*ctx.layer, tapes, x, y, weights, douts, ctx.N, wants)
+    dx, others = (grads[0], grads[1:]) if wants[0] else (None, grads)
+    return *[None] * 5, dx, None, others[: ctx.parts], others[ctx.parts :], None, None
 
 
 def _refuse(ctx: Any, *grads: Any) -> Any:
