@@ -40,6 +40,11 @@ class Frozen(Generic[LayerState]):
     >>> y, wanted = lstm(x)
     >>> all((a == b).all() for a, b in zip(state, wanted))
     True
+
+    The first stream ends, and another begins:
+
+    >>> state = tuple(np.concatenate((a[:, 1:], 0 * a[:, :1]), axis=1) for a in state)
+    >>> state = frozen.step(x_t, state, out=state)
     """
 
     def __init__(self, layer: Recurrent[LayerState], batch_size: int) -> None:
@@ -87,7 +92,7 @@ class Frozen(Generic[LayerState]):
             with contextlib.suppress(AttributeError, TypeError, ValueError):
                 return self._run_alone(x, state)
         layer = self._layer
-        return layer._run(layer._checked(x, state, lengths, resets, self._packed))
+        return layer._forward(layer._checked(x, state, lengths, resets, self._packed))
 
     def _run_alone(self, x: Array, state: Any) -> tuple[Array, LayerState]:
         """Run one layer in one direction, time first: the general way for it, in a third of it.

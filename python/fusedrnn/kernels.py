@@ -77,7 +77,7 @@ def infer(
     noise: CellNoise | None = None,
 ) -> tuple[Array, State]:
     """Run as `functional.infer`."""
-    y, state_n, _ = _run(cell, x, state, weights, out, None, reverse, lengths, resets, noise)
+    y, state_n, _ = _forward(cell, x, state, weights, out, None, reverse, lengths, resets, noise)
     return y, state_n
 
 
@@ -95,13 +95,13 @@ def forward(
 ) -> tuple[Array, State, Tape]:
     """Run as `functional.forward`."""
     core = _core.Tape()
-    y, state_n, (x, y_run, ragged, anew) = _run(
+    y, state_n, (x, y_run, ragged, anew) = _forward(
         cell, x, state, weights, out, core, reverse, lengths, resets, noise
     )
     return y, state_n, Tape(cell, x, y_run, weights, core, ragged, reverse, anew)
 
 
-def _run(
+def _forward(
     cell: str,
     x: Array,
     state: State | None,

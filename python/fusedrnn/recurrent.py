@@ -40,7 +40,7 @@ class Recurrent(Computed, Structure, Generic[LayerState]):
         resets: Array | None = None,
     ) -> tuple[Array, LayerState]:
         """Run over a sequence and keep nothing: `forward` without its tape, y writable."""
-        return self._run(self._checked(x, state, lengths, resets))
+        return self._forward(self._checked(x, state, lengths, resets))
 
     def zero_state(self, N: int) -> LayerState:
         """Return the state that a call without one begins with: new zeros, h (L*D, N, P)."""
@@ -145,7 +145,7 @@ class Recurrent(Computed, Structure, Generic[LayerState]):
         if memory_budget is not None:
             checkpoint = stretches.interval(self, call, memory_budget)
         how = stack.How(self._drawn(noise, call.x, call.form.get("lengths")), checkpoint)
-        y, state_n = self._run(call, how, tapes)
+        y, state_n = self._forward(call, how, tapes)
         y.flags.writeable = False
         return y, state_n, LayerTape(self, engine, y.shape, tapes, call.weights, how.noise)
 
@@ -228,7 +228,7 @@ class Recurrent(Computed, Structure, Generic[LayerState]):
         dx, dstate_0 = stretches.backward(self, tape, dy, dstates, grads, truncate, accumulate)
         return None if dx is None else self._swapped(dx), stack.join_states(self, dstate_0)
 
-    def _run(
+    def _forward(
         self, call: stack.Call, how: stack.How = stack.PLAIN, tapes: list[Any] | None = None
     ) -> tuple[Array, LayerState]:
         """Run; a list of tapes is filled."""

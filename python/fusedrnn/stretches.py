@@ -155,12 +155,12 @@ class OneWay(NamedTuple):
 
     def infer(self, cell: str, *args: Any, **form: Any) -> tuple[Array, State]:
         """Run a stretch."""
-        return self._run(None, *args, **form)
+        return self._forward(None, *args, **form)
 
     def forward(self, cell: str, *args: Any, **form: Any) -> tuple[Array, State, LayerTape]:
         """Run a stretch and keep its tapes."""
         tapes: list[Any] = []
-        y, state_n = self._run(tapes, *args, **form)
+        y, state_n = self._forward(tapes, *args, **form)
         weights, noise = args[2], form["noise"]
         return y, state_n, LayerTape(self.layer, self.engine, y.shape, tapes, weights, noise)
 
@@ -186,7 +186,7 @@ class OneWay(NamedTuple):
         each = len(self.layer._letters)
         return [state[k : k + each] for k in range(0, len(state), each)]
 
-    def _run(
+    def _forward(
         self,
         tapes: list[Any] | None,
         x: Array,

@@ -42,16 +42,16 @@ def run(
         if tensors is not given:
             apply = LayerFunction.apply
     on_host = plain or not device.has(tensors[0])
-    room = step if layer.step else bridge if on_host else device
+    backend = step if layer.step else bridge if on_host else device
     if torch.is_grad_enabled() and any(map(requires_grad, tensors)):
         copies = not inner and copies_y(layer, x, batch_sizes)
-        call = call_of(layer, room, parts, copies)
+        call = call_of(layer, backend, parts, copies)
         if batch_sizes is not None:
             call = call._replace(batch_sizes=batch_sizes)
         result: Sequence[Tensor] = apply(call, *tensors)
         return result
     x, state, weights = tensors[0], tensors[1 : 1 + parts], tensors[1 + parts :]
-    outputs: Sequence[Tensor] = room.forward(layer, x, batch_sizes, state, weights, NONES)[0]
+    outputs: Sequence[Tensor] = backend.forward(layer, x, batch_sizes, state, weights, NONES)[0]
     return outputs
 
 
@@ -90,7 +90,7 @@ class Call(NamedTuple):
     """
 
     layer: Layer
-    room: Any
+    backend: Any
     """The module that runs it: `bridge`, `step` or `device`."""
     batch_sizes: Tensor | None
     parts: int
@@ -101,10 +101,10 @@ class Call(NamedTuple):
 
 
 @functools.cache  # not seen by torch.compile
-def call_of(layer: Layer, room: Any, parts: int, copies_y: bool) -> Call:
+def call_of(layer: Layer, backend: Any, parts: int, copies_y: bool) -> Call:
     """Return the call of a layer with so many parts of a state."""
-    tapes = 1 if room is device else layer.directions
-    return Call(layer, room, None, parts, tapes + (not layer.step), copies_y)
+    tapes = 1 if backend is device else layer.directions
+    return Call(layer, backend, None, parts, tapes + (not layer.step), copies_y)
 
 
 class LayerFunction(torch.autograd.Function):
@@ -113,8 +113,8 @@ class LayerFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Call, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run the kernels."""
-        layer, room, batch_sizes, parts, _, copies_y = call
-        outputs, kept = room.forward(
+        layer, backend, batch_sizes, parts, _, copies_y = call
+        outputs, kept = backend.forward(
             layer, x, batch_sizes, tensors[:parts], tensors[parts:], bridge.NEW
         )
         if not layer.step:
@@ -186,14 +186,14 @@ def gradients(
     call: Call, wanted: Sequence[bool], douts: Sequence[Tensor | None], saved: Sequence[Any]
 ) -> list[Tensor | None]:
     """Return the gradients of x, of the parts of the state and of the weights, where wanted."""
-    layer, room, _, parts, first, _ = call
+    layer, backend, _, parts, first, _ = call
     last = first + 1 + parts
     x, state, weights = saved[first], saved[first + 1 : last], saved[last:]
     wants = wanted[0], any(wanted[1 : 1 + parts]), any(wanted[1 + parts :])
-    if room is step:
+    if backend is step:
         return step.backward(saved[0], x, state, weights, douts, wants)
     tapes, y, N = saved[: first - 1], saved[first - 1], layer.sequences(x, state)
-    dx, dstate, dweights = room.backward(layer, tapes, x, y, weights, douts, N, wants)
+    dx, dstate, dweights = backend.backward(layer, tapes, x, y, weights, douts, N, wants)
     dstate = dstate[:parts] or [None] * parts
     return [*(dx or [None]), *dstate, *(dweights or [None] * len(weights))]
 
@@ -231,7 +231,7 @@ def reference(call: Call, x: Tensor, *tensors: Tensor) -> Sequence[Tensor]:
     if layer.step:
         rows, x = x.shape[:-1], x.reshape(1, -1, x.shape[-1])
         state, N = [part.reshape(1, -1, part.shape[-1]) for part in state], x.shape[1]
-        layer = layer._replace(form="time_first")
+        layer = layer._replace(layout="time_first")
     state = state or [x.new_zeros(shape) for shape in layer.state_shapes(x, N, weights)]
     how = layer.bias, 1, 0.0, False, layer.directions == 2
     run, hx = getattr(_VF, layer.cell), state if layer.cell == "lstm" else state[0]
@@ -241,7 +241,7 @@ def reference(call: Call, x: Tensor, *tensors: Tensor) -> Sequence[Tensor]:
         y, *state_n = run(x, batch_sizes, hx, weights, *how)
     if call.layer.step:
         return [part.reshape(*rows, part.shape[-1]) for part in state_n]
-    return [y.transpose(0, 1) if layer.form == "batch_first" else y, *state_n]
+    return [y.transpose(0, 1) if layer.layout == "batch_first" else y, *state_n]
 
 
 def alias(tensor: Tensor) -> Tensor:

@@ -50,13 +50,13 @@ def forward(
 
     Returns
     -------
-    outputs : y, in the layer's form, and state_n, as state; of a step only state_n
+    outputs : y, in the layer's layout, and state_n, as state; of a step only state_n
     tapes : those that are new
     """
-    cell, D, _, _, form = layer
+    cell, D, _, _, layout = layer
     outputs, first_row, new = layer.new_outputs(x, state, weights), None, []
-    y, *state_n = (None, *outputs) if form == "step" else outputs
-    if form == "batch_first":
+    y, *state_n = (None, *outputs) if layout == "step" else outputs
+    if layout == "batch_first":
         y = layer.time_first(y)
     if batch_sizes is not None:
         first_row = first_rows(batch_sizes.numpy(), x.shape[0])

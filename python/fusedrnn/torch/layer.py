@@ -21,19 +21,19 @@ class Layer(NamedTuple):
     directions: int
     bias: bool
     projected: bool
-    form: str = "time_first"
+    layout: str = "time_first"
     """Of y: (T, N, D*P), or of a packed batch (R, D*P); with "batch_first" (N, T, D*P); none of
     one "step" of a cell."""
 
     @property
     def step(self) -> bool:
         """Whether it is one step, whose only output is state_n."""
-        return self.form == "step"
+        return self.layout == "step"
 
     @property
     def outputs(self) -> int:
         """How many tensors it gives out: y, but of a step, and the parts of state_n."""
-        return (self.form != "step") + (2 if self.cell == "lstm" else 1)
+        return (self.layout != "step") + (2 if self.cell == "lstm" else 1)
 
     @property
     def weights(self) -> int:
@@ -42,12 +42,12 @@ class Layer(NamedTuple):
 
     def sequences(self, x: Tensor, state: Sequence[Tensor]) -> int:
         """Return N, which a packed batch says by its state; of a step 0."""
-        return 0 if self.form == "step" else (state[0] if state else x).shape[1]
+        return 0 if self.layout == "step" else (state[0] if state else x).shape[1]
 
     def state_shapes(self, x: Tensor, N: int, weights: Sequence[Tensor]) -> list[tuple[int, ...]]:
         """Return the shape of each part of the state: (D, N, P) of h, (D, N, H) of c."""
-        cell, D, _, projected, form = self  # at once: each by its name takes as long
-        P, rows = weights[1].shape[1], x.shape[:-1] if form == "step" else (D, N)
+        cell, D, _, projected, layout = self  # at once: each by its name takes as long
+        P, rows = weights[1].shape[1], x.shape[:-1] if layout == "step" else (D, N)
         if cell != "lstm":
             return [(*rows, P)]
         return [(*rows, P), (*rows, weights[0].shape[0] // 4 if projected else P)]
@@ -56,14 +56,14 @@ class Layer(NamedTuple):
         self, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]
     ) -> list[Tensor]:
         """Return memory for y, but of a step, and for state_n; in y time comes first."""
-        _, D, _, _, form = self
+        _, D, _, _, layout = self
         new, outputs = x.new_empty, []
         shapes = self.state_shapes(x, self.sequences(x, state), weights)
         width = D * shapes[0][-1]
-        if form == "batch_first":
+        if layout == "batch_first":
             T, N, _ = x.shape
             outputs.append(x.new_empty_strided((N, T, width), (width, N * width, 1)))
-        elif form != "step":
+        elif layout != "step":
             outputs.append(new(*x.shape[:-1], width))  # numbers are read faster than a tuple
         for shape in shapes:
             outputs.append(new(*shape))
@@ -71,7 +71,7 @@ class Layer(NamedTuple):
 
     def time_first(self, y: Tensor) -> Tensor:
         """Return y, or its gradient, with time first."""
-        return y.transpose(0, 1) if self.form == "batch_first" else y
+        return y.transpose(0, 1) if self.layout == "batch_first" else y
 
     def halves(self, y: Tensor) -> Sequence[Tensor]:
         """Return y, or its gradient, of each direction; time comes first."""

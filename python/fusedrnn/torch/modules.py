@@ -26,10 +26,12 @@ MODES = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu", "LSTM": "lstm", "GRU": 
 
 
 LAYERS = {
-    (mode, D == 2, bias, projected, form == "batch_first"): Layer(cell, D, bias, projected, form)
+    (mode, D == 2, bias, projected, layout == "batch_first"): Layer(
+        cell, D, bias, projected, layout
+    )
     for mode, cell in MODES.items()
     for D, bias, projected in itertools.product((1, 2), (False, True), (False, True))
-    for form in ("time_first", "batch_first")
+    for layout in ("time_first", "batch_first")
 }
 
 
@@ -68,7 +70,7 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
         elif x.dim() == 2:
             y, state_n = self._unbatched(layer, x, state, weights)
         else:
-            if layer.form == "batch_first":
+            if layer.layout == "batch_first":
                 x = x.transpose(0, 1).contiguous()
             y, *state_n = self._stack(layer, x, None, state, weights, shapes is not None)
         return y, tuple(state_n) if mode == "LSTM" else state_n[0]
@@ -114,7 +116,7 @@ class Fused(compilers.Unscripted, torch.nn.RNNBase):
         L = self.num_layers
         if L == 1:
             return run(last_layer, x, batch_sizes, state, weights, plain)
-        layer, count = last_layer._replace(form="time_first"), last_layer.weights
+        layer, count = last_layer._replace(layout="time_first"), last_layer.weights
         D = layer.directions
         last: list[Sequence[Tensor]] = []
         for l in range(L):

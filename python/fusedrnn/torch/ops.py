@@ -20,7 +20,7 @@ def run_layer(
     directions: int,
     bias: bool,
     projected: bool,
-    form: str,
+    layout: str,
     x: Tensor,
     batch_sizes: Tensor | None,
     state: Sequence[Tensor],
@@ -35,7 +35,7 @@ def run_layer(
     `version` is there to be seen: PyTorch keeps compiled graphs on disk, and the sizes of the tapes
     in one are those of the version that it was made with.
     """
-    layer = Layer(cell, directions, bias, projected, form)
+    layer = Layer(cell, directions, bias, projected, layout)
     parts = len(state)
     x, *tensors = bridge.all_plain((x, *state, *weights))
     state, weights = tensors[:parts], tensors[parts:]
@@ -68,7 +68,7 @@ def run_layer_backward(
     directions: int,
     bias: bool,
     projected: bool,
-    form: str,
+    layout: str,
     tapes: Sequence[Tensor],
     x: Tensor,
     y: Tensor | None,
@@ -78,7 +78,7 @@ def run_layer_backward(
     wants: Sequence[bool],
 ) -> list[Tensor]:
     """Run `bridge.backward`; return its gradients in one list."""
-    layer = Layer(cell, directions, bias, projected, form)
+    layer = Layer(cell, directions, bias, projected, layout)
     dx, dstate, dweights = bridge.backward(layer, tapes, x, y, weights, douts, N, wants)
     return [*dx, *dstate, *dweights]
 
