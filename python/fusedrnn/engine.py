@@ -19,9 +19,6 @@ class Engine(Protocol):
     dropout: Any
 
 
-NAMES = "infer", "forward", "backward", "dropout"
-
-
 def unchecked(engine: Engine) -> Any:
     """Return the engine's functions for arguments that are checked already."""
     return getattr(engine, "unchecked", engine)
@@ -35,7 +32,9 @@ class Computed:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; TypeError for an engine that is none."""
-        if name == "engine" and not all(hasattr(value, function) for function in NAMES):
+        if name == "engine" and not all(
+            hasattr(value, function) for function in Engine.__annotations__
+        ):
             got = getattr(value, "__name__", validate.describe(value))
             raise TypeError(
                 f"engine: expected fusedrnn.functional or fusedrnn.reference, got {got}"

@@ -137,16 +137,17 @@ def shapes_of(tensors: Sequence[Tensor]) -> list[Sequence[int]]:
 
 
 def all_plain(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return each as `plain` does."""
-    return tensors if _core.plain_shapes(tensors) else tuple(map(plain, tensors))
-
-
-def plain(tensor: Tensor) -> Tensor:
-    """Return the tensor as one that says what its memory says; a copy only if it must be.
+    """Return each as `plain` does.
 
     One that outlives the transform of `torch.func` it was made in is that transform's no more.
     """
-    tensor = unwrap_if_dead(tensor)
+    if _core.plain_shapes(tensors):
+        return tensors
+    return tuple(map(plain, map(unwrap_if_dead, tensors)))
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """Return the tensor as one that says what its memory says; a copy only if it must be."""
     if tensor._is_zerotensor():  # it has no memory
         return tensor.new_zeros(tensor.shape)
     if not tensor.is_contiguous() or tensor.is_neg():

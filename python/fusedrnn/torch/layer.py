@@ -33,7 +33,7 @@ class Layer(NamedTuple):
     @property
     def outputs(self) -> int:
         """How many tensors it gives out: y, but of a step, and the parts of state_n."""
-        return (self.layout != "step") + (2 if self.cell == "lstm" else 1)
+        return (not self.step) + (2 if self.cell == "lstm" else 1)
 
     @property
     def weights(self) -> int:
