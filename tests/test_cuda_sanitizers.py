@@ -9,6 +9,7 @@ from host_build import ASAN, FEW, TSAN
 from replay_cases import ONE_BLOCK, SHAPES, SMALL, TWO_BLOCKS, TYPES, Case, Device, every_way
 from replay_runs import assert_right, run
 
+pytestmark = pytest.mark.slow
 OPTIONS = {  # fibers that end in the middle of a function look like leaks
     "ASAN_OPTIONS": "detect_leaks=0",
     "UBSAN_OPTIONS": "print_stacktrace=1",

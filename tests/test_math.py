@@ -35,31 +35,37 @@ def error_in_ulp(got, wanted, dtype):
 
 
 def check_float32(name, bits):
+    """The worst error at these floats, which are in order."""
     x = bits.view(np.float32)
-    got = kernel(name, x)
-    nan = np.isnan(x)
-    assert np.isnan(got[nan]).all()
-    assert not np.isnan(got[~nan]).any()
+    got, nan = kernel(name, x), np.isnan(x)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        ends = exact(name, x[[0, -1]].astype(np.float64)).astype(np.float32)
+    if np.signbit(x[0]) == np.signbit(x[-1]) and (got == ends[0]).all() and ends[0] == ends[1]:
+        return 0.5  # all functions are monotonic
+    if nan.any():
+        assert np.isnan(got[nan]).all()
+        x, got = x[~nan], got[~nan]
+    assert not np.isnan(got).any()
     with np.errstate(over="ignore", under="ignore"):
-        wanted = exact(name, x[~nan].astype(np.float64))
-        rounded = wanted.astype(np.float32)
-    got, counted = got[~nan], np.isfinite(rounded)
+        wanted = exact(name, x.astype(np.float64))
+        counted = np.isfinite(rounded := wanted.astype(np.float32))
     np.testing.assert_array_equal(got[~counted], rounded[~counted])
     if name == "sigmoid":
         vanishing = wanted < VANISHING
         assert ((got[vanishing] >= 0) & (got[vanishing] <= VANISHING)).all()
         counted &= ~vanishing
-    error = error_in_ulp(got[counted], wanted[counted], np.float32)
-    return float(error.max(initial=0))
+    if not counted.all():
+        got, wanted = got[counted], wanted[counted]
+    return float(error_in_ulp(got, wanted, np.float32).max(initial=0))
 
 
 def worst_error(name, stride):
     """Over every stride-th of all 2^32 floats; NumPy lets go of the GIL, so two threads help."""
-    size = 2**20 * stride
+    size = 2**16 * stride  # arrays that stay in the cache
 
     def part(first):
-        stop = min(first + size, 2**32)
-        return check_float32(name, np.arange(first, stop, stride, dtype=np.int64).astype(np.uint32))
+        bits = np.arange(first, min(first + size, 2**32), stride, dtype=np.int64)
+        return check_float32(name, bits.astype(np.uint32))
 
     with ThreadPoolExecutor(2) as pool:
         return max(pool.map(part, range(0, 2**32, size)))

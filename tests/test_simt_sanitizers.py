@@ -7,7 +7,10 @@ import subprocess
 import pytest
 from host_build import ASAN, COMPILER, TSAN, selftest
 
-pytestmark = pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
+pytestmark = [
+    pytest.mark.skipif(not COMPILER, reason="no C++ compiler"),
+    pytest.mark.slow,
+]
 
 # Kernel, blocks, threads of a block, bytes of shared memory, cooperative
 RIGHT = [
