@@ -136,4 +136,22 @@ template <class Real> struct LossArgs {
   double* losses;                    // (M,)
 };
 
+// Adam's step number k of some parameters, in place (Kingma and Ba 2015, algorithm 1); a kernel shares each between its threads
+template <class Real> struct AdamArgs {
+  struct Parameter {
+    long n;
+    Real* p;                         // (n,), as all of them
+    const Real* g;                   // its gradient
+    Real *m, *s;                     // running means of g and of g²
+  };
+  long count;
+  int threads;
+  const Parameter* parameters;       // (count,)
+  Real weight_decay;                 // times p joins g
+  Real m_rate, s_rate, s_decay;      // 1 - beta1, 1 - beta2, beta2
+  Real s_unbiased;                   // sqrt(1 - beta2ᵏ)
+  Real eps;
+  Real rate;                         // lr / (1 - beta1ᵏ)
+};
+
 }  // namespace fusedrnn

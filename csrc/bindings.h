@@ -10,5 +10,6 @@ void bind_packed(pybind11::module_& m);
 void bind_dropout(pybind11::module_& m);
 void bind_ragged(pybind11::module_& m);
 void bind_head(pybind11::module_& m);
+void bind_adam(pybind11::module_& m);
 
 }  // namespace fusedrnn

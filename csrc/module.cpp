@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The compiled module: names and settings. The work is bound in recurrent.cpp, packed.cpp, ragged.cpp, dropout.cpp
-// and head.cpp.
+// The compiled module: names and settings. The work is bound in recurrent.cpp, packed.cpp, ragged.cpp, dropout.cpp,
+// head.cpp and adam.cpp.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -29,6 +29,7 @@ PYBIND11_MODULE(_core, m) {
   bind_ragged(m);
   bind_dropout(m);
   bind_head(m);
+  bind_adam(m);
   m.def("accept_tensors", &accept_tensors, pybind11::arg("type"), pybind11::arg("parameter"),
         "Tensors of this type may come in place of arrays; it has DLPack's exchange table.");
   m.def("plain_shapes", &plain_shapes, pybind11::arg("tensors"),

@@ -43,6 +43,40 @@ def test_adam_by_hand():
     assert params["w"] == pytest.approx(expected, rel=1e-14)
 
 
+def adam_in_numpy(p, g, m, s, step, *, lr, betas, eps, weight_decay):
+    """The rule operation by operation, each in the arrays' dtype."""
+    beta1, beta2 = betas
+    if weight_decay:
+        g = g + p * weight_decay
+    m += (g - m) * (1 - beta1)
+    s *= beta2
+    s += g * g * (1 - beta2)
+    p -= m / (np.sqrt(s) / math.sqrt(1 - beta2**step) + eps) * (lr / (1 - beta1**step))
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_adam_has_the_bits_of_numpy(weight_decay, isa, threads):
+    """Of any size and dtype, on any number of threads; the NaN of a gradient too."""
+    sizes = (1, 7, 8, 33, 1000, 60_000)
+    modules = [Module(dtype, [(n,) for n in sizes], n) for n, dtype in enumerate("fd")]
+    wanted = [{k: (p.copy(), 0 * p, 0 * p) for k, p in m.params.items()} for m in modules]
+    settings = {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-6, "weight_decay": weight_decay}
+    optimizer, rng = optim.Adam(modules, **settings), np.random.default_rng(0)
+    for step in range(1, 6):
+        for module in modules:
+            module.draw(rng)
+            module.grads["p3"][5] = np.nan
+        threads(step)
+        optimizer.step()
+        for place, (module, arrays) in enumerate(zip(modules, wanted, strict=True)):
+            for name, (p, m, s) in arrays.items():
+                adam_in_numpy(p, module.grads[name], m, s, step, **settings)
+                np.testing.assert_array_equal(module.params[name], p)
+                for slot, array in (("exp_avg", m), ("exp_avg_sq", s)):
+                    got = optimizer.state_dict()[f"{slot}.{place}.{name}"]
+                    np.testing.assert_array_equal(got, array)
+
+
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_equals_torch(rule, weight_decay, dtype):

@@ -109,6 +109,10 @@ def snapshot(module, optimizer):
     return [array.copy() for array in arrays]
 
 
+def unaligned(n):
+    return np.zeros(8 * n + 1, np.uint8)[1:].view(np.float64)
+
+
 def misfit_shape(module):
     module.params["p1"], module.grads["p1"] = np.ones(4), np.ones(4)
 
@@ -127,6 +131,7 @@ def misfit_name(module):
         (lambda m: m.params.update(p1=np.ones(5, np.int64)), "0.p1: .* got int64"),
         (misfit_shape, r"0.p1: expected float64 \(5,\)"),
         (misfit_name, "0.p2: has no state"),
+        (lambda m: m.params.update(p1=unaligned(5)), "param: expected aligned data"),
     ],
 )
 def test_a_step_that_raises_changes_nothing(change, message):

@@ -33,6 +33,7 @@ template <class Real> struct Kernels {
   void (*linear_forward)(const LinearArgs<Real>&, Team&, int me);
   void (*linear_backward)(const LinearArgs<Real>&, Team&, int me);
   void (*softmax_cross_entropy)(const LossArgs<Real>&, Team&, int me);
+  void (*adam)(const AdamArgs<Real>&, Team&, int me);
   void (*exp)(const Real* x, Real* out, long n);
   void (*tanh)(const Real* x, Real* out, long n);
   void (*sigmoid)(const Real* x, Real* out, long n);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The table of one instruction set. This file, gemm.cpp and dense.cpp are compiled once for each, with its flags and with
 // FUSEDRNN_ISA as the name of its namespace.
+#include "adam.h"
 #include "backward.h"
 #include "dispatch.h"
 #include "forward.h"
@@ -89,6 +90,7 @@ template <class Real> constexpr Kernels<Real> table() {
   k.linear_forward = linear_forward<Real>;
   k.linear_backward = linear_backward<Real>;
   k.softmax_cross_entropy = softmax_cross_entropy<Real>;
+  k.adam = adam<Real>;
   k.exp = [](const Real* x, Real* out, long n) { map(x, out, n, [](auto v) { return exp(v); }); };
   k.tanh = [](const Real* x, Real* out, long n) { map(x, out, n, [](auto v) { return tanh(v); }); };
   k.sigmoid = [](const Real* x, Real* out, long n) { map(x, out, n, [](auto v) { return sigmoid(v); }); };

@@ -39,9 +39,6 @@ template <int kCount, class Real> class UnitMeans {
 
 constexpr double kEpsilon = 1e-5;  // torch.nn.LayerNorm's
 
-INLINE float square_root(float x) { return __builtin_sqrtf(x); }
-INLINE double square_root(double x) { return __builtin_sqrt(x); }
-
 // Mean and 1 / sqrt(variance + ε) of kCount rows of H units; value(i, b) is block b of row i.
 template <int kCount, class Real, class F> INLINE void moments(long H, Real* mean, Real* scale, F&& value) {
   UnitMeans<kCount, Real> means(H), variances(H);

@@ -126,6 +126,21 @@ template <class V> INLINE V smaller(V a, V b) { return a < b ? a : b; }
 template <class V> INLINE V larger(V a, V b) { return a > b ? a : b; }
 #endif
 
+INLINE float square_root(float x) { return __builtin_sqrtf(x); }
+INLINE double square_root(double x) { return __builtin_sqrt(x); }
+#if defined(__AVX512F__)  // of all lanes by their mask: as above
+INLINE Vec<float> square_root(Vec<float> x) { return (Vec<float>)_mm512_maskz_sqrt_ps(__mmask16(-1), (__m512)x); }
+INLINE Vec<double> square_root(Vec<double> x) { return (Vec<double>)_mm512_maskz_sqrt_pd(__mmask8(-1), (__m512d)x); }
+#elif defined(__AVX__)
+INLINE Vec<float> square_root(Vec<float> x) { return (Vec<float>)_mm256_sqrt_ps((__m256)x); }
+INLINE Vec<double> square_root(Vec<double> x) { return (Vec<double>)_mm256_sqrt_pd((__m256d)x); }
+#else
+template <class V> INLINE V square_root(V x) {
+  UNROLL for (unsigned i = 0; i < sizeof x / sizeof x[0]; i++) x[i] = square_root(x[i]);
+  return x;
+}
+#endif
+
 // W vectors of W values, transposed by log2 W rounds of exchanges.
 template <int kStep, class Real> INLINE void exchange(Vec<Real>* v) {
   constexpr int W = kWidth<Real>;

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Optimisers and gradient clipping: plain NumPy, in place on `params` and `grads`.
+"""Optimisers and gradient clipping, in place on `params` and `grads`.
 
-The update rules are PyTorch's. What a layer is does not matter here: anything with two dicts of
-arrays, `params` and `grads`, can be trained.
+The update rules are PyTorch's, Adam's a kernel and the others plain NumPy. What a layer is does not
+matter here: anything with two dicts of arrays, `params` and `grads`, can be trained.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from . import _core
 from .optimizer import (
     Module,
     Optimizer,
@@ -82,7 +83,10 @@ class RMSprop(Optimizer):
 
     def _update(self, p: Array, g: Array, state: list[Array], scratch: Array) -> None:
         (s,) = state
-        _average_squares(s, g, self.alpha, scratch)
+        np.multiply(g, g, out=scratch)
+        scratch *= 1 - self.alpha
+        s *= self.alpha
+        s += scratch
         np.sqrt(s, out=scratch)
         scratch += self.eps
         np.divide(g, scratch, out=scratch)
@@ -94,7 +98,7 @@ class Adam(Optimizer):
     """Adaptive moments: m, s ← running means of g, g²; p ← p - lr·m̂/(√ŝ + eps).
 
     m̂ = m / (1 - beta₁ᵏ) and ŝ = s / (1 - beta₂ᵏ) at step k. The rule of `torch.optim.Adam`, without
-    amsgrad (Kingma and Ba 2015, algorithm 1). Parameters: see `Optimizer`.
+    amsgrad (Kingma and Ba 2015, algorithm 1), in one pass over all. Parameters: see `Optimizer`.
 
     Examples
     --------
@@ -116,19 +120,9 @@ class Adam(Optimizer):
         self.betas, self.eps = betas, eps
         super().__init__(modules, lr, weight_decay, ("exp_avg", "exp_avg_sq"))
 
-    def _update(self, p: Array, g: Array, state: list[Array], scratch: Array) -> None:
-        m, s = state
-        beta1, beta2 = self.betas
-        np.subtract(g, m, out=scratch)
-        scratch *= 1 - beta1
-        m += scratch
-        _average_squares(s, g, beta2, scratch)
-        np.sqrt(s, out=scratch)
-        scratch /= math.sqrt(1 - beta2**self.steps)
-        scratch += self.eps
-        np.divide(m, scratch, out=scratch)
-        scratch *= self.lr / (1 - beta1**self.steps)
-        p -= scratch
+    def _step(self, updates: list[tuple[Array, ...]]) -> None:
+        settings = (self.lr, *self.betas, self.eps, self.weight_decay)
+        _core.adam(updates, *settings, self.steps + 1)
 
 
 def clip_grad_norm(grads: Gradients, max_norm: float) -> float:
@@ -175,13 +169,6 @@ def clip_grad_norm(grads: Gradients, max_norm: float) -> float:
         for array in arrays:
             array *= factor
     return norm
-
-
-def _average_squares(s: Array, g: Array, decay: float, scratch: Array) -> None:
-    np.multiply(g, g, out=scratch)
-    scratch *= 1 - decay
-    s *= decay
-    s += scratch
 
 
 def _arrays(grads: Gradients) -> Iterator[Array]:

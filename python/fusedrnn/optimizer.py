@@ -18,7 +18,7 @@ from .validate import FLOATS
 from .weights import Array
 
 BLOCK = 16384
-"""Elements updated at a time, so that all arrays of one update stay in the L2 cache."""
+"""Elements that `_update` sees at a time, so that all its arrays stay in the L2 cache."""
 
 
 class Module(Protocol):
@@ -38,7 +38,7 @@ Trainables: TypeAlias = Trainable | Sequence[Trainable] | Mapping[str, Trainable
 
 
 class Optimizer:
-    """What the optimisers share: names, blocks, scratch, state; a subclass adds its `_update`.
+    """What the optimisers share: names, checks, blocks, state; a rule is `_update`, or a `_step`.
 
     Parameters
     ----------
@@ -73,8 +73,6 @@ class Optimizer:
         for name, param, _ in self._parameters():
             for slot in slots:
                 self._state[f"{slot}.{name}"] = np.zeros_like(param)
-        for dtype in FLOATS:
-            self._scratch[dtype] = np.empty((2, BLOCK), dtype)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; a setting is checked whenever it is."""
@@ -84,17 +82,9 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter in place from its gradient, which is only read."""
-        updates = [(p, g, *self._slots_of(name, p)) for name, p, g in self._parameters()]
+        parameters = [(p, g, *self._slots_of(name, p)) for name, p, g in self._parameters()]
+        self._step([tuple([array.reshape(-1) for array in arrays]) for arrays in parameters])
         self.steps += 1
-        for param, *others in updates:
-            flat = [array.reshape(-1) for array in (param, *others)]
-            for start in range(0, param.size, BLOCK):
-                p, g, *state = (array[start : start + BLOCK] for array in flat)
-                decayed, scratch = self._scratch[p.dtype][:, : p.size]
-                if self.weight_decay:
-                    np.multiply(p, self.weight_decay, out=decayed)
-                    g = np.add(g, decayed, out=decayed)
-                self._update(p, g, state, scratch)
 
     def zero_grad(self) -> None:
         """Set every gradient to zero, in place."""
@@ -103,6 +93,20 @@ class Optimizer:
             check_writable(f"gradient of {name}", grad)
         for _, grad in grads:
             grad.fill(0)
+
+    def _step(self, updates: list[tuple[Array, ...]]) -> None:
+        """Update every flat (param, grad, *state) in place: by `_update`, block by block."""
+        for arrays in updates:
+            dtype, size = arrays[0].dtype, arrays[0].size
+            if dtype not in self._scratch:
+                self._scratch[dtype] = np.empty((2, BLOCK), dtype)
+            for start in range(0, size, BLOCK):
+                p, g, *state = (array[start : start + BLOCK] for array in arrays)
+                decayed, scratch = self._scratch[dtype][:, : p.size]
+                if self.weight_decay:
+                    np.multiply(p, self.weight_decay, out=decayed)
+                    g = np.add(g, decayed, out=decayed)
+                self._update(p, g, state, scratch)
 
     def _update(self, p: Array, g: Array, state: list[Array], scratch: Array) -> None:
         """Update a block of one parameter and of its slots; `g` is read only."""
