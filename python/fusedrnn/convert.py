@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Weights from and to a `state_dict` of PyTorch.
 
-And what `files`, `keras` and `onnx` share with it: a layer made from its weights alone, and the
-probe, a small random input that must give the same on both sides before a conversion returns.
+And what `files`, `keras` and `onnx` share with it: a layer made from its weights alone.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from . import validate
 from .errors import load_extra
 from .layers import GRU, KINDS, LSTM, RNN
 from .parameters import as_array, is_bfloat16
+from .probe import check_parity, flat, probe_input
 from .structure import Structure
 from .weights import CELLS, Array
 
@@ -29,10 +29,6 @@ Layer: TypeAlias = RNN | LSTM | GRU
 
 NAME = re.compile(r"\w+_l(\d+)(_reverse)?")
 FIRST = "weight_ih_l0"
-PARITY = {"float32": 1e-3, "float64": 1e-9}
-"""What a probe lets pass, relative max-norm: far above rounding, far below a gate out of place."""
-
-
 OF_LSTM = ("weight_ch_l0", "weight_hr_l0", "weight_ln_ch_l0")
 """What no GRU has, whose gates may be as many."""
 
@@ -171,33 +167,6 @@ def _kind_of(
     if G == 3 and coupled:
         return LSTM, {"coupled": True}
     return kinds[G] if G != 3 else GRU, {}
-
-
-def probe_input(layer: Layer) -> Array:
-    """Return a small random input for this layer."""
-    shape = (2, 4) if layer.batch_first else (4, 2)
-    x = np.random.default_rng(0).standard_normal((*shape, layer.input_size))
-    return x.astype(layer.dtype)
-
-
-def flat(y: Array, state: Any) -> list[Array]:
-    """Return y, h and, for an LSTM, c."""
-    return [y, *(state if isinstance(state, tuple) else (state,))]
-
-
-def check_parity(by: str, actual: Iterable[Array], expected: Iterable[Array]) -> None:
-    """Raise RuntimeError if outputs differ by more than rounding."""
-    for a, b in zip(actual, expected, strict=True):
-        limit = max(PARITY[a.dtype.name], PARITY[b.dtype.name])
-        size = np.abs(b[np.isfinite(b)]).max(initial=0)
-        if a.shape != b.shape:
-            raise RuntimeError(f"{by} computes shape {b.shape} on a probe, got {a.shape}")
-        if not np.allclose(a, b, rtol=0, atol=limit * size, equal_nan=True):
-            difference = np.abs(a - b).max()
-            raise RuntimeError(
-                f"{by} computes something else on a probe: a difference of {difference:.3g}, "
-                f"expected at most {limit * size:.3g}"
-            )
 
 
 def reorder(a: Array, have: Sequence[str], want: Sequence[str]) -> Array:

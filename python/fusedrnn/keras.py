@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from .convert import Layer, check_parity, layer_of, on_host, probe_input, reorder
+from .convert import Layer, layer_of, on_host, reorder
 from .errors import load_extra
 from .layers import KINDS
+from .probe import check_parity, probe_input
 from .weights import CELLS, Array
 
 __all__ = ["from_keras", "to_keras"]

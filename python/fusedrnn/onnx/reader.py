@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from .. import validate
-from ..convert import Layer, check_parity, flat, layer_of, probe_input
+from ..convert import Layer, layer_of
 from ..errors import load_extra
 from ..layers import KINDS
+from ..probe import check_parity, flat, probe_input
 from ..weights import Array
 from . import nodes as recurrent
 from . import plain

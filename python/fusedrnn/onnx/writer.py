@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..convert import Layer, check_parity, flat, on_host, probe_input
+from ..convert import Layer, on_host
 from ..errors import load_extra
 from ..names import pick
+from ..probe import check_parity, flat, probe_input
 from ..weights import CELLS, Array
 from . import nodes
 from .operators import plain_ops
