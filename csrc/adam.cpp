@@ -17,6 +17,7 @@ constexpr double kOperations = 20;  // of one value, about: its 28 bytes from an
 
 struct Settings {
   double lr, beta1, beta2, eps, weight_decay;
+  bool decoupled;
   std::int64_t step;
 };
 
@@ -41,7 +42,8 @@ template <class Real> void run(const std::vector<typename AdamArgs<Real>::Parame
   a.count = long(parameters.size());
   a.threads = plan_rows(values, kOperations);
   a.parameters = parameters.data();
-  a.weight_decay = Real(s.weight_decay);
+  a.weight_decay = Real(s.decoupled ? 0 : s.weight_decay);
+  a.kept = Real(s.decoupled ? 1 - s.lr * s.weight_decay : 1);
   a.m_rate = Real(1 - s.beta1), a.s_rate = Real(1 - s.beta2), a.s_decay = Real(s.beta2);
   a.s_unbiased = Real(std::sqrt(1 - std::pow(s.beta2, s.step)));
   a.eps = Real(s.eps);
@@ -55,8 +57,9 @@ template <class Real> void run(const std::vector<typename AdamArgs<Real>::Parame
 void bind_adam(py::module_& m) {
   m.def(
       "adam",
-      [](const py::list& updates, double lr, double beta1, double beta2, double eps, double weight_decay, std::int64_t step) {
-        const Settings settings{lr, beta1, beta2, eps, weight_decay, step};
+      [](const py::list& updates, double lr, double beta1, double beta2, double eps, double weight_decay, bool decoupled,
+         std::int64_t step) {
+        const Settings settings{lr, beta1, beta2, eps, weight_decay, decoupled, step};
         const auto singles = read<float>(updates);
         const auto doubles = read<double>(updates);
         if (singles.size() + doubles.size() != updates.size()) throw py::type_error("param: expected float32 or float64");
@@ -65,8 +68,9 @@ void bind_adam(py::module_& m) {
         run<double>(doubles, settings);
       },
       py::arg("updates"), py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"),
-      py::arg("step"),
-      "Takes step number `step` of each (param, grad, exp_avg, exp_avg_sq), flat arrays of one type, in place.");
+      py::arg("decoupled"), py::arg("step"),
+      "Takes step number `step` of each (param, grad, exp_avg, exp_avg_sq), flat arrays of one type, in place; decoupled: "
+      "AdamW's.");
 }
 
 }  // namespace fusedrnn

@@ -136,7 +136,8 @@ template <class Real> struct LossArgs {
   double* losses;                    // (M,)
 };
 
-// Adam's step number k of some parameters, in place (Kingma and Ba 2015, algorithm 1); a kernel shares each between its threads
+// Adam's step number k of some parameters, in place (Kingma and Ba 2015, algorithm 1), or AdamW's (Loshchilov and Hutter 2019,
+// algorithm 2). Threads share each parameter.
 template <class Real> struct AdamArgs {
   struct Parameter {
     long n;
@@ -147,7 +148,8 @@ template <class Real> struct AdamArgs {
   long count;
   int threads;
   const Parameter* parameters;       // (count,)
-  Real weight_decay;                 // times p joins g
+  Real weight_decay;                 // times p joins g; 0 for AdamW
+  Real kept;                         // of p: 1 - lr weight_decay for AdamW, else 1
   Real m_rate, s_rate, s_decay;      // 1 - beta1, 1 - beta2, beta2
   Real s_unbiased;                   // sqrt(1 - beta2ᵏ)
   Real eps;

@@ -9,6 +9,7 @@ RULES = {
     "momentum": lambda modules, **k: optim.SGD(modules, 0.1, momentum=0.9, **k),
     "rmsprop": lambda modules, **k: optim.RMSprop(modules, 0.01, alpha=0.9, **k),
     "adam": lambda modules, **k: optim.Adam(modules, 0.01, **k),
+    "adamw": lambda modules, **k: optim.AdamW(modules, 0.01, **k),
 }
 
 

@@ -43,10 +43,12 @@ def test_adam_by_hand():
     assert params["w"] == pytest.approx(expected, rel=1e-14)
 
 
-def adam_in_numpy(p, g, m, s, step, *, lr, betas, eps, weight_decay):
+def in_numpy(kind, p, g, m, s, step, *, lr, betas, eps, weight_decay):
     """The rule operation by operation, each in the arrays' dtype."""
     beta1, beta2 = betas
-    if weight_decay:
+    if kind is optim.AdamW:
+        p *= 1 - lr * weight_decay
+    elif weight_decay:
         g = g + p * weight_decay
     m += (g - m) * (1 - beta1)
     s *= beta2
@@ -55,13 +57,14 @@ def adam_in_numpy(p, g, m, s, step, *, lr, betas, eps, weight_decay):
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_adam_has_the_bits_of_numpy(weight_decay, isa, threads):
+@pytest.mark.parametrize("kind", [optim.Adam, optim.AdamW])
+def test_adam_has_the_bits_of_numpy(kind, weight_decay, isa, threads):
     """Of any size and dtype, on any number of threads; the NaN of a gradient too."""
     sizes = (1, 7, 8, 33, 1000, 60_000)
     modules = [Module(dtype, [(n,) for n in sizes], n) for n, dtype in enumerate("fd")]
     wanted = [{k: (p.copy(), 0 * p, 0 * p) for k, p in m.params.items()} for m in modules]
     settings = {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-6, "weight_decay": weight_decay}
-    optimizer, rng = optim.Adam(modules, **settings), np.random.default_rng(0)
+    optimizer, rng = kind(modules, **settings), np.random.default_rng(0)
     for step in range(1, 6):
         for module in modules:
             module.draw(rng)
@@ -70,7 +73,7 @@ def test_adam_has_the_bits_of_numpy(weight_decay, isa, threads):
         optimizer.step()
         for place, (module, arrays) in enumerate(zip(modules, wanted, strict=True)):
             for name, (p, m, s) in arrays.items():
-                adam_in_numpy(p, module.grads[name], m, s, step, **settings)
+                in_numpy(kind, p, module.grads[name], m, s, step, **settings)
                 np.testing.assert_array_equal(module.params[name], p)
                 for slot, array in (("exp_avg", m), ("exp_avg_sq", s)):
                     got = optimizer.state_dict()[f"{slot}.{place}.{name}"]
@@ -88,6 +91,7 @@ def test_equals_torch(rule, weight_decay, dtype):
         "momentum": lambda: torch.optim.SGD(leaves, 0.1, momentum=0.9, weight_decay=weight_decay),
         "rmsprop": lambda: torch.optim.RMSprop(leaves, 0.01, alpha=0.9, weight_decay=weight_decay),
         "adam": lambda: torch.optim.Adam(leaves, 0.01, weight_decay=weight_decay),
+        "adamw": lambda: torch.optim.AdamW(leaves, 0.01, weight_decay=weight_decay),
     }
     ours, theirs = RULES[rule](module, weight_decay=weight_decay), rules[rule]()
     for _ in range(20):

@@ -23,7 +23,7 @@ template <class Real> void adam(const AdamArgs<Real>& a, Team& team, int me) {
       const Vec<Real> second = load(s + k, lanes) * a.s_decay + grad * grad * a.s_rate;
       store(m + k, first, lanes);
       store(s + k, second, lanes);
-      store(p + k, value - first / (square_root(second) / a.s_unbiased + a.eps) * a.rate, lanes);
+      store(p + k, value * a.kept - first / (square_root(second) / a.s_unbiased + a.eps) * a.rate, lanes);
     }
   }
 }

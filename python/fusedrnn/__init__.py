@@ -2,7 +2,7 @@
 """Recurrent networks on NumPy arrays, with fused C++ kernels forward and through time.
 
 Layers: `RNN`, `LSTM`, `GRU`, `Linear`; one step at a time: `RNNCell`, `LSTMCell`, `GRUCell`; loss:
-`softmax_cross_entropy`; `optim`: `SGD`, `RMSprop`, `Adam`, `clip_grad_norm`; truncated
+`softmax_cross_entropy`; `optim`: `SGD`, `RMSprop`, `Adam`, `AdamW`, `clip_grad_norm`; truncated
 backpropagation: `chunks`. Underneath:
 `functional` (the kernels) and `reference` (the same in plain NumPy). On a GPU: `cuda`. Weights of
 PyTorch, Keras and ONNX: `from_state_dict`, `load_safetensors`, `keras.from_keras`,

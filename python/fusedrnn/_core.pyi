@@ -133,6 +133,7 @@ def adam(
     beta2: float,
     eps: float,
     weight_decay: float,
+    decoupled: bool,
     step: int,
 ) -> None: ...
 def activation(name: str, x: Array, out: Array) -> None: ...

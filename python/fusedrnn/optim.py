@@ -24,7 +24,7 @@ from .optimizer import (
 )
 from .weights import Array
 
-__all__ = ["SGD", "Adam", "Optimizer", "RMSprop", "clip_grad_norm"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm"]
 
 Gradients: TypeAlias = Array | Module | Mapping[str, "Gradients"] | Sequence["Gradients"]
 
@@ -122,7 +122,33 @@ class Adam(Optimizer):
 
     def _step(self, updates: list[tuple[Array, ...]]) -> None:
         settings = (self.lr, *self.betas, self.eps, self.weight_decay)
-        _core.adam(updates, *settings, self.steps + 1)
+        _core.adam(updates, *settings, isinstance(self, AdamW), self.steps + 1)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p ← p - lr·weight_decay·p before the step.
+
+    The rule of `torch.optim.AdamW` (Loshchilov and Hutter 2019, algorithm 2), whose `weight_decay`
+    is by default 0.01. Parameters: see `Optimizer`.
+
+    Examples
+    --------
+    >>> params, grads = {"w": np.array([1.0])}, {"w": np.array([4.0])}
+    >>> AdamW((params, grads), lr=0.1, weight_decay=0.5).step()
+    >>> params["w"].round(6)
+    array([0.85])
+    """
+
+    def __init__(
+        self,
+        modules: Trainables,
+        lr: float = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(modules, lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
 
 def clip_grad_norm(grads: Gradients, max_norm: float) -> float:
