@@ -91,9 +91,9 @@ def test_memory():
 
 @needs_compiler
 def test_threads():
-    args = argparse.Namespace(threads=2, asked=8)
+    args = argparse.Namespace(threads=2, asked=8, rounds=1, seconds=0.001)
     problem = ("training", "lstm", *SHAPE)
-    with Turns(("kernels",), 1, 0.001) as turns:
+    with Turns(("kernels",)) as turns:
         figures = turns.call(LIMITS, threads.measure_figures, args.threads)
         assert all(ratio > 0 for ratio in threads.measure(turns, args, problem))
     assert "a barrier of" in threads.describe(figures)

@@ -44,7 +44,7 @@ def main():
 def measure(cell, shape, rounds, seconds):
     """{share: (seconds, bytes at the peak, steps between two states)}."""
     times = {share: [] for share in (WHOLE, *SHARES)}
-    with Turns(("kernels",), rounds, seconds) as turns:
+    with Turns(("kernels",)) as turns:
         for i in range(rounds):
             for share in reversed(times) if i % 2 else times:
                 times[share].append(turns.call("kernels", seconds_of, cell, shape, share, seconds))

@@ -49,14 +49,14 @@ def measure(cell, threads, axes, base, rounds, seconds):
     from limits import bound
 
     found, able = {}, list(filter(installed, CONTESTANTS))
-    with Turns(able, rounds, seconds) as turns:
+    with Turns(able) as turns:
         for axis, sizes in axes.items():
             for problem in [(task, shape) for task in TASKS for shape in shapes(axis, sizes, base)]:
                 if problem in found:
                     continue
                 task, shape = problem
                 names = contestants(able, task, cell, *shape)
-                measured, limits = turns.measure(names, task, cell, *shape)
+                measured, limits = turns.measure(names, rounds, seconds, task, cell, *shape)
                 measured["bound"] = [bound(each, task, cell, *shape) for each in limits]
                 found[problem] = {n: statistics.median(s) for n, s in measured.items()}
     return found

@@ -64,7 +64,7 @@ def measure(cell, sizes, calls):
 
 def fresh(name, function, *args):
     """The function's result in a new process, where no memory waits to be reused."""
-    with Turns((name,), 1, 0) as turns:
+    with Turns((name,)) as turns:
         return turns.call(name, function, *args)
 
 

@@ -41,7 +41,7 @@ def measure(task, cell, shape, rounds, seconds):
     from contestants import installed
 
     names, found = list(filter(installed, ("kernels", "torch"))), {}
-    with Turns(names, rounds, seconds) as turns:
+    with Turns(names) as turns:
         for i in range(rounds):
             for name in reversed(names) if i % 2 else names:
                 for how in HOWS:

@@ -14,7 +14,7 @@ from turns import LIMITS, Turns, curve, set_environment, warn_if_busy
 
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 CELLS = ("rnn_tanh", "lstm", "gru")
-PEERS = ("torch", "onnxruntime", "openvino", "jax", "reference")
+CHOICES = ("torch", "onnxruntime", "openvino", "jax", "reference")
 
 
 def main():
@@ -57,20 +57,21 @@ def shapes(chosen):
 def measure(problems, results, args):
     """Measure what the results do not hold yet."""
     import report
-    from contestants import OURS, TASKS, contestants, installed
+    from contestants import OURS, PEERS, TASKS, contestants, installed
 
-    peers = args.peers or list(filter(installed, PEERS[:-1]))
+    peers = args.peers or list(filter(installed, PEERS))
     if missing := [name for name in peers if not installed(name)]:
         sys.exit(f"not installed: {', '.join(missing)}")
     warn_if_busy()
-    with Turns((*OURS, *peers), args.rounds, args.seconds) as turns:
+    with Turns((*OURS, *peers)) as turns:
         results.set_curve(turns.call(LIMITS, curve))
         for cell, shape in problems:
             for task in TASKS:
                 if results.find(task, cell, shape):
                     continue
                 names = contestants((*OURS, *peers), task, cell, *shape)
-                new = results.add(task, cell, shape, *turns.measure(names, task, cell, *shape))
+                how = names, args.rounds, args.seconds
+                new = results.add(task, cell, shape, *turns.measure(*how, task, cell, *shape))
                 print(report.progress(new), file=sys.stderr, flush=True)
 
 
@@ -115,7 +116,7 @@ def arguments():
     add("--threads", type=int, default=len(os.sched_getaffinity(0)), help="(all processors)")
     add("--cells", nargs="+", default=CELLS, choices=(*CELLS, "gru_reset_before"), metavar="CELL")
     add("--shapes", nargs="+", type=shape, default=("grid", "odd"), help="T,N,I,H or T,N,H")
-    add("--peers", nargs="+", choices=PEERS, metavar="PEER", help=f"of {', '.join(PEERS)}")
+    add("--peers", nargs="+", choices=CHOICES, metavar="PEER", help=f"of {', '.join(CHOICES)}")
     add("--json", type=pathlib.Path, help="keep all measurements here, and go on from them")
     add("--picture", type=pathlib.Path, metavar="SVG", help="of the ratios")
     add("--write", type=pathlib.Path, metavar="README.md", help="between its two markers")

@@ -41,7 +41,7 @@ def main():
     print(f"{args.asked} asked for; two Python threads at once, over one after the other.\n")
     print_head(f"{args.threads} threads", f"{args.asked} asked for", "two at once")
     measured = {}
-    with Turns(("kernels",), args.rounds, args.seconds) as turns:
+    with Turns(("kernels",)) as turns:
         figures = turns.call(LIMITS, measure_figures, args.threads)
         for problem in problems:
             measured[problem] = seconds, *ratios = measure(turns, args, problem)
@@ -58,10 +58,10 @@ def main():
 def measure(turns, args, problem):
     """Seconds with a thread for each processor, and the ratios of more threads and two callers."""
     pairs, both = [], []
-    for _ in range(turns.rounds):
+    for _ in range(args.rounds):
         counts = (args.threads, args.asked)
-        pairs.append([turns.call("kernels", timed, n, *problem, turns.seconds) for n in counts])
-        both.append(turns.call("kernels", at_once, args.threads, *problem, turns.seconds))
+        pairs.append([turns.call("kernels", timed, n, *problem, args.seconds) for n in counts])
+        both.append(turns.call("kernels", at_once, args.threads, *problem, args.seconds))
     more = statistics.median(asked / every for every, asked in pairs)
     return statistics.median(every for every, _ in pairs), more, statistics.median(both)
 

@@ -20,8 +20,7 @@ LIMITS = "limits"  # the process that measures the machine
 class Turns:
     """The processes, as a context manager."""
 
-    def __init__(self, contestants, rounds, seconds):
-        self.rounds, self.seconds = rounds, seconds
+    def __init__(self, contestants):
         spawn = multiprocessing.get_context("spawn")  # a fork would lack its parent's threads
         self.pools = {
             name: concurrent.futures.ProcessPoolExecutor(1, spawn, _start, (name,))
@@ -35,11 +34,11 @@ class Turns:
         for pool in self.pools.values():
             pool.shutdown(cancel_futures=True)
 
-    def measure(self, contestants, *problem):
+    def measure(self, contestants, rounds, seconds, *problem):
         """Seconds of each round by contestant, and the machine's limits in each round.
 
-        problem is (task, cell, T, N, I, H). Answers are compared before anything is timed; every
-        other round runs in the opposite order.
+        seconds: of runs in one measurement. problem is (task, cell, T, N, I, H). Answers are
+        compared before anything is timed; every other round runs in the opposite order.
         """
         from contestants import assert_same
 
@@ -50,10 +49,10 @@ class Turns:
             except AssertionError as error:
                 raise AssertionError(f"{name}, {problem}: {error}") from None
         times, limits = {name: [] for name in contestants}, []
-        for i in range(self.rounds):
+        for i in range(rounds):
             limits.append(self.call(LIMITS, _limits, *problem[1:]))
             for name in reversed(contestants) if i % 2 else contestants:
-                times[name].append(self.call(name, median_seconds, name, *problem, self.seconds))
+                times[name].append(self.call(name, median_seconds, name, *problem, seconds))
         return times, limits
 
     def call(self, name, function, *args):

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // _core.adam: a step of the optimiser, of all its parameters in one call.
 #include <cmath>
-#include <cstdint>
 #include <vector>
 
 #include "bindings.h"
@@ -18,7 +17,7 @@ constexpr double kOperations = 20;  // of one value, about: its 28 bytes from an
 struct Settings {
   double lr, beta1, beta2, eps, weight_decay;
   bool decoupled;
-  std::int64_t step;
+  double step;
 };
 
 // The updates of one type; those of the other are left.
@@ -44,7 +43,8 @@ template <class Real> void run(const std::vector<typename AdamArgs<Real>::Parame
   a.parameters = parameters.data();
   a.weight_decay = Real(s.decoupled ? 0 : s.weight_decay);
   a.kept = Real(s.decoupled ? 1 - s.lr * s.weight_decay : 1);
-  a.m_rate = Real(1 - s.beta1), a.s_rate = Real(1 - s.beta2), a.s_decay = Real(s.beta2);
+  a.m_rate = Real(1 - s.beta1), a.m_decay = Real(s.beta1);
+  a.s_rate = Real(1 - s.beta2), a.s_decay = Real(s.beta2);
   a.s_unbiased = Real(std::sqrt(1 - std::pow(s.beta2, s.step)));
   a.eps = Real(s.eps);
   a.rate = Real(s.lr / (1 - std::pow(s.beta1, s.step)));
@@ -58,7 +58,7 @@ void bind_adam(py::module_& m) {
   m.def(
       "adam",
       [](const py::list& updates, double lr, double beta1, double beta2, double eps, double weight_decay, bool decoupled,
-         std::int64_t step) {
+         double step) {
         const Settings settings{lr, beta1, beta2, eps, weight_decay, decoupled, step};
         const auto singles = read<float>(updates);
         const auto doubles = read<double>(updates);

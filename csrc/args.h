@@ -119,7 +119,7 @@ template <class Real> struct LinearArgs {
   const Real *x, *weight, *bias;     // (M, I), (O, I), (O,) or null
   Real* y;                           // (M, O); forward only
   const Real* dy;                    // (M, O); backward only, as all below
-  Real *dx, *dweight, *dbias;        // dx and dbias may be null
+  Real *dx, *dweight, *dbias;        // dbias may be null
   bool add;                          // add into dweight and dbias, else overwrite
   Real* workspace;
 };
@@ -150,7 +150,8 @@ template <class Real> struct AdamArgs {
   const Parameter* parameters;       // (count,)
   Real weight_decay;                 // times p joins g; 0 for AdamW
   Real kept;                         // of p: 1 - lr weight_decay for AdamW, else 1
-  Real m_rate, s_rate, s_decay;      // 1 - beta1, 1 - beta2, beta2
+  Real m_rate, m_decay;              // 1 - beta1, beta1
+  Real s_rate, s_decay;              // 1 - beta2, beta2
   Real s_unbiased;                   // sqrt(1 - beta2ᵏ)
   Real eps;
   Real rate;                         // lr / (1 - beta1ᵏ)

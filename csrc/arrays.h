@@ -43,7 +43,7 @@ inline void check_shape(const py::array& array, const std::string& name, std::in
 
 inline void check_layout(const py::array& array, const std::string& name, bool writes) {
   if (!(array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) throw std::invalid_argument(name + ": expected aligned data");
-  if (writes && !array.writeable()) throw std::invalid_argument(name + ": expected a writeable array, got a read-only one");
+  if (writes && !array.writeable()) throw std::invalid_argument(name + ": expected a writable array, got a read-only one");
 }
 
 // Const T for inputs, T for outputs.

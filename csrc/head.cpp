@@ -63,7 +63,7 @@ void linear_backward(py::handle x, py::handle weight, py::handle dy, py::handle 
   const Kernels<Real>& kernels = current_isa().kernels<Real>();
   LinearArgs<Real> a = read_linear<Real>(x, weight);
   a.dy = pointer<const Real>(dy, "dy", {a.M, a.O});
-  a.dx = optional_pointer<Real>(dx, "dx", {a.M, a.I});
+  a.dx = pointer<Real>(dx, "dx", {a.M, a.I});
   a.dweight = pointer<Real>(dweight, "dweight", {a.O, a.I});
   a.dbias = optional_pointer<Real>(dbias, "dbias", {a.O});
   a.add = add;
@@ -134,7 +134,7 @@ void bind_head(py::module_& m) {
         (holds<double>(weight) ? linear_backward<double> : linear_backward<float>)(x, weight, dy, dx, dweight, dbias, add);
       },
       py::arg("x"), py::arg("weight"), py::arg("dy"), py::arg("dx"), py::arg("dweight"), py::arg("dbias"), py::arg("add"),
-      "Fills dx (or None), and fills or adds to dweight and dbias (or None).");
+      "Fills dx, and fills or adds to dweight and dbias (or None).");
   m.def(
       "softmax_cross_entropy",
       [](py::object logits, py::object targets, std::int64_t ignore_index, bool mean, py::object dlogits) {

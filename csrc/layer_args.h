@@ -108,6 +108,19 @@ inline const std::int64_t* read_tokens(py::handle x, std::initializer_list<long>
   return tokens;
 }
 
+// x (T, N, I), or tokens (T, N)
+template <template <class> class Args, class Real> void read_x(Args<Real>& a, py::handle x, bool tokens, long T, long N) {
+  if (tokens) a.tokens = read_tokens(x, {T, N}, a.size.I);
+  else a.x = pointer<const Real>(x, "x", {T, N, a.size.I});
+}
+
+// y (T, N, P); of one step it may be None, and is then what the caller says
+template <class T> Rows<T> read_y(py::handle y, const Sizes& z, long steps, long N, Rows<T> of_one_step) {
+  if (!y.is_none()) return row_pointer<T>(y, "y", {steps, N, z.P});
+  if (z.T != 1) throw std::invalid_argument("y: expected an array beyond one step, got None");
+  return of_one_step;
+}
+
 // All that forward reads and writes but the weights. a.size has I, H and P, and gets T and N. y may be None for one step,
 // whose y is h_n.
 template <class Real>
@@ -120,15 +133,12 @@ OwnForm read_forward(ForwardArgs<Real>& a, int states, py::handle x, py::handle 
   OwnForm form = read_form(first_row, resets, noise, T, N);
   form.set_sizes(z, T, N);
   a.form = form.view();
-  if (tokens) a.tokens = read_tokens(x, {T, N}, z.I);
-  else a.x = pointer<const Real>(x, "x", {T, N, z.I});
+  read_x(a, x, tokens, T, N);
   read_states(state, "state", z, states, a.state_0);
   if (state_n.is_none()) throw py::type_error("state_n: expected a tuple");
   read_states(state_n, "state_n", z, states, a.state_n);
-  if (y.is_none() && z.T != 1) throw std::invalid_argument("y: expected an array beyond one step, got None");
-  const Rows<Real> rows = y.is_none() ? Rows<Real>{a.state_n[0], z.P} : row_pointer<Real>(y, "y", {T, N, z.P});
-  a.y = rows.data;
-  a.y_row = rows.row;
+  const auto [data, row] = read_y<Real>(y, z, T, N, {a.state_n[0], z.P});
+  a.y = data, a.y_row = row;
   return form;
 }
 

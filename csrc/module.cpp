@@ -21,7 +21,6 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "Fused kernels of fusedrnn. Use the functions of the package: they say in better words what is wrong.";
   m.attr("__version__") = FUSEDRNN_VERSION;
   m.attr("compiler") = FUSEDRNN_COMPILER;
-  m.attr("openmp") = has_openmp();
   m.attr("cuda_build") = FUSEDRNN_CUDA_BUILD;
   num_threads();  // reads the environment
   bind_recurrent(m);

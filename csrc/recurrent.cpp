@@ -81,20 +81,16 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   a.reverse = tape.reverse;
   a.weights = read_weights<const Real>(weights, z, cell, "");
   if (!dweights.is_none()) a.dweights = read_weights<Real>(items(dweights, "dweights", kWeights), z, cell, "d");
-  if (tokens) a.tokens = read_tokens(x, {T, N}, z.I);
-  else a.x = pointer<const Real>(x, "x", {T, N, z.I});
+  read_x(a, x, tokens, T, N);
   if (tokens && !dx.is_none()) throw std::invalid_argument("dx: expected None for tokens");
   a.dx = optional_pointer<Real>(dx, "dx", {T, N, z.I});
   a.dx_add = dx_add;
   a.add = add;
-  if (y.is_none() && z.T != 1) throw std::invalid_argument("y: expected an array beyond one step, got None");
-  const Rows<const Real> rows = y.is_none() ? Rows<const Real>{} : row_pointer<const Real>(y, "y", {T, N, z.P});
-  a.y = rows.data;
-  a.y_row = rows.row;
+  const auto [data, row] = read_y<const Real>(y, z, T, N, {});
+  a.y = data, a.y_row = row;
   if (!dy.is_none()) {
-    const Rows<const Real> drows = row_pointer<const Real>(dy, "dy", {T, N, z.P});
-    a.dy = drows.data;
-    a.dy_row = drows.row;
+    const auto [ddata, drow] = row_pointer<const Real>(dy, "dy", {T, N, z.P});
+    a.dy = ddata, a.dy_row = drow;
   }
   read_states(dstate_n, "dstate_n", z, cell.states, a.dstate_n);
   read_states(dstate_0, "dstate_0", z, cell.states, a.dstate_0);

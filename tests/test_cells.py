@@ -7,6 +7,7 @@ import fusedrnn
 import numpy as np
 import pytest
 from fusedrnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from layer_cases import flat
 
 CELLS = {
     "rnn_tanh": (RNNCell, RNN),
@@ -27,11 +28,6 @@ def kind(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(3)
-
-
-def flat(state):
-    """The arrays of a state, (h,) or (h, c)."""
-    return state if isinstance(state, tuple) else (state,)
 
 
 def formed(arrays, state):

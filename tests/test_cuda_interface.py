@@ -96,7 +96,7 @@ def test_what_is_read_only_is_read_only():
         (lambda: layer.backward(tape, dy), rf"grads\['{name}'\]"),
         (lambda: layer.load_state_dict({k: a + 1 for k, a in before.items()}), name),
     ):
-        with pytest.raises(ValueError, match=f"^{owner}: expected a writeable array, got a read"):
+        with pytest.raises(ValueError, match=f"^{owner}: expected a writable array, got a read"):
             write()
     assert not any(fusedrnn.cuda.arrays.host(k, a).any() for k, a in layer.grads.items())
     for k, a in layer.state_dict().items():

@@ -233,7 +233,7 @@ def test_wrong_arguments(error, text, arguments):
 def test_out_read_only():
     out = LSTM.zero_state(2)
     out[1].flags.writeable = False
-    with pytest.raises(ValueError, match="out: expected a writeable"):
+    with pytest.raises(ValueError, match="out: expected a writable"):
         LSTM.freeze().step(X, STATE, out=out)
 
 

@@ -50,20 +50,21 @@ def in_numpy(kind, p, g, m, s, step, *, lr, betas, eps, weight_decay):
         p *= 1 - lr * weight_decay
     elif weight_decay:
         g = g + p * weight_decay
-    m += (g - m) * (1 - beta1)
+    m[...] = m + (g - m) * (1 - beta1) if beta1 > 0.5 else g - (g - m) * beta1
     s *= beta2
-    s += g * g * (1 - beta2)
-    p -= m / (np.sqrt(s) / math.sqrt(1 - beta2**step) + eps) * (lr / (1 - beta1**step))
+    s += g * (1 - beta2) * g
+    p -= m * (lr / (1 - beta1**step)) / (np.sqrt(s) / math.sqrt(1 - beta2**step) + eps)
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("beta1", [0.8, 0.25])
 @pytest.mark.parametrize("kind", [optim.Adam, optim.AdamW])
-def test_adam_has_the_bits_of_numpy(kind, weight_decay, isa, threads):
+def test_adam_has_the_bits_of_numpy(kind, beta1, weight_decay, isa, threads):
     """Of any size and dtype, on any number of threads; the NaN of a gradient too."""
     sizes = (1, 7, 8, 33, 1000, 60_000)
     modules = [Module(dtype, [(n,) for n in sizes], n) for n, dtype in enumerate("fd")]
     wanted = [{k: (p.copy(), 0 * p, 0 * p) for k, p in m.params.items()} for m in modules]
-    settings = {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-6, "weight_decay": weight_decay}
+    settings = {"lr": 0.01, "betas": (beta1, 0.99), "eps": 1e-6, "weight_decay": weight_decay}
     optimizer, rng = kind(modules, **settings), np.random.default_rng(0)
     for step in range(1, 6):
         for module in modules:
@@ -78,6 +79,44 @@ def test_adam_has_the_bits_of_numpy(kind, weight_decay, isa, threads):
                 for slot, array in (("exp_avg", m), ("exp_avg_sq", s)):
                     got = optimizer.state_dict()[f"{slot}.{place}.{name}"]
                     np.testing.assert_array_equal(got, array)
+
+
+def test_parameters_that_share_memory(threads):
+    """One after the other, on any number of threads."""
+    results = []
+    for n in (1, 2, 3):
+        threads(n)
+        buffer = np.linspace(-1, 1, 400_000, dtype=np.float32)
+        some = buffer[:300_001]
+        adam = optim.Adam([({"w": a}, {"w": np.ones_like(a)}) for a in (buffer, some)], lr=0.1)
+        adam.step()
+        results.append(buffer)
+    for buffer in results[1:]:
+        np.testing.assert_array_equal(buffer, results[0])
+
+
+def test_momentum_may_be_set_later():
+    params, grads = {"w": np.array([1.0])}, {"w": np.array([1.0])}
+    sgd = optim.SGD((params, grads), lr=0.1)
+    sgd.momentum = 0.9
+    sgd.step()
+    sgd.step()
+    assert params["w"] == pytest.approx(0.71, rel=1e-15)
+
+
+def test_adam_after_a_spike():
+    """Rounded as PyTorch's: the running means forget, and hold squares that are below infinity."""
+    params, grads = {"w": np.ones(1, np.float32)}, {"w": np.full(1, 1e8, np.float32)}
+    adam = optim.Adam((params, grads), betas=(0.0, 0.999))
+    adam.step()
+    grads["w"][:] = 1
+    adam.step()
+    assert adam.state_dict()["exp_avg.0.w"] == 1
+    grads["w"][:] = 1e20
+    for rule in (adam, optim.RMSprop((params, grads))):
+        before = params["w"].copy()
+        rule.step()
+        assert params["w"] < before
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
@@ -178,6 +217,19 @@ def test_clip_grad_norm_leaves_short_gradients_alone():
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_clip_grad_norm_tells_of_non_finite_gradients(value):
     assert not math.isfinite(optim.clip_grad_norm(np.array([1.0, value]), math.inf))
+
+
+def test_clip_grad_norm_by_infinity():
+    grad = np.array([1e200, 1.0])
+    assert optim.clip_grad_norm(grad, math.inf) == math.inf
+    assert grad.tolist() == [1e200, 1.0]
+
+
+def test_clip_grad_norm_sees_each_once():
+    module, grad = Module(), np.ones(3)
+    for twice in ([module, module], {"a": grad, "b": grad}, [grad, {"b": grad}], [grad, grad[:]]):
+        with pytest.raises(ValueError, match="grads: expected each once"):
+            optim.clip_grad_norm(twice, 1.0)
 
 
 def test_clip_grad_norm_refuses():

@@ -16,15 +16,10 @@ from fusedrnn.gradflow import gate_saturation, gradient_flow
 from kernel_cases import make_problem, run_kernel
 from layer_cases import DTYPES, cast, like, step, twin
 from projection_cases import CELLS, H, I, N, P, T, arguments, deep
+from ragged_cases import FORMS as RAGGED
+from ragged_cases import form_of
 
-LENGTHS = np.array([3, 9, 0, 7, 7, 1])
-RESETS = np.random.default_rng(3).random((T, N)) < 0.3
-FORMS = {
-    "plain": {},
-    "lengths": {"lengths": LENGTHS},
-    "resets": {"resets": RESETS},
-    "lengths_and_resets": {"lengths": LENGTHS, "resets": RESETS},
-}
+FORMS = {"plain": {}} | {name: form_of(name) for name in RAGGED}
 each_form = pytest.mark.parametrize("form", FORMS)
 each_cell = pytest.mark.parametrize("cell", CELLS)
 

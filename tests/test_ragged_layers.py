@@ -21,7 +21,7 @@ def test_layers(name, form, batch_first, assert_close):
     layer = LAYERS[name](I, H, dtype=np.float64, seed=0, **options)
     rng, arguments = np.random.default_rng(0), form_of(form)
     shape = (N, T) if batch_first else (T, N)
-    if batch_first and arguments["resets"] is not None:
+    if batch_first and "resets" in arguments:
         arguments["resets"] = np.ascontiguousarray(arguments["resets"].T)
     x, dy = rng.standard_normal((*shape, I)), rng.standard_normal((*shape, 2 * H))
     results = []

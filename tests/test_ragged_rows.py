@@ -82,7 +82,7 @@ def test_what_does_not_fit_is_refused():
         for zeros in (None, True, False):
             with pytest.raises(ValueError, match=f"^{text}"):
                 call(good | {name: bad}, zeros)
-    with pytest.raises(ValueError, match=r"^padded: expected a writeable"):
+    with pytest.raises(ValueError, match=r"^padded: expected a writable"):
         call(good | {"padded": fixed}, True)
     for name in ("padded", "packed"):
         for bad in (good[name].astype("O"), good[name].astype("c8"), np.ma.array(good[name])):

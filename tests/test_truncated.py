@@ -10,18 +10,15 @@ from fusedrnn.noise import CellNoise
 from fusedrnn.weights import CELLS
 from kernel_cases import make_problem
 from layer_cases import LAYERS, flat, like
+from ragged_cases import FORMS as RAGGED
+from ragged_cases import H, I, N, T, form_of
 from reference_cases import error
 
-T, N, I, H = 9, 6, 5, 21
-LENGTHS = np.array([3, 9, 0, 7, 7, 1])
-RESETS = np.random.default_rng(3).random((T, N)) < 0.3
 FORMS = {
     "plain": {},
-    "lengths": {"lengths": LENGTHS},
-    "resets": {"resets": RESETS},
-    "lengths_and_resets": {"lengths": LENGTHS, "resets": RESETS},
+    **{name: form_of(name) for name in RAGGED},
     "noise": {"noise": CellNoise(5, 0.3, (0.2, 0.1), first_step=3, first_row=2)},
-    "all": {"lengths": LENGTHS, "resets": RESETS, "noise": CellNoise(6, 0.3, (0.2, 0.1))},
+    "all": {**form_of("lengths_and_resets"), "noise": CellNoise(6, 0.3, (0.2, 0.1))},
 }
 REACHES = (0, 1, 2, 5, T - 1, T, T + 3)
 SAME_SUMS = 1e-12  # the same float64 sums in another order; measured: at most 3e-15

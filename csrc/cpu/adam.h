@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Adam's step, in one pass over a parameter, its gradient and its moments. Each operation is rounded by itself, in the order
-// of PyTorch's: the same bits on every instruction set, and as NumPy's operations one after the other give.
+// of torch.optim.Adam's: the same bits on every instruction set, and as NumPy's operations one after the other give.
 #pragma once
 #include "../args.h"
 #include "team.h"
@@ -18,13 +18,15 @@ template <class Real> void adam(const AdamArgs<Real>& a, Team& team, int me) {
       const Vec<Real> value = load(p + k, lanes);
       Vec<Real> grad = load(g + k, lanes);
       if (a.weight_decay != 0) grad += value * a.weight_decay;
-      const Vec<Real> mean = load(m + k, lanes);
-      const Vec<Real> first = mean + (grad - mean) * a.m_rate;
-      const Vec<Real> second = load(s + k, lanes) * a.s_decay + grad * grad * a.s_rate;
+      const Vec<Real> mean = load(m + k, lanes), change = grad - mean;
+      // as torch.lerp: near the end that weighs more
+      const Vec<Real> first = a.m_rate < Real(0.5) ? mean + change * a.m_rate : grad - change * a.m_decay;
+      const Vec<Real> second = load(s + k, lanes) * a.s_decay + grad * a.s_rate * grad;
       store(m + k, first, lanes);
       store(s + k, second, lanes);
-      store(p + k, value * a.kept - first / (square_root(second) / a.s_unbiased + a.eps) * a.rate, lanes);
+      store(p + k, value * a.kept - first * a.rate / (square_root(second) / a.s_unbiased + a.eps), lanes);
     }
+    team.wait(me);  // the next may be a part of this one
   }
 }
 

@@ -24,8 +24,7 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
 
   Backward(const BackwardArgs<Real>& args, Team& team, int me)
       : a(args), z(args.size), team(team), me(me), threads(team.size()), clock(clock_of(a)), noise(a.form.noise),
-        blocks(blocks_of<Real>(z.H)), mine(share<Real>(a.plan, z, clock, me, threads)),
-        group(group_blocks(z.N / (a.plan.by_rows ? threads : 1))),
+        mine(share<Real>(a.plan, z, clock, me, threads)), group(group_blocks(z.N / (a.plan.by_rows ? threads : 1))),
         groups(reads_in_place<Real>(z, z.P) ? all_columns<Real>(z.P) : Groups{group, mine.h0, mine.h1}), at(a.workspace, a),
         states(at.ds, mine, me), du(at.du, mine, me), taped(a, clock), input(a, at.w_ih, me, threads),
         weights(a, clock, taped, {at.gradients + me * at.gradients_size, z, at.rows}, at.token_sum,
@@ -208,7 +207,6 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   const int me, threads;
   const Clock clock;
   const RowNoise noise;
-  const int blocks;
   const Share mine;
   const int group;
   const Groups groups;

@@ -55,9 +55,8 @@ template <class Real> void linear_backward(const LinearArgs<Real>& a, Team& team
   const LinearLayout<Real> at(a, true);
   const int threads = team.size(), blocks = blocks_of<Real>(a.O), inputs = blocks_of<Real>(a.I);
   const int b0 = long(blocks) * me / threads, b1 = long(blocks) * (me + 1) / threads;
-  if (a.dx)
-    for_packed_groups(true, me, threads, {kTileBlocks, 0, inputs},
-                      [&](int n, int b) { pack_columns(a.weight, a.O, a.I, b, n, at.panel + b * a.O * W); });
+  for_packed_groups(true, me, threads, {kTileBlocks, 0, inputs},
+                    [&](int n, int b) { pack_columns(a.weight, a.O, a.I, b, n, at.panel + b * a.O * W); });
   for (long chunk = (a.M - 1) / kLinearChunk; chunk >= 0; chunk--) {
     const long first = chunk * kLinearChunk, rows = a.M - first < kLinearChunk ? a.M - first : kLinearChunk;
     const bool add = a.add || first + rows < a.M;
@@ -68,14 +67,13 @@ template <class Real> void linear_backward(const LinearArgs<Real>& a, Team& team
     if (a.dbias) bias_gradient(d, kOneSlot, 1, a.O, b0, b1, order, a.dbias, add);
     weight_gradient(d, kOneSlot, 0, 1, a.O, b0, b1, {a.x + first * a.I, a.I}, order, a.dweight, a.I, add,
                     at.strip + me * at.strip_size);
-    if (a.dx)
-      product(Product<Real>{.left = d.left(a.O, 1, kOneSlot),
-                            .panel = at.panel,
-                            .groups = {kTileBlocks, 0, inputs},
-                            .init = {},
-                            .out = {a.dx + first * a.I, a.I, W},
-                            .columns = a.I},
-              rows * me / threads, rows * (me + 1) / threads, 0, inputs);
+    product(Product<Real>{.left = d.left(a.O, 1, kOneSlot),
+                          .panel = at.panel,
+                          .groups = {kTileBlocks, 0, inputs},
+                          .init = {},
+                          .out = {a.dx + first * a.I, a.I, W},
+                          .columns = a.I},
+            rows * me / threads, rows * (me + 1) / threads, 0, inputs);
   }
 }
 

@@ -39,7 +39,7 @@ template <class Real> Real greatest(const Real* x, long V) {
   Vec<Real> most = splat(Real(-__builtin_inf()));
   for (long v = 0; v < V; v += W) {
     const Vec<Real> part = load_or_lowest(x + v, V - v);
-    most = part > most ? part : most;
+    most = larger(part, most);
   }
   Real all = most[0];
   for (int i = 1; i < W; i++) all = most[i] > all ? most[i] : all;

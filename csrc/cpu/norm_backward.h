@@ -15,7 +15,7 @@ template <class Cell, class Real> class NormBackward : Backward<Cell, Real> {
   using V = Vec<Real>;
   using Gates = GateGradients<Real>;
   using After = typename Base::After;
-  using Base::a, Base::z, Base::noise, Base::me, Base::clock, Base::blocks, Base::mine, Base::at, Base::weights;
+  using Base::a, Base::z, Base::noise, Base::me, Base::clock, Base::mine, Base::at, Base::weights;
   using Base::add_hidden, Base::du_of, Base::ds_of, Base::load_step, Base::projected;
   using Base::W, Base::S, Base::D, Base::Q, Base::kLate, Base::kEarly;
   static constexpr int G = Cell::kGates;
@@ -25,7 +25,7 @@ template <class Cell, class Real> class NormBackward : Backward<Cell, Real> {
   static long size(const BackwardArgs<Real>& a) { return Base::size(a) + Gains(nullptr, a.size).size; }
 
   NormBackward(const BackwardArgs<Real>& args, Team& team, int me)
-      : Base(args, team, me), gains(a.workspace + Base::size(a), z),
+      : Base(args, team, me), blocks(blocks_of<Real>(z.H)), gains(a.workspace + Base::size(a), z),
         tape(const_cast<Real*>(a.tape), z, clock.row(z.T), a.form.noise) {}
 
   void run() {
@@ -186,6 +186,7 @@ template <class Cell, class Real> class NormBackward : Backward<Cell, Real> {
     UNROLL for (int i = 0; i < kCount; i++) store(out + i * z.H + b * W, total[i], lanes);
   }
 
+  const int blocks;
   const Gains gains;
   const Tape tape;
 };

@@ -37,7 +37,7 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
     }
     Base::load_states(mine, z, a.state_0, states);
     if (a.tape) Base::store_states(mine, z, states, tape.state_0);
-    if (noise.drops()) see_state_0(seen_0);
+    if (noise.drops()) see_state_0();
     for (long first = 0, i = 0; first < z.T; i++) {
       const Chunk chunk = clock.chunk_from(first, a.plan.chunk_rows);
       Real* xg = at.xg[i % 2];  // in turns: others may still read the last chunk's
@@ -226,9 +226,9 @@ template <class Cell, class Real> class NormForward : Scan<Cell, Real> {
   void see(int b, long n, V h, Real* seen) const {
     store(seen + n * z.P + b * W, noise.seen<Real>(h, n, b), lanes_of<Real>(z.P, b));
   }
-  void see_state_0(Real* seen) const {
+  void see_state_0() const {
     for (int b = mine.h0; b < mine.h1; b++)
-      for (long n = mine.n0; n < mine.n1; n++) see(b, n, load(state_of(b, n)), seen);
+      for (long n = mine.n0; n < mine.n1; n++) see(b, n, load(state_of(b, n)), seen_0);
   }
 
   const ForwardArgs<Real>& a;

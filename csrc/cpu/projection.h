@@ -15,7 +15,7 @@ template <class Real>
                                const Share& mine, long t, const Real* u, Real* seen) {
   constexpr int W = kWidth<Real>;
   const long H = a.size.H, P = a.size.P, row = clock.row(t), before = clock.before(t);
-  const long count = clock.count(t), end = mine.n1 < count ? mine.n1 : count, staying = clock.count(clock.after(t));
+  const long end = mine.end(clock.count(t)), staying = clock.count(clock.after(t));
   if (end <= mine.n0) return;
   Real* y = a.y + row * a.y_row;
   product(Product<Real>{.left = plain_left(u, H, 1, H),

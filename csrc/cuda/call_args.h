@@ -124,7 +124,7 @@ class Arrays {
       throw std::invalid_argument(std::string(name) + ": expected memory of device " + std::to_string(device_) +
                                   ", that of x, got device " + std::to_string(buffer.device));
     if (writes && buffer.readonly)
-      throw std::invalid_argument(std::string(name) + ": expected a writeable array, got a read-only one");
+      throw std::invalid_argument(std::string(name) + ": expected a writable array, got a read-only one");
     if (writes) regions_.writes(buffer.data, long(buffer.bytes()), name);
     else regions_.reads(buffer.data, long(buffer.bytes()));
     used_.push_back({&buffer, writes});

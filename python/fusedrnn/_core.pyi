@@ -1,9 +1,9 @@
 """The compiled module, csrc/module.cpp: it checks every argument again and drops the GIL.
 
-Float arrays of one call share one dtype, float32 or float64, and are C-contiguous, but for y and
-dy, whose rows may lie apart. x is (T, N, I), or int64 (T, N) for tokens. After `accept_tensors`
-tensors may come in place of arrays in `forward` and `backward`; their leading axes of size 1 do not
-count, and x of one step may be (N, I) or (I,).
+Float arrays of one call (in `adam` of one update) share one dtype, float32 or float64, and are
+C-contiguous, but for y and dy, whose rows may lie apart. x is (T, N, I), or int64 (T, N) for
+tokens. After `accept_tensors` tensors may come in place of arrays in `forward` and `backward`;
+their leading axes of size 1 do not count, and x of one step may be (N, I) or (I,).
 """
 
 from typing import Any, TypeAlias
@@ -18,7 +18,6 @@ Noise: TypeAlias = tuple[int, float, float, float, bool, int, int, Array | None,
 
 __version__: str
 compiler: str
-openmp: bool
 cuda_build: str
 """How the module _cuda was built, or why it was not."""
 
@@ -118,7 +117,7 @@ def linear_backward(
     x: Array,
     weight: Array,
     dy: Array,
-    dx: Array | None,
+    dx: Array,
     dweight: Array,
     dbias: Array | None,
     add: bool,

@@ -21,7 +21,7 @@ from .layers import GRU, KINDS, LSTM, RNN
 from .parameters import as_array, is_bfloat16
 from .probe import check_parity, flat, probe_input
 from .structure import Structure
-from .weights import CELLS, Array
+from .weights import Array
 
 __all__ = ["from_state_dict", "to_state_dict"]
 
@@ -29,6 +29,9 @@ Layer: TypeAlias = RNN | LSTM | GRU
 
 NAME = re.compile(r"\w+_l(\d+)(_reverse)?")
 FIRST = "weight_ih_l0"
+BY_GATES: dict[int, Any] = {1: RNN, 3: GRU, 4: LSTM}
+"""PyTorch's layers by their number of gates."""
+
 OF_LSTM = ("weight_ch_l0", "weight_hr_l0", "weight_ln_ch_l0")
 """What no GRU has, whose gates may be as many."""
 
@@ -158,15 +161,13 @@ def _kind_of(
 ) -> tuple[Any, dict[str, Any]]:
     """Return the class of a layer by the number of its gates, and the options that tell it."""
     G, rest = divmod(rows, H)
-    first_last = reversed(KINDS.items())  # the first with so many gates, PyTorch's own, wins
-    kinds: dict[int, Any] = {CELLS[name].gates: kind for name, (kind, _) in first_last}
-    if rest or G not in kinds:
-        wanted = f"G*H rows with G in {sorted(kinds)} and H = {H}"
+    if rest or G not in BY_GATES:
+        wanted = f"G*H rows with G in {list(BY_GATES)} and H = {H}"
         raise ValueError(f"weight_hh_l0: expected {wanted}, got {rows}")
     coupled = coupled or not arrays.keys().isdisjoint(OF_LSTM)
     if G == 3 and coupled:
         return LSTM, {"coupled": True}
-    return kinds[G] if G != 3 else GRU, {}
+    return BY_GATES[G], {}
 
 
 def reorder(a: Array, have: Sequence[str], want: Sequence[str]) -> Array:

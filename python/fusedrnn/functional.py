@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One layer in one direction on the fused kernels: the checks; `kernels` allocates and runs.
 
-The same three functions with the same arguments are in `reference`, in plain NumPy.
+The same four functions with the same arguments are in `reference`, in plain NumPy.
 Sizes: T time steps, N sequences, I inputs, H hidden units, G gates; P, the width of h, is H but for
 a projected LSTM.
 """

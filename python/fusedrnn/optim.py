@@ -14,14 +14,8 @@ from typing import TypeAlias
 import numpy as np
 
 from . import _core
-from .optimizer import (
-    Module,
-    Optimizer,
-    Trainables,
-    check_floats,
-    check_writable,
-    number,
-)
+from .optimizer import Module, Optimizer, Trainables, number
+from .validate import FLOATS, WRITE, kind, layout
 from .weights import Array
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm"]
@@ -47,6 +41,12 @@ class SGD(Optimizer):
     ) -> None:
         self.momentum = momentum
         super().__init__(modules, lr, weight_decay, ("momentum_buffer",) if momentum else ())
+
+    def step(self) -> None:
+        """Update every parameter in place from its gradient, which is only read."""
+        if self.momentum and not self._slots:  # set since
+            self._keep(("momentum_buffer",))
+        super().step()
 
     def _update(self, p: Array, g: Array, state: list[Array], scratch: Array) -> None:
         for v in state:
@@ -83,8 +83,8 @@ class RMSprop(Optimizer):
 
     def _update(self, p: Array, g: Array, state: list[Array], scratch: Array) -> None:
         (s,) = state
-        np.multiply(g, g, out=scratch)
-        scratch *= 1 - self.alpha
+        np.multiply(g, 1 - self.alpha, out=scratch)
+        scratch *= g
         s *= self.alpha
         s += scratch
         np.sqrt(s, out=scratch)
@@ -185,13 +185,17 @@ def clip_grad_norm(grads: Gradients, max_norm: float) -> float:
     >>> grads["w"].round(3)
     array([0.6, 0.8])
     """
-    if not number("max_norm", max_norm) >= 0:
+    most = number("max_norm", max_norm)
+    if not most >= 0:
         raise ValueError(f"max_norm: expected a number >= 0, got {max_norm}")
     arrays = list(_arrays(grads))
+    starts = [array.__array_interface__["data"] for array in arrays if array.size]
+    if len(set(starts)) < len(starts):
+        raise ValueError("grads: expected each once, got one twice")
     # einsum and not dot: a BLAS may sum in another order with another number of threads
     norm = math.sqrt(sum(float(np.einsum("i,i", a, a, dtype=np.float64)) for a in arrays))
-    factor = max_norm / (norm + 1e-6)
-    if not factor >= 1:
+    factor = most / (norm + 1e-6)
+    if not (factor >= 1 or most == math.inf):
         for array in arrays:
             array *= factor
     return norm
@@ -199,15 +203,11 @@ def clip_grad_norm(grads: Gradients, max_norm: float) -> float:
 
 def _arrays(grads: Gradients) -> Iterator[Array]:
     if isinstance(grads, np.ndarray):
-        check_floats("grads", grads)
-        check_writable("grads", grads)
-        yield grads.reshape(-1)
+        yield layout("grads", kind("grads", grads, FLOATS), WRITE).reshape(-1)
     elif isinstance(grads, Mapping):
         for value in grads.values():
             yield from _arrays(value)
     elif isinstance(grads, Sequence) and not isinstance(grads, (str, bytes)):
-        if len(set(map(id, grads))) < len(grads):
-            raise ValueError("grads: expected each once, got one twice")
         for value in grads:
             yield from _arrays(value)
     elif hasattr(grads, "grads"):

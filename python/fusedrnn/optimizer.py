@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 
-from .validate import FLOATS
+from .validate import FLOATS, READ, WRITE, WRITEABLE, kind, layout
 from .weights import Array
 
 BLOCK = 16384
@@ -57,8 +57,13 @@ class Optimizer:
     TypeError
         A setting that is not a number; not a module; an array that is not of float32 or float64.
     ValueError
-        A setting out of range; no module, or one twice; a parameter without gradient of its shape
-        and dtype, not C-contiguous or not writable. If `step` raises, nothing has changed.
+        A setting out of range; no module; a module, a parameter or a name twice; a parameter
+        without gradient of its shape and dtype, or that is not C-contiguous and writable. If `step`
+        raises, nothing has changed.
+
+    Notes
+    -----
+    One thread at a time may take a step. What is not finite is no error: `clip_grad_norm` tells.
     """
 
     def __init__(
@@ -67,12 +72,9 @@ class Optimizer:
         self.lr, self.weight_decay = lr, weight_decay
         self.steps = 0
         self._modules = _named(modules)
-        self._slots = slots
         self._state: dict[str, Array] = {}
         self._scratch: dict[np.dtype[np.generic], Array] = {}
-        for name, param, _ in self._parameters():
-            for slot in slots:
-                self._state[f"{slot}.{name}"] = np.zeros_like(param)
+        self._keep(slots)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; a setting is checked whenever it is."""
@@ -82,15 +84,19 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter in place from its gradient, which is only read."""
-        parameters = [(p, g, *self._slots_of(name, p)) for name, p, g in self._parameters()]
-        self._step([tuple([array.reshape(-1) for array in arrays]) for arrays in parameters])
+        parameters = [
+            (p, g if g.flags.num & READ == READ else g.copy(), *self._slots_of(name, p))
+            for name, p, g in self._parameters()
+        ]
+        with np.errstate(all="ignore"):  # else a step might end in the middle
+            self._step([tuple([array.reshape(-1) for array in arrays]) for arrays in parameters])
         self.steps += 1
 
     def zero_grad(self) -> None:
         """Set every gradient to zero, in place."""
         grads = [(name, grad) for name, _, grad in self._parameters()]
         for name, grad in grads:
-            check_writable(f"gradient of {name}", grad)
+            layout(f"gradient of {name}", grad, WRITEABLE)
         for _, grad in grads:
             grad.fill(0)
 
@@ -112,6 +118,14 @@ class Optimizer:
         """Update a block of one parameter and of its slots; `g` is read only."""
         raise NotImplementedError
 
+    def _keep(self, slots: tuple[str, ...]) -> None:
+        """Begin the state: an array of zeros beside each parameter in every slot."""
+        parameters = [(name, param) for name, param, _ in self._parameters()]
+        self._slots = slots
+        self._state = {
+            f"{slot}.{name}": np.zeros_like(param) for name, param in parameters for slot in slots
+        }
+
     def _slots_of(self, name: str, param: Array) -> list[Array]:
         """Return the state of a parameter, which may have come after the optimiser."""
         state = []
@@ -124,15 +138,23 @@ class Optimizer:
 
     def _parameters(self) -> Iterator[tuple[str, Array, Array]]:
         """Yield name, parameter and gradient of all; whoever writes goes through all before."""
+        seen: dict[int, str] = {}
+        names = set[str]()
         for key, module in self._modules.items():
             params, grads = module if isinstance(module, tuple) else (module.params, module.grads)
-            for name, param in params.items():
-                check_floats(f"{key}.{name}", param)
-                check_writable(f"{key}.{name}", param)
-                if name not in grads:
-                    raise ValueError(f"{key}.{name}: has no gradient")
-                _check_like(f"gradient of {key}.{name}", grads[name], param)
-                yield f"{key}.{name}", param, grads[name]
+            for own_name, param in params.items():
+                name = f"{key}.{own_name}"
+                layout(name, kind(name, param, FLOATS), WRITE)
+                if own_name not in grads:
+                    raise ValueError(f"{name}: has no gradient")
+                grad = kind(f"gradient of {name}", grads[own_name], (param.dtype,))
+                _check_like(f"gradient of {name}", grad, param)
+                if name in names:
+                    raise ValueError(f"{name}: expected a name of its own, got two parameters")
+                if (other := seen.setdefault(id(param), name)) != name:
+                    raise ValueError(f"{name}: expected each array once, got that of {other}")
+                names.add(name)
+                yield name, param, grad
 
     def state_dict(self) -> dict[str, Array]:
         """Return copies of `"step"` () int64 and of every `"<slot>.<module>.<parameter>"`.
@@ -159,6 +181,8 @@ class Optimizer:
             raise ValueError(f"state: missing or unexpected: {differing}")
         for name, array in expected.items():
             _check_like(name, mapping[name], array)
+        if mapping["step"] < 0:
+            raise ValueError(f"step: expected at least 0, got {mapping['step']}")
         self.steps = int(mapping["step"])
         for name, array in self._state.items():
             np.copyto(array, mapping[name])
@@ -180,6 +204,10 @@ def _named(modules: Trainables) -> dict[str, Trainable]:
             )
     if not named:
         raise ValueError("modules: expected at least one, got none")
+    if isinstance(modules, Mapping) and len(named) < len(modules):
+        raise ValueError(
+            f"modules: expected names of their own, got {', '.join(map(repr, modules))}"
+        )
     if len({id(module) for module in named.values()}) < len(named):
         raise ValueError("modules: expected each once, got one twice")
     return named
@@ -192,27 +220,30 @@ def _is_trainable(module: object) -> bool:
 
 
 def number(name: str, value: float) -> float:
-    """Return `value`, a real number, or say that it is not."""
+    """Return `value`, a real number, as a float, or say that it is not one."""
     if not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    return value
+    try:
+        return float(value)
+    except OverflowError:  # an integer beyond all floats
+        return math.inf
 
 
 def setting(name: str, value: float) -> float:
     """Return `value`, a finite number not below zero, or say that it is not."""
-    if not (number(name, value) >= 0 and math.isfinite(value)):
+    if not 0 <= (given := number(name, value)) < math.inf:
         raise ValueError(f"{name}: expected a finite number >= 0, got {value}")
-    return value
+    return given
 
 
 def decays(name: str, value: tuple[float, float]) -> tuple[float, float]:
     """Return `value`, two numbers in [0, 1), or say that it is not."""
     if not isinstance(value, Sequence) or len(value) != 2:
         raise TypeError(f"{name}: expected two numbers, got {value!r}")
-    for decay in value:
-        if not 0 <= number(name, decay) < 1:
-            raise ValueError(f"{name}: expected numbers in [0, 1), got {value}")
-    return value
+    first, second = (number(name, decay) for decay in value)
+    if not (0 <= first < 1 and 0 <= second < 1):
+        raise ValueError(f"{name}: expected numbers in [0, 1), got {value}")
+    return first, second
 
 
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
@@ -220,21 +251,6 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("lr", "weight_decay", "momentum", "alpha", "eps"), setting),
 }
 """What every setting of an optimiser must be."""
-
-
-def check_floats(name: str, array: Array) -> None:
-    """Raise for all but C-contiguous arrays of float32 or float64."""
-    if not isinstance(array, np.ndarray) or array.dtype not in FLOATS:
-        got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-        raise TypeError(f"{name}: expected an ndarray of float32 or float64, got {got}")
-    if not array.flags.c_contiguous:
-        raise ValueError(f"{name}: expected C-contiguous, got strides {array.strides}")
-
-
-def check_writable(name: str, array: Array) -> None:
-    """Raise for an array that cannot be changed."""
-    if not array.flags.writeable:
-        raise ValueError(f"{name}: expected a writable array, got a read-only one")
 
 
 def _check_like(name: str, array: Array, expected: Array) -> None:

@@ -35,8 +35,8 @@ DEFAULTS = {
 }  # what repr leaves out
 
 PROBABILITIES = "dropout", "recurrent_dropout", "zoneout_h", "zoneout_c"
-SIZES = "cell", "input_size", "hidden_size", "in_features", "out_features"
-FIXED = {*SIZES, *DEFAULTS} - {*PROBABILITIES}
+SHAPED = "cell", "input_size", "hidden_size", "in_features", "out_features"
+FIXED = {*SHAPED, *DEFAULTS} - {*PROBABILITIES}
 """The options that shapes, names and tapes depend on."""
 
 

@@ -107,7 +107,7 @@ class OnDevice(Parameters):
             label = f"{owner}[{name!r}]" if owner else name
             buffers[name] = buffer = self._view(label, arrays[name], shape, rule, on)
             if need == validate.WRITE and buffer.readonly:
-                raise ValueError(f"{label}: expected a writeable array, got a read-only one")
+                raise ValueError(f"{label}: expected a writable array, got a read-only one")
         return buffers
 
     @staticmethod

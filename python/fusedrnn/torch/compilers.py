@@ -71,7 +71,7 @@ def hand_over(
     """Let `torch.nn` run in a module's place, outside of a compiled graph where it must."""
     if leaves_graph(module, reason, x):
         return outside(module, input, hx)
-    return fits.hand_over(run, reason or "", input, hx)
+    return fits.run_theirs(run, reason or "", input, hx)
 
 
 def leaves_graph(module: torch.nn.Module, reason: str | None, x: Any) -> bool:

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from ..cuda.library import core
+from ..cuda.stack import FIELDS
 from ..cuda.streams import stream_of
+from . import bridge
 from .layer import Layer
-
-Group = tuple[Tensor | None, ...]
-"""weight_ih, weight_hh, bias_ih, bias_hh, weight_ch of one direction."""
 
 
 def forward(
@@ -80,18 +79,14 @@ def backward(
 
 
 def has(tensor: Tensor) -> bool:
-    """Whether a tensor is on a device of CUDA."""
+    """Whether a tensor is on a device of CUDA; the tests say so of others."""
     on_device: bool = tensor.is_cuda
     return on_device
 
 
-def grouped(layer: Layer, weights: Sequence[Tensor]) -> list[Group]:
-    """Return the weights of each direction."""
-    count, each = len(weights) // layer.directions, []
-    for first in range(0, len(weights), count):
-        ih, hh, *biases = weights[first : first + count]
-        each.append((ih, hh, *(biases if layer.bias else (None, None)), None))
-    return each
+def grouped(layer: Layer, weights: Sequence[Tensor]) -> list[tuple[Any, ...]]:
+    """Return those weights of each direction that the device's kernels take."""
+    return [own[:FIELDS] for own in bridge.grouped(layer, weights)]
 
 
 def sizes_of(layer: Layer, x: Tensor, weights: Sequence[Any]) -> tuple[Any, ...]:

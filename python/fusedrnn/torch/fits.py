@@ -156,7 +156,7 @@ def flat_weights_of(module: Any) -> tuple[Any, ...]:
     return named if module._weights_have_changed() else tuple(flat)
 
 
-def hand_over(run: Any, reason: str, *arguments: Any) -> Any:
+def run_theirs(run: Any, reason: str, *arguments: Any) -> Any:
     """Let `torch.nn` run in our place, and say so once for each reason in a process."""
     say(reason)
     by_onednn = reason not in (FUNC, FORWARD) or not forward_mode()
