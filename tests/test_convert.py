@@ -271,3 +271,37 @@ def test_what_is_no_layer(value, tmp_path):
         with pytest.raises(TypeError, match="layer: expected RNN, LSTM or GRU, got "):
             write(value)
     assert not list(tmp_path.iterdir())
+
+
+def test_sizes_that_disagree_are_refused_before_a_layer_is_made(monkeypatch):
+    """A small file must not ask for all memory."""
+    layer = fusedrnn.LSTM(I, H, num_layers=2, seed=0)
+    monkeypatch.setitem(convert.BY_GATES, 4, None)
+    for name in ("weight_ih_l0", "weight_ih_l1", "weight_hh_l1"):
+        arrays = layer.state_dict() | {name: np.ones((1, 10**6), np.float32)}
+        with pytest.raises(ValueError, match=f"{name}: expected {4 * H} rows, as weight_hh_l0 has"):
+            convert.layer_of(arrays)
+
+
+def test_a_damaged_layer_leaves_its_file_alone(tmp_path):
+    pytest.importorskip("safetensors")
+    layer, path = fusedrnn.GRU(I, H, seed=0), tmp_path / "gru.safetensors"
+    save_safetensors(layer, path)
+    before = path.read_bytes()
+    del layer.params["weight_ih_l0"]
+    with pytest.raises(ValueError, match="weight_ih_l0"):
+        save_safetensors(layer, path)
+    assert path.read_bytes() == before
+
+
+def test_what_is_set_in_pytorch_does_not_matter():
+    """Autocast and a default device; arrays that it cannot read."""
+    torch = pytest.importorskip("torch")
+    layer = fusedrnn.GRU(I, H, seed=0)
+    for setting in (torch.autocast("cpu", torch.bfloat16), torch.device("meta")):
+        with setting:
+            assert_same(from_state_dict(layer.state_dict()), layer)
+            to_state_dict(layer)
+    arrays = layer.state_dict()
+    arrays = {k: np.ascontiguousarray(a[::-1])[::-1].astype(">f4") for k, a in arrays.items()}
+    assert_same(from_state_dict(arrays, dtype=np.float32), layer)

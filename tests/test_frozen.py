@@ -265,3 +265,9 @@ def test_packed_by_hand():
         _core.step((), X, STATE, STATE)
     with pytest.raises(ValueError, match="stack"):
         _core.step((packed, packed), X, (two, two.copy()), (two.copy(), two.copy()))
+
+
+@pytest.mark.parametrize("layer", [None, fusedrnn.Linear(3, 3), fusedrnn.LSTMCell(3, 3)])
+def test_what_is_no_layer(layer):
+    with pytest.raises(TypeError, match=r"^layer: expected RNN, LSTM or GRU, got"):
+        fusedrnn.frozen.Frozen(layer, 1)

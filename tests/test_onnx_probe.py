@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fusedrnn.layers import KINDS
 from fusedrnn.onnx import from_onnx, nodes, plain, to_onnx
-from onnx_cases import H, I, N, T, onnx, run
+from onnx_cases import H, I, N, T, onnx
 
 CELLS = nodes.ONNX_CELLS
 PERMUTED = {
@@ -72,96 +72,6 @@ def test_equations_beside_onnx_s_own(op, layout):
         wanted = onnx.reference.ReferenceEvaluator(node).run(None, feeds)
         for a, b in zip(plain.run(op, inputs, attributes), wanted, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
-
-
-def with_state(how, value, name="initial_h"):
-    """A model whose node has a state of its own: a constant, or one of a shape from x."""
-    lstm = fusedrnn.LSTM(I, H, seed=0)
-    model = to_onnx(lstm)
-    graph, helper = model.graph, onnx.helper
-    node = next(node for node in graph.node if node.op_type == "LSTM")
-    place = nodes.INPUTS.index(name)
-    node.input.extend([""] * (place - len(node.input)) + ["own"])
-    tensor = onnx.numpy_helper.from_array(value, "value")
-    if how == "initializer":
-        tensor.name = "own"
-        graph.initializer.append(tensor)
-    elif how == "constant":
-        graph.node.insert(0, helper.make_node("Constant", [], ["own"], value=tensor))
-    else:  # (1, 1, H), as often as x has rows
-        one = onnx.numpy_helper.from_array(np.ones(1, np.int64), "one")
-        graph.initializer.extend([tensor, one])
-        index = onnx.numpy_helper.from_array(np.ones(1, np.int64), "index")
-        width = onnx.numpy_helper.from_array(np.array([H]), "width")
-        graph.initializer.extend([index, width])
-        made = [
-            helper.make_node("Shape", ["x"], ["shape"]),
-            helper.make_node("Gather", ["shape", "index"], ["N"]),
-            helper.make_node("Concat", ["one", "N", "width"], ["wanted"], axis=0),
-            helper.make_node("Expand", ["value", "wanted"], ["own"]),
-        ]
-        for k, one in enumerate(made):
-            graph.node.insert(k, one)
-    return lstm, model
-
-
-@pytest.mark.parametrize("name", ["initial_h", "initial_c"])
-@pytest.mark.parametrize("how", ["initializer", "constant", "expanded"])
-def test_states_that_a_model_holds_are_refused(how, name):
-    shape = (1, 1, H) if how == "expanded" else (1, N, H)
-    lstm, model = with_state(how, np.full(shape, 0.5, np.float32), name)
-    run(model, {"x": np.zeros((T, N, I), np.float32)})  # it is a model
-    with pytest.raises(ValueError, match=rf"^{name}: expected none or an input .* as state"):
-        from_onnx(model)
-    lstm, model = with_state(how, np.zeros(shape, np.float32), name)
-    assert repr(from_onnx(model)) == repr(lstm)
-
-
-LENGTHS = r"^sequence_lens: expected .* as lengths with each call"
-
-
-@pytest.mark.parametrize("how", ["initializer", "constant"])
-@pytest.mark.parametrize("lengths", [[2, T, 3], [3, 3, 3], [T, T, T]])
-def test_lengths_that_a_model_holds_are_refused(lengths, how):
-    """Also equal ones: they are all steps of one T, and a layer takes any."""
-    _, model = with_state(how, np.array(lengths, np.int32), "sequence_lens")
-    run(model, {"x": np.zeros((T, N, I), np.float32)})
-    with pytest.raises(ValueError, match=LENGTHS):
-        from_onnx(model)
-
-
-@pytest.mark.parametrize("source", ["steps", "three", "fewer"])
-def test_lengths_by_the_shape_of_x(source):
-    """All steps, in a node for each row, are what a layer does; others are not."""
-    lstm, model = with_state("initializer", np.array([3], np.int64), "sequence_lens")
-    model.graph.initializer[-1].name = "three"
-    for name, value in (("zero", 0), ("one", 1)):
-        tensor = onnx.numpy_helper.from_array(np.array([value]), name)
-        model.graph.initializer.append(tensor)
-    made = [
-        ("Shape", ["x"], "shape"),
-        ("Gather", ["shape", "zero"], "steps"),
-        ("Gather", ["shape", "one"], "rows"),
-        ("Sub", ["steps", "three"], "fewer"),
-        ("Expand", [source, "rows"], "wide"),
-    ]
-    nodes_made = [onnx.helper.make_node(op, ins, [out]) for op, ins, out in made]
-    nodes_made.append(onnx.helper.make_node("Cast", ["wide"], ["own"], to=6))  # int32
-    for k, node in enumerate(nodes_made):
-        model.graph.node.insert(k, node)
-    x = np.random.default_rng(0).standard_normal((T, N, I)).astype(np.float32)
-    (y, *_), wanted = run(model, {"x": x}), lstm(x)[0]
-    if source == "steps":
-        np.testing.assert_allclose(y, wanted, atol=1e-6)
-        assert repr(from_onnx(model)) == repr(lstm)
-    else:
-        assert not np.allclose(y, wanted)
-        with pytest.raises(ValueError, match=LENGTHS):
-            from_onnx(model)
-
-
-def test_lengths_that_come_with_a_call():
-    from_onnx(to_onnx(fusedrnn.GRU(I, H, num_layers=2), state=True, lengths=True))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -175,3 +175,13 @@ def test_the_reference_takes_lengths_of_zero():
     y, (h,), _ = fusedrnn.reference.forward("gru", x, None, weights, lengths=np.zeros(2, int))
     assert not y.any()
     assert not h.any()
+
+
+@pytest.mark.parametrize("engine", [functional, reference])
+def test_tokens_past_the_lengths_are_not_read(engine):
+    layer = fusedrnn.LSTM(I, H, seed=0)
+    layer.engine = engine
+    tokens = np.full((T, N), 1)
+    wanted = layer(tokens, lengths=LENGTHS)[0]
+    tokens[np.arange(T)[:, np.newaxis] >= LENGTHS] = -1
+    np.testing.assert_array_equal(layer(tokens, lengths=LENGTHS)[0], wanted)

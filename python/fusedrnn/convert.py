@@ -6,6 +6,7 @@ And what `files`, `keras` and `onnx` share with it: a layer made from its weight
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 import sys
@@ -126,7 +127,8 @@ def to_state_dict(layer: Layer, prefix: str = "") -> dict[str, Any]:
 def on_host(layer: Layer) -> Layer:
     """Return the layer, or a copy of it from a device."""
     if not isinstance(layer, Structure):
-        raise TypeError(f"layer: expected RNN, LSTM or GRU, got {validate.describe(layer)}")
+        got = f"{type(layer).__module__}.{validate.describe(layer)}"
+        raise TypeError(f"layer: expected RNN, LSTM or GRU, got {got}")
     return layer if layer.device == "cpu" else layer.to("cpu")
 
 
@@ -151,6 +153,9 @@ def layer_of(arrays: Mapping[str, Array], cell: str | None = None, **options: An
         kind, form = _kind_of(arrays, rows, H, options.get("coupled", False))
     else:
         kind, form = KINDS[validate.choice("cell", cell, tuple(KINDS))]
+    for name, a in arrays.items():  # before a layer of such sizes is made
+        if name.startswith(("weight_ih_l", "weight_hh_l")) and _matrix(name, a)[0] != rows:
+            raise ValueError(f"{name}: expected {rows} rows, as weight_hh_l0 has, got {len(a)}")
     layer: Layer = kind(I, H, **(told | form | options))
     layer.load_state_dict(arrays)
     return layer
@@ -225,9 +230,13 @@ def _run_torch(layer: Layer, arrays: Mapping[str, Array], x: Array) -> list[Arra
         options["proj_size"] = layer.proj_size
     options["dtype"] = getattr(torch, layer.dtype.name)
     kind = getattr(torch.nn, type(layer).__name__)
-    with warnings.catch_warnings(), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    plain = torch.device("cpu"), torch.autocast("cpu", enabled=False), torch.no_grad()
+    with contextlib.ExitStack() as stack:
+        for one in (*plain, torch.random.fork_rng(devices=[]), warnings.catch_warnings()):
+            stack.enter_context(one)
         warnings.simplefilter("ignore")  # proj_size: "not supported with oneDNN"
         module = kind(layer.input_size, layer.hidden_size, **options)
-        module.load_state_dict({name: torch.tensor(a) for name, a in arrays.items()})
+        own = {name: torch.tensor(np.array(a, layer.dtype)) for name, a in arrays.items()}
+        module.load_state_dict(own)
         outputs: list[Any] = flat(*module(torch.tensor(x)))
     return [tensor.numpy() for tensor in outputs]

@@ -66,6 +66,7 @@ def save_safetensors(layer: Layer, path: str | PathLike[str], prefix: str = "") 
         safetensors is not installed.
     """
     layer = on_host(layer)
+    from_state_dict(layer.state_dict(), cell=layer.cell)  # else a good file is lost to a bad layer
     arrays = {prefix + name: a for name, a in layer.state_dict().items()}
     made = {name: value for name in MADE if (value := getattr(layer, name))}
     metadata = {"format": "pt", f"{prefix}cell": layer.cell, f"{prefix}options": json.dumps(made)}
@@ -83,7 +84,7 @@ def _told(path: Any, metadata: Mapping[str, str], prefix: str) -> dict[str, Any]
     cell, text = metadata.get(f"{prefix}cell", ""), metadata.get(f"{prefix}options", "{}")
     try:
         made = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         made = None
     if not isinstance(made, dict) or not set(made) <= set(MADE):
         wanted = f"{prefix}options of {', '.join(MADE)}"

@@ -48,6 +48,8 @@ class Frozen(Generic[LayerState]):
     """
 
     def __init__(self, layer: Recurrent[LayerState], batch_size: int) -> None:
+        if not isinstance(layer, Recurrent):
+            raise TypeError(f"layer: expected RNN, LSTM or GRU, got {validate.describe(layer)}")
         rows = validate.size("batch_size", batch_size)
         zoneout = layer.zoneout_h, layer.zoneout_c
         self._packed = tuple(

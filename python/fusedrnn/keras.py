@@ -2,7 +2,8 @@
 """Layers from and to Keras 3: `SimpleRNN`, `LSTM`, `GRU` in both forms, and `Bidirectional`.
 
 Keras keeps kernels transposed, the gates of a GRU as z r n, and one bias, or the GRU with
-reset_after=True both. What acts only in training, but recurrent_dropout, is not carried over:
+reset_after=True both. Of what acts only in training recurrent_dropout alone is carried over (Keras
+draws a mask for each gate of a sequence, ours one for all of them), not
 Keras' `dropout`, which is of the layer's input (a warning says so), regularisers, constraints.
 Which backend Keras uses is yours to say: `KERAS_BACKEND`, before Keras is imported.
 """

@@ -144,8 +144,7 @@ def forward(
         raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
     weight_ih, weight_hh = weights[:2]
     tokens = x.dtype.kind in "iu"
-    rows = one_hot("x", x, weight_ih.shape[1], weight_ih.dtype) if tokens else x
-    T, N, _ = rows.shape
+    T, N = x.shape[:2]
     if state is None:
         state = zero_state(cell, N, weights)
     state = tuple(array.copy() for array in state)  # the tape must not see later changes of it
@@ -157,7 +156,9 @@ def forward(
     ragged.check(T, N)
     anew = np.zeros((T, N), bool) if resets is None else zero_before(resets, ragged, reverse)
     valid = ragged.valid[..., np.newaxis]
-    rows = np.where(valid, rows, 0)  # whatever the padding holds
+    rows = np.where(valid if x.ndim == 3 else ragged.valid, x, 0)  # whatever the padding holds
+    if tokens:
+        rows = one_hot("x", rows, weight_ih.shape[1], weight_ih.dtype)
     a_ih = input_forward(rows, weights, len(weight_ih) // CELLS[cell].gates)
     step, _ = STEPS[cell]
     noise = noise or CellNoise(0)

@@ -1,83 +1,135 @@
 # SPDX-License-Identifier: MIT
-"""What a model holds itself: weights, and states that are not given with a call."""
+"""What a model computes before and between its recurrent nodes: weights, states, lengths, wires."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from ..errors import load_extra
 from ..weights import Array
+from .operators import plain_ops
 
-SHAPES = ("Shape", "Size")
-MOVES = ("Cast", "Expand", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Unsqueeze")
-"""What leaves the numbers of its first input as they are."""
-
-
-def constant(onnx: Any, model: Any, label: str, producers: dict[str, Any], name: str) -> Array:
-    """Return the value of an input that depends on constants alone."""
-    for tensor in model.graph.initializer:
-        if tensor.name == label:
-            return onnx.numpy_helper.to_array(tensor)  # type: ignore[no-any-return]
-    if label not in producers:
-        raise ValueError(f"{name}: expected a constant, got one that depends on {label}")
-    node = producers[label]
-    inputs = {k: constant(onnx, model, k, producers, name) for k in node.input if k}
-    graph = onnx.GraphProto(node=[node], output=[onnx.ValueInfoProto(name=label)])
-    opsets = {one.domain: one.version for one in model.opset_import}
-    alone = load_extra("onnx.reference").ReferenceEvaluator(graph, opsets=opsets)
-    return alone.run([label], inputs)[0]  # type: ignore[no-any-return]
+CALL = {4: "sequence_lens", 5: "initial_h", 6: "initial_c"}
+"""Inputs of a node that a layer takes with each call, by their place."""
 
 
-def check_call(onnx: Any, model: Any, node: Any, producers: dict[str, Any]) -> None:
-    """Refuse a node whose state or lengths the model holds: a layer takes them with each call."""
-    places = {4: "sequence_lens", 5: "initial_h", 6: "initial_c"}
-    for place, name in places.items():
-        label = node.input[place] if place < len(node.input) else ""
-        if not label:
-            continue
-        leaves = list(_leaves(onnx, model, label, producers))
-        values = [leaf for leaf in leaves if leaf is not None]
-        if len(values) < len(leaves):
-            continue  # it comes with a call
-        if name == "sequence_lens":
-            if _is_of_a_shape(label, producers):
-                continue  # all steps, whatever T
-        elif not any(a.any() for a in values if a.dtype.kind == "f"):
-            continue  # zeros, of whatever shape
-        wanted = "lengths" if name == "sequence_lens" else "state"
+class Values:
+    """The values of a model's graph, by the reference evaluator of onnx."""
+
+    def __init__(self, onnx: Any, model: Any) -> None:
+        self.onnx, self.model, self.nodes = onnx, model, list(model.graph.node)
+        self.held = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.producers = {
+            name: k for k, node in enumerate(self.nodes) for name in node.output if name
+        }
+
+    def reach(self, label: str, given: Iterable[str] = (), shapes: bool = False) -> set[str]:
+        """Return the names that a value is made of, itself included, back to what is given.
+
+        shapes: also what it has but the shape of.
+        """
+        waiting, seen = [label], set[str]()
+        while waiting:
+            if not (label := waiting.pop()) or label in seen:
+                continue
+            seen.add(label)
+            if label in self.producers and label not in given:
+                node = self.nodes[self.producers[label]]
+                if shapes or node.op_type not in ("Shape", "Size"):
+                    waiting += node.input
+        return seen
+
+    def unknown(self, made: set[str]) -> list[str]:
+        """Return those of these names that are inputs of the graph."""
+        return sorted(made - self.producers.keys() - self.held.keys())
+
+    def of(self, label: str, given: Mapping[str, Array], name: str) -> Array:
+        """Return a value that depends on these and on constants alone; `name` is who wants it."""
+        if label in given:
+            return given[label]
+        if label in self.held:
+            return self.onnx.numpy_helper.to_array(self.held[label])  # type: ignore[no-any-return]
+        made = self.reach(label, given, shapes=True)
+        if unknown := self.unknown(made - given.keys()):
+            raise ValueError(f"{name}: expected a constant, got one that depends on {unknown[0]}")
+        places = sorted(
+            {self.producers[one] for one in made - given.keys() if one in self.producers}
+        )
+        info, inputs = self.onnx.ValueInfoProto, {k: a for k, a in given.items() if k in made}
+        graph = self.onnx.GraphProto(
+            node=[self.nodes[k] for k in places],
+            initializer=[self.held[one] for one in made & self.held.keys()],
+            input=[info(name=one) for one in inputs],
+            output=[info(name=label)],
+        )
+        opsets = {one.domain: one.version for one in self.model.opset_import}
+        evaluator = load_extra("onnx.reference").ReferenceEvaluator
+        try:
+            run = evaluator(graph, opsets=opsets, new_ops=plain_ops()).run
+            return run([label], inputs)[0]  # type: ignore[no-any-return]
+        except Exception as error:  # of any operator
+            got = f"{label}, of which it says: {error}"
+            raise ValueError(
+                f"{name}: expected what onnx.reference can compute, got {got}"
+            ) from error
+
+    def inputs(self) -> dict[str, Array]:
+        """Return ones as the inputs of the graph, with sizes of their own where it has none."""
+        sizes: dict[str, int] = {}
+        arrays = {}
+        for one in self.model.graph.input:
+            if one.name in self.held:
+                continue
+            tensor = one.type.tensor_type
+            shape = [
+                dim.dim_value
+                or sizes.setdefault(dim.dim_param or f"{one.name} {k}", 2 + len(sizes))
+                for k, dim in enumerate(tensor.shape.dim)
+            ]
+            dtype = self.onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type or 1)
+            arrays[one.name] = np.ones(shape, dtype)
+        return arrays
+
+
+def check_call(values: Values, nodes: Sequence[Any]) -> None:
+    """Refuse nodes whose state or lengths the model holds: a layer takes them with each call."""
+    outputs = {name for node in nodes for name in node.output if name}
+    lengths = []
+    for node in nodes:
+        lengths.append("none")
+        for place, name in CALL.items():
+            label = node.input[place] if place < len(node.input) else ""
+            made = values.reach(label) if label else set[str]()
+            if made & outputs:
+                got = f"{label}, which depends on the nodes themselves"
+                raise ValueError(f"{name}: expected none or an input of the model, got {got}")
+            if values.unknown(made):  # it comes with a call
+                lengths[-1] = label if name == "sequence_lens" else lengths[-1]
+            elif label and not _is_default(values, nodes[0], label, name):
+                wanted = "lengths" if name == "sequence_lens" else "state"
+                raise ValueError(
+                    f"{name}: expected none or an input of the model, got constants in {label}: "
+                    f"clear it in the node and give it as {wanted} with each call"
+                )
+    if len(set(lengths)) > 1:
         raise ValueError(
-            f"{name}: expected none or an input of the model, got constants in {label}: "
-            f"clear it in the node and give it as {wanted} with each call"
+            f"sequence_lens: expected the same for all nodes, got {', '.join(lengths)}"
         )
 
 
-def _is_of_a_shape(label: str, producers: dict[str, Any]) -> bool:
-    """Return whether the numbers in a value are those of a shape."""
-    while (node := producers.get(label)) and node.op_type in MOVES:
-        label = node.input[0]
-    return node is not None and node.op_type == "Shape"
+def _is_default(values: Values, first: Any, label: str, name: str) -> bool:
+    """Whether a state is zeros of any shape, or lengths are all steps, whatever T."""
+    given = values.inputs()
+    if name != "sequence_lens":
+        return not values.of(label, given, name).any()
+    if values.reach(label) == values.reach(label, shapes=True):
+        return False
+    T = values.of(first.input[0], given, name).shape[_is_batch_first(first)]
+    return bool((values.of(label, given, name) == T).all())
 
 
-def _leaves(onnx: Any, model: Any, label: str, producers: dict[str, Any]) -> Iterator[Array | None]:
-    """Yield the constants that a value is made of, and None if inputs are, not their shapes."""
-    held = {tensor.name: tensor for tensor in model.graph.initializer}
-    waiting, seen = [label], set[str]()
-    while waiting:
-        label = waiting.pop()
-        if not label or label in seen:
-            continue
-        seen.add(label)
-        node = producers.get(label)
-        if label in held:
-            yield onnx.numpy_helper.to_array(held[label])
-        elif node is None:
-            yield None
-        elif node.op_type in SHAPES:
-            continue
-        elif node.op_type == "Constant":
-            yield constant(onnx, model, label, producers, label)
-        elif node.op_type == "ConstantOfShape":
-            yield from (onnx.numpy_helper.to_array(one.t) for one in node.attribute)
-        else:
-            waiting += node.input
+def _is_batch_first(node: Any) -> bool:
+    return any(one.name == "layout" and one.i for one in node.attribute)

@@ -117,7 +117,8 @@ def to_node(op: str, cell: str, weights: Weights) -> list[Array | None]:
 def run(op: str, inputs: Mapping[str, Array], attributes: Attributes) -> tuple[Array, ...]:
     """Return Y, Y_h and, of an LSTM, Y_c, as ONNX's operators do.
 
-    Past a row's length Y is zero, and Y_h is the state after the row's last step.
+    Past a row's length Y is zero, and Y_h is the state after the row's last step: of a row without
+    steps the initial one, where ONNX Runtime has zeros.
 
     Parameters
     ----------

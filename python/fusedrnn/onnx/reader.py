@@ -18,13 +18,10 @@ from ..probe import check_parity, flat, probe_input
 from ..weights import Array
 from . import nodes as recurrent
 from . import plain
-from .constants import check_call, constant
+from .constants import Values, check_call
 from .nodes import INPUTS
 
 __all__ = ["from_onnx"]
-
-THROUGH = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast")
-"""What may stand between two nodes of one stack."""
 
 
 def from_onnx(
@@ -74,16 +71,17 @@ def from_onnx(
         model = onnx.load(model)
     if not isinstance(model, onnx.ModelProto):
         raise TypeError(f"model: expected ModelProto or a path, got {validate.describe(model)}")
-    producers = {name: node for node in model.graph.node for name in node.output if name}
+    values = Values(onnx, model)
+    found = _stack(values, nodes)
+    check_call(values, found)
     stack, arrays, forms = [], dict[str, Array](), set[tuple[str, ...]]()
-    for k, node in enumerate(_stack(model.graph, nodes, producers)):
+    for k, node in enumerate(found):
         attributes = {a.name: _value(onnx, a) for a in node.attribute}
-        check_call(onnx, model, node, producers)
         inputs = [
-            constant(onnx, model, label, producers, name) if label and name in "WRBP" else None
+            values.of(label, {}, name) if label and name in "WRBP" else None
             for name, label in zip(INPUTS, node.input, strict=False)
         ]
-        stack.append((node.op_type, attributes, inputs))
+        stack.append((node, attributes, inputs))
         named = {name: a for name, a in zip(INPUTS, inputs, strict=False) if a is not None}
         arrays |= _named(k, node.op_type, attributes, named)
         forms.add(recurrent.cells(node.op_type, attributes, "P" in named))
@@ -97,26 +95,25 @@ def from_onnx(
                 arrays.setdefault(name.replace("weight_hh", bias), zeros)
     options = KINDS[next(iter(forms))[0]][1] | ({} if dtype is None else {"dtype": dtype})
     layer = layer_of(arrays, batch_first=batch_first, **options)
-    _probe_nodes(layer, stack)
+    _probe_nodes(layer, values, stack)
     return layer
 
 
-def _stack(graph: Any, names: Sequence[str] | None, producers: dict[str, Any]) -> list[Any]:
+def _stack(values: Values, names: Sequence[str] | None) -> list[Any]:
     """Return the nodes of these names, or all, which must be a stack."""
-    found = [node for node in graph.node if node.domain == "" and node.op_type in recurrent.GATES]
-    labels = {node.name or next(filter(None, node.output)): node for node in found}
-    said = ", ".join(labels) or "none"
+    found = [node for node in values.nodes if node.domain == "" and node.op_type in recurrent.GATES]
+    of_nodes = [node.name or next(filter(None, node.output)) for node in found]
+    labels, said = dict(zip(of_nodes, found, strict=True)), ", ".join(of_nodes) or "none"
     if names is not None:
-        if isinstance(names, str) or not names or any(name not in labels for name in names):
+        if len(labels) < len(found):
+            raise ValueError(f"model: expected nodes with names of their own, got {said}")
+        if not (isinstance(names, (list, tuple)) and names and all(n in of_nodes for n in names)):
             raise ValueError(f"nodes: expected a sequence of {said}, got {names!r}")
-        return [labels[name] for name in names]
+        found = [labels[name] for name in names]
     if not found:
         raise ValueError("model: expected nodes RNN, GRU or LSTM in its graph, got none")
     for below, above in itertools.pairwise(found):
-        name = above.input[0]
-        while name in producers and producers[name].op_type in THROUGH:
-            name = producers[name].input[0]
-        if name != below.output[0]:
+        if below.output[0] not in values.reach(above.input[0], below.output):
             raise ValueError(f"nodes: expected names of a stack, as these are not one: {said}")
     return found
 
@@ -146,16 +143,24 @@ def _named(k: int, op: str, attributes: dict[str, Any], a: dict[str, Array]) -> 
                 yield f"{name}_l{k}" + "_reverse" * d, array
 
 
-def _probe_nodes(layer: Layer, stack: list[Any]) -> None:
-    """Run nodes of a layer's stack one after the other on the probe, and the layer."""
+def _probe_nodes(layer: Layer, values: Values, stack: list[Any]) -> None:
+    """Run a stack's nodes, and what the model has between them, on the probe; and the layer."""
     x = probe_input(layer)
     y, state = layer(x)
-    X, Y = (x.swapaxes(0, 1), y.swapaxes(0, 1)) if layer.batch_first else (x, y)
-    ends = []
-    for op, attributes, inputs in stack:
+    x, y = (x.swapaxes(0, 1), y.swapaxes(0, 1)) if layer.batch_first else (x, y)
+    given, ends = dict[str, Array](), []
+    for node, attributes, inputs in stack:
+        axes = (1, 0, 2) if (batch_first := attributes.get("layout")) else (0, 1, 2)
+        X = values.of(node.input[0], given, "X").transpose(axes) if given else x
+        wanted = (*x.shape[:2], inputs[1].shape[2])
+        if X.shape != wanted:
+            raise ValueError(f"X: expected shape {wanted} in the layer above, got {X.shape}")
         weights = [None if a is None else a.astype(layer.dtype) for a in inputs[1:]]
-        X, *end = plain.run(op, [X, *weights], attributes | {"layout": 0})
-        X = X.swapaxes(1, 2).reshape(*X.shape[:1], X.shape[2], -1)
+        Y, *end = plain.run(node.op_type, [X, *weights], attributes | {"layout": 0})
         ends.append(end)
-    expected = [X, *(np.concatenate(part) for part in zip(*ends, strict=True))]
-    check_parity("ONNX", flat(Y, state), expected)
+        outputs = [Y.transpose(2, 0, 1, 3) if batch_first else Y]
+        outputs += [a.swapaxes(0, 1) if batch_first else a for a in end]
+        given |= dict(zip(node.output, outputs, strict=False))
+    Y = Y.swapaxes(1, 2).reshape(*y.shape)
+    expected = [Y, *(np.concatenate(part) for part in zip(*ends, strict=True))]
+    check_parity("ONNX", flat(y, state), expected)
