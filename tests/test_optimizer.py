@@ -127,6 +127,7 @@ def misfit_name(module):
         (lambda m: m.params["p1"].setflags(write=False), "0.p1: expected a writable array"),
         (lambda m: m.grads.pop("p1"), "0.p1: has no gradient"),
         (lambda m: m.grads.update(p1=np.ones(5, np.int64)), "gradient of 0.p1: .* got int64"),
+        (lambda m: m.grads.update(p1=np.ones(5, np.float32)), "gradient of 0.p1: .* got float32"),
         (lambda m: m.grads.update(p1=None), "gradient of 0.p1: expected ndarray .* got NoneType"),
         (lambda m: m.params.update(p1=np.ones(5, np.int64)), "0.p1: .* got int64"),
         (misfit_shape, r"0.p1: expected float64 \(5,\)"),

@@ -55,11 +55,12 @@ class Optimizer:
     Raises
     ------
     TypeError
-        A setting that is not a number; not a module; an array that is not of float32 or float64.
+        A setting that is not a number; not a module; an array that is not of float32 or float64, or
+        a gradient not of its parameter's dtype.
     ValueError
         A setting out of range; no module; a module, a parameter or a name twice; a parameter
-        without gradient of its shape and dtype, or that is not C-contiguous and writable. If `step`
-        raises, nothing has changed.
+        without gradient of its shape, or that is not C-contiguous and writable. If `step` raises,
+        nothing has changed.
 
     Notes
     -----
