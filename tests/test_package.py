@@ -8,6 +8,7 @@ import inspect
 import os
 import pathlib
 import pkgutil
+import platform
 import re
 import subprocess
 import sys
@@ -156,3 +157,21 @@ def test_no_kernel_symbol_is_shared_between_instruction_sets():
         weak = re.findall(r"^[0-9a-f]+ [VWu] (.*)$", table, re.MULTILINE)
         assert weak
         assert [name for name in weak if f"fusedrnn::{isa}::" not in name] == []
+
+
+@pytest.mark.skipif("FUSEDRNN_BUILD_DIR" not in os.environ, reason="needs FUSEDRNN_BUILD_DIR")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="instruction sets of x86-64")
+@pytest.mark.parametrize("isa", ["baseline", "avx2"])
+def test_flags_of_the_user_leave_a_set_what_it_is(isa):
+    """As if these were in CXXFLAGS, which stand before the flags of the build."""
+    build = pathlib.Path(os.environ["FUSEDRNN_BUILD_DIR"])
+    made = build / f"CMakeFiles/kernels_{isa}.dir/flags.make"
+    text = (made if made.exists() else build / "build.ninja").read_text()
+    begins = "" if made.exists() else rf"kernels_{isa}\.dir/csrc/cpu/kernels\.cpp\.o: .*?"
+    flags = re.search(rf"{begins}^ *(?:CXX_)?FLAGS = (.*?)$", text, re.MULTILINE | re.DOTALL)[1]
+    command = [os.environ.get("CXX", "c++"), "-ffast-math", "-march=skylake-avx512", *flags.split()]
+    command += ["-dM", "-E", "-x", "c++", os.devnull]
+    defined = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "__AVX512F__" not in defined
+    assert "__FAST_MATH__" not in defined
+    assert ("__AVX2__" in defined) == (isa == "avx2")

@@ -147,7 +147,7 @@ def test_number_of_threads(threads):
         ({"OMP_NUM_THREADS": "3"}, "3"),
         ({"OMP_NUM_THREADS": "5,2"}, "5"),
         ({"FUSEDRNN_NUM_THREADS": "2", "OMP_NUM_THREADS": "3"}, "2"),
-        ({"FUSEDRNN_NUM_THREADS": "many", "OMP_NUM_THREADS": "3"}, "3"),
+        ({"FUSEDRNN_NUM_THREADS": "", "OMP_NUM_THREADS": "3"}, "3"),
     ],
 )
 def test_number_of_threads_from_the_environment(environment, expected):
@@ -157,6 +157,15 @@ def test_number_of_threads_from_the_environment(environment, expected):
         [sys.executable, "-c", code], env=kept | environment, capture_output=True, text=True
     )
     assert done.stdout.strip() == expected, done.stderr
+
+
+@pytest.mark.parametrize("wrong", ["many", "0", "-1", "4x", "1e3"])
+def test_no_number_of_threads_in_the_environment(wrong):
+    env = os.environ | {"FUSEDRNN_NUM_THREADS": wrong}
+    command = [sys.executable, "-c", "import fusedrnn"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    said = f"ImportError: FUSEDRNN_NUM_THREADS: expected a number of at least 1, got '{wrong}'"
+    assert done.stderr.strip().endswith(said)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no processor affinity")

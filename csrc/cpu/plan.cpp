@@ -31,11 +31,15 @@ constexpr double kOperationsPerRowsCall = 1e6;
 // and written once a chunk, are larger still (384 against 192: LSTM training 0.88 to 1.0 of the time, 768 equal).
 constexpr long kForwardRows = 192, kBackwardRows = 384;
 
-int from_environment(const char* name) {
-  const char* text = std::getenv(name);
+// 0: nothing is said. Of OMP_NUM_THREADS, which may be a list, the first number counts; of nonsense in it OpenMP warns.
+int threads_of_environment() {
+  const char *own = std::getenv("FUSEDRNN_NUM_THREADS"), *text = own && *own ? own : std::getenv("OMP_NUM_THREADS");
   if (!text) return 0;
-  const long n = std::strtol(text, nullptr, 10);  // OMP_NUM_THREADS may be a list: its first number counts
-  return n > 0 ? int(std::min<long>(n, kMaxThreads)) : 0;
+  char* end;
+  const long n = std::strtol(text, &end, 10);
+  if (text == own && (n < 1 || *end))
+    throw std::invalid_argument("FUSEDRNN_NUM_THREADS: expected a number of at least 1, got '" + std::string(own) + "'");
+  return int(std::clamp<long>(n, 0, kMaxThreads));
 }
 
 // Those allowed to the process by taskset, a container or a batch system. OpenMP knows them even where it has bound this
@@ -49,11 +53,7 @@ int processors() {
 }
 
 int default_threads() {
-  static const int wanted = [] {  // read once: the environment may change while a call without the GIL reads it
-    for (const char* name : {"FUSEDRNN_NUM_THREADS", "OMP_NUM_THREADS"})
-      if (const int n = from_environment(name)) return n;
-    return 0;
-  }();
+  static const int wanted = threads_of_environment();  // once: it may change while a call without the GIL reads it
   return wanted ? wanted : processors();
 }
 
