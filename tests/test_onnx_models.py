@@ -133,11 +133,33 @@ def test_models_that_are_no_layer_are_refused():
         (empty, ValueError, "model: expected nodes RNN, GRU or LSTM in its graph, got none"),
         (without_weights(), ValueError, "W: expected a constant, got one that depends on constant"),
         (changed(direction="reverse"), ValueError, "direction: .*bidirectional, got reverse"),
-        (changed(direction="bidirectional"), ValueError, "W: expected 2 directions, got 1"),
+        (changed(direction="bidirectional"), ValueError, r"W: expected shape \(2, 16, 3\), got"),
+        (changed(hidden_size=7), ValueError, "hidden_size: expected 4 as in R, got 7"),
         (changed(input_forget=1), ValueError, "nodes: expected one cell .*got lstm; lstm_coupled"),
     ]:
         with pytest.raises(error, match=f"^{message}"):
             from_onnx(model)
+
+
+@pytest.mark.parametrize(
+    ("place", "shape", "message"),
+    [
+        (1, (1, 15, 4), r"W: expected shape \(1, 16, 4\), got \(1, 15, 4\)"),
+        (2, (1, 16, 3), "hidden_size: expected 3 as in R, got 4"),
+        (2, (1, 12, 4), r"R: expected shape \(1, 16, 4\), got \(1, 12, 4\)"),
+        (2, (16, 4), r"R: expected an array of 3 axes, got \(16, 4\)"),
+        (3, (1, 16), r"B: expected shape \(1, 32\), got \(1, 16\)"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_by_name(place, shape, message):
+    model = to_onnx(fusedrnn.LSTM(I, H, seed=0))
+    name = model.graph.node[0].input[place]
+    kept = [one for one in model.graph.initializer if one.name != name]
+    del model.graph.initializer[:]
+    wrong = onnx.numpy_helper.from_array(np.zeros(shape, np.float32), name)
+    model.graph.initializer.extend([*kept, wrong])
+    with pytest.raises(ValueError, match=f"^{message}"):
+        from_onnx(model)
 
 
 def test_layers_that_onnx_does_not_have_are_refused_by_name():

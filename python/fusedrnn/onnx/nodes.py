@@ -167,21 +167,38 @@ def _state(cell: str, own: Mapping[str, Array]) -> State | None:
 
 def _check(op: str, a: Mapping[str, Array], D: int, hidden_size: int | None) -> None:
     """Check shapes and dtypes, X and states with time or directions first."""
-    for name in ("X", "W", "R"):
-        if name not in a or a[name].ndim != 3:
-            got = a[name].shape if name in a else "none"
-            raise ValueError(f"{name}: expected an array of 3 axes, got {got}")
-    dtype, (_, N, I), H = a["X"].dtype, a["X"].shape, a["R"].shape[2]
-    if dtype not in (np.float32, np.float64):
+    _, N, I = _three_axes("X", a)
+    H = check_weights(op, a, D, hidden_size, I)
+    if (dtype := a["X"].dtype) not in (np.float32, np.float64):
         raise ValueError(f"X: expected dtype float32 or float64, got {dtype}")
+    _check_shapes({"sequence_lens": (N,), "initial_h": (D, N, H), "initial_c": (D, N, H)}, a)
+    for name in a:
+        if name != "sequence_lens" and a[name].dtype != dtype:
+            raise ValueError(f"{name}: expected dtype {dtype} as of X, got {a[name].dtype}")
+
+
+def check_weights(
+    op: str, a: Mapping[str, Array], D: int, hidden_size: int | None, I: int | None = None
+) -> int:
+    """Return H if W, R, B and P fit one another, D directions and I inputs; by default W's."""
+    own_I, H = _three_axes("W", a)[2], _three_axes("R", a)[2]
     if hidden_size not in (None, 0, H):
         raise ValueError(f"hidden_size: expected {H} as in R, got {hidden_size}")
-    G = len(GATES[op])
-    shapes: dict[str, tuple[int, ...]] = {"W": (D, G * H, I), "R": (D, G * H, H)}
-    shapes |= {"B": (D, 2 * G * H), "sequence_lens": (N,), "P": (D, 3 * H)}
-    shapes |= {"initial_h": (D, N, H), "initial_c": (D, N, H)}
+    GH = len(GATES[op]) * H
+    shapes: dict[str, tuple[int, ...]] = {"W": (D, GH, own_I if I is None else I), "R": (D, GH, H)}
+    _check_shapes(shapes | {"B": (D, 2 * GH), "P": (D, 3 * H)}, a)
+    return H
+
+
+def _three_axes(name: str, a: Mapping[str, Array]) -> tuple[int, ...]:
+    """Return the shape of an array that must be there, with three axes."""
+    if name not in a or a[name].ndim != 3:
+        got = a[name].shape if name in a else "none"
+        raise ValueError(f"{name}: expected an array of 3 axes, got {got}")
+    return a[name].shape
+
+
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]], a: Mapping[str, Array]) -> None:
     for name, shape in shapes.items():
         if name in a and a[name].shape != shape:
             raise ValueError(f"{name}: expected shape {shape}, got {a[name].shape}")
-        if name in a and name != "sequence_lens" and a[name].dtype != dtype:
-            raise ValueError(f"{name}: expected dtype {dtype} as of X, got {a[name].dtype}")

@@ -133,9 +133,8 @@ def _named(k: int, op: str, attributes: dict[str, Any], a: dict[str, Array]) -> 
     if (direction := recurrent.directions(attributes)) == (True,):
         wanted = "forward (with x and y from the last step to the first) or bidirectional"
         raise ValueError(f"direction: expected {wanted}, got reverse")
+    recurrent.check_weights(op, a, len(direction), attributes.get("hidden_size"))
     for d, cell in enumerate(recurrent.cells(op, attributes, "P" in a)):
-        if len(a["W"]) != len(direction):
-            raise ValueError(f"W: expected {len(direction)} directions, got {len(a['W'])}")
         B, P = (a[name][d] if name in a else None for name in "BP")
         weights = recurrent.from_node(op, cell, a["W"][d], a["R"][d], B, P)
         for name, array in weights._asdict().items():
