@@ -39,7 +39,6 @@ template <class Real> void run(const std::vector<typename AdamArgs<Real>::Parame
   if (!values) return;
   AdamArgs<Real> a{};
   a.count = long(parameters.size());
-  a.threads = plan_rows(values, kOperations);
   a.parameters = parameters.data();
   a.weight_decay = Real(s.decoupled ? 0 : s.weight_decay);
   a.kept = Real(s.decoupled ? 1 - s.lr * s.weight_decay : 1);
@@ -49,7 +48,7 @@ template <class Real> void run(const std::vector<typename AdamArgs<Real>::Parame
   a.eps = Real(s.eps);
   a.rate = Real(s.lr / (1 - std::pow(s.beta1, s.step)));
   const auto kernel = current_isa().kernels<Real>().adam;
-  run_team(a.threads, [&](Team& team, int me) { kernel(a, team, me); });
+  run_team(plan_rows(values, kOperations), [&](Team& team, int me) { kernel(a, team, me); });
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ struct Noise {
   const std::int64_t *rows, *steps;      // or null: (N,), what each row, and its only step (T = 1), is called
 };
 
-// What some steps of some rows do otherwise. All null: nothing.
+// What some steps of some rows do otherwise. Null, and noise of zeros: nothing.
 struct Form {
   const long* first_row;       // (T + 1,)
   const std::uint8_t* resets;  // (R,): not 0: the state before the step is zero, whatever came before
@@ -62,8 +62,8 @@ template <class Real> struct ForwardArgs {
   bool reverse;                      // true: time runs from T-1 to 0
   const Real* x;                     // (T, N, I), or null:
   const std::int64_t* tokens;        // (T, N) indices below I, the same as one-hot rows of x
-  Weights<const Real> weights;       // not read if there are
-  const Real* panels;                // panels from pack(), or null
+  Weights<const Real> weights;       // not read where panels are given
+  const Real* panels;                // from pack(), or null
   long panel_rows;
   const Real* state_0[kMaxStates];   // h (N, P), c (N, H); null is zeros
   Real* y;                           // (T, N, P), rows y_row apart
@@ -106,7 +106,6 @@ template <class Real> struct BackwardArgs {
 // Dropout of (T, N, K), in place or not
 template <class Real> struct DropoutArgs {
   long T, N, K;
-  int threads;
   Noise noise;                       // its dropout, seed, first_step and first_row
   const Real* x;
   Real* out;                         // may be x itself
@@ -127,7 +126,6 @@ template <class Real> struct LinearArgs {
 // One pass over M rows of V logits: per-row losses and dlogits = (softmax - onehot) * scale
 template <class Real> struct LossArgs {
   long M, V;
-  int threads;
   const Real* logits;                // (M, V)
   const std::int64_t* targets;       // (M,)
   std::int64_t ignore_index;         // rows with this target: loss 0, gradient 0
@@ -146,7 +144,6 @@ template <class Real> struct AdamArgs {
     Real *m, *s;                     // running means of g and of g²
   };
   long count;
-  int threads;
   const Parameter* parameters;       // (count,)
   Real weight_decay;                 // times p joins g; 0 for AdamW
   Real kept;                         // of p: 1 - lr weight_decay for AdamW, else 1

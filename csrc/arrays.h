@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 
 #include <initializer_list>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -119,12 +120,11 @@ template <class T> bool holds(py::handle object) {
 // order of their own, and tokens, once checked, must stay what they are.
 class Regions {
  public:
-  Regions() { regions_.reserve(20); }  // as many as a backward call has: one allocation
   template <class T> void reads(const T* p, long n) { add(p, n, nullptr); }
   template <class T> void writes(const T* p, long n, const char* name) { add(p, n, name); }
   void check() const {
-    for (const Region& a : regions_)
-      for (const Region& b : regions_)
+    for (const Region& a : std::span(regions_, count_))
+      for (const Region& b : std::span(regions_, count_))
         if (a.name && &a != &b && a.first < b.last && b.first < a.last)
           throw std::invalid_argument(std::string(a.name) + ": expected memory of its own, got memory shared with " +
                                       (b.name ? b.name : "an input"));
@@ -135,9 +135,14 @@ class Regions {
     const char *first, *last, *name;  // name: null for what is only read
   };
   template <class T> void add(const T* p, long n, const char* name) {
-    if (p) regions_.push_back({reinterpret_cast<const char*>(p), reinterpret_cast<const char*>(p + n), name});
+    if (!p) return;
+    if (count_ == kMost) throw std::logic_error("more arrays than Regions has room for");
+    regions_[count_++] = {reinterpret_cast<const char*>(p), reinterpret_cast<const char*>(p + n), name};
   }
-  std::vector<Region> regions_;
+  static constexpr std::size_t kMost =
+      64;  // on two directions of a device some 40; an array, for a single step must not allocate
+  std::size_t count_ = 0;
+  Region regions_[kMost];
 };
 
 }  // namespace fusedrnn

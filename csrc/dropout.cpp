@@ -24,10 +24,10 @@ void dropout(const py::array& x, py::handle out, double p, std::uint64_t seed, l
     regions.writes(a.out, a.T * a.N * a.K, "out");
     regions.check();
   }
-  a.threads = plan_rows(a.T * a.N, kOperations * a.K);
+  const int threads = plan_rows(a.T * a.N, kOperations * a.K);
   const auto kernel = current_isa().kernels<Real>().dropout;
   const WithoutGil released;
-  run_team(a.threads, [&](Team& team, int me) { kernel(a, team, me); });
+  run_team(threads, [&](Team& team, int me) { kernel(a, team, me); });
 }
 
 }  // namespace

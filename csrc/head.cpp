@@ -24,8 +24,8 @@ Matrix matrix_of(py::handle object, const char* name) {
 template <class Real> LinearArgs<Real> read_linear(py::handle x, py::handle weight) {
   LinearArgs<Real> a{};
   a.M = matrix_of(x, "x").rows;
-  a.O = matrix_of(weight, "weight").rows;
-  a.I = matrix_of(weight, "weight").columns;
+  const auto [rows, columns] = matrix_of(weight, "weight");
+  a.O = rows, a.I = columns;
   a.x = pointer<const Real>(x, "x", {a.M, a.I});
   a.weight = pointer<const Real>(weight, "weight", {a.O, a.I});
   a.threads = plan_rows(a.M, 2. * a.O * a.I);
@@ -74,8 +74,8 @@ void linear_backward(py::handle x, py::handle weight, py::handle dy, py::handle 
 template <class Real>
 double softmax_cross_entropy(py::handle logits, py::handle targets, std::int64_t ignore_index, bool mean, py::handle dlogits) {
   LossArgs<Real> a{};
-  a.M = matrix_of(logits, "logits").rows;
-  a.V = matrix_of(logits, "logits").columns;
+  const auto [rows, columns] = matrix_of(logits, "logits");
+  a.M = rows, a.V = columns;
   a.logits = pointer<const Real>(logits, "logits", {a.M, a.V});
   a.targets = pointer<const std::int64_t>(targets, "targets", {a.M});
   a.dlogits = pointer<Real>(dlogits, "dlogits", {a.M, a.V});
@@ -99,9 +99,8 @@ double softmax_cross_entropy(py::handle logits, py::handle targets, std::int64_t
   const WithoutGil released;
   std::vector<double> losses(a.M);
   a.losses = losses.data();
-  a.threads = plan_rows(a.M, 30. * double(a.V));
   const auto run = current_isa().kernels<Real>().softmax_cross_entropy;
-  run_team(a.threads, [&](Team& team, int me) { run(a, team, me); });
+  run_team(plan_rows(a.M, 30. * double(a.V)), [&](Team& team, int me) { run(a, team, me); });
   double sum = 0;
   for (const double loss : losses) sum += loss;
   return sum * weight;

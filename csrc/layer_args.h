@@ -53,16 +53,17 @@ template <class Real> Sizes read_widths(const py::tuple& weights, const CellKern
   return {0, 0, I, H, P};
 }
 
-// T and N from x, (T, N, I) or tokens (T, N); a tensor of one step may be (N, I), or (I,)
-inline void read_lengths(py::handle x, Sizes& z, bool& tokens) {
+// T and N from x, (T, N, I) or tokens (T, N), and whether it holds tokens; a tensor of one step may be (N, I), or (I,)
+inline bool read_steps_and_rows(py::handle x, Sizes& z) {
   const Shape input = shape_of(x, "x: expected numpy.ndarray");
-  tokens = holds<std::int64_t>(x);
+  const bool tokens = holds<std::int64_t>(x);
   const bool step = is_tensor(x) && !tokens && (input.ndim == 2 || input.ndim == 1);
   if (input.ndim != (tokens ? 2 : 3) && !step)
     throw std::invalid_argument(tokens ? "x: expected tokens (T, N)" : "x: expected shape (T, N, I)");
   z.T = step ? 1 : input.sizes[0], z.N = step && input.ndim == 1 ? 1 : input.sizes[step ? 0 : 1];
   if (z.T < 1 || z.N < 1)
     throw std::invalid_argument("x: expected T, N of at least 1, got " + shape_text(std::vector<long>{z.T, z.N}));
+  return tokens;
 }
 
 // `arrays` are those read_widths() took z from, or are to have the same shapes.
@@ -126,9 +127,8 @@ template <class T> Rows<T> read_y(py::handle y, const Sizes& z, long steps, long
 template <class Real>
 OwnForm read_forward(ForwardArgs<Real>& a, int states, py::handle x, py::handle state, py::handle y, py::handle state_n,
                      py::handle first_row, py::handle resets, py::handle noise) {
-  bool tokens;
   Sizes& z = a.size;
-  read_lengths(x, z, tokens);
+  const bool tokens = read_steps_and_rows(x, z);
   const long T = z.T, N = z.N;
   OwnForm form = read_form(first_row, resets, noise, T, N);
   form.set_sizes(z, T, N);

@@ -18,7 +18,7 @@ struct Packed {
   bool is_double;
   Sizes size;  // T and N are 0
   long rows;
-  double zoneout[kMaxStates];
+  Noise noise;  // zoneout by its mean
 };
 
 const Packed& read_packed(py::handle object) {
@@ -35,16 +35,13 @@ Packed pack(const std::string& name, const py::tuple& weights, long rows, double
   const Sizes z = read_widths(weights, cell);
   PackArgs<Real> a{z, rows, read_weights<const Real>(weights, z, cell, ""), nullptr};
   const std::size_t size = bytes<Real>(cell.panels_size(a));
-  Packed packed{Buffer(size, false), size, &isa, index, sizeof(Real) == sizeof(double), z, rows, {zoneout_h, zoneout_c}};
+  Packed packed{Buffer(size, false), size, &isa, index, sizeof(Real) == sizeof(double), z, rows, {}};
+  packed.noise.zoneout[0] = zoneout_h, packed.noise.zoneout[1] = zoneout_c, packed.noise.expected = true;
   a.panels = static_cast<Real*>(packed.panels.data());
   cell.pack(a);
   return packed;
 }
 
-template <class Real> void set_zoneout(const Packed& packed, ForwardArgs<Real>& a) {
-  for (int i = 0; i < kMaxStates; i++) a.form.noise.zoneout[i] = packed.zoneout[i];
-  a.form.noise.expected = true;
-}
 template <class Real> ForwardArgs<Real> args_of(const Packed& packed) {
   ForwardArgs<Real> a{};
   a.size = packed.size;
@@ -63,7 +60,7 @@ void infer(const Packed& packed, py::handle x, py::handle state, bool reverse, p
   ForwardArgs<Real> a = args_of<Real>(packed);
   a.reverse = reverse;
   const OwnForm form = read_forward(a, cell.states, x, state, y, state_n, first_row, resets, py::none());
-  set_zoneout(packed, a);
+  a.form.noise = packed.noise;
   check_memory(a, cell);
   const WithoutGil released;
   run_forward(a, *packed.isa, cell);
@@ -79,22 +76,16 @@ template <class Real> struct StepArgs {
 };
 
 // A state may be written where it was read: a kernel writes the new one when all have read the old.
-template <class Real> void check_memory(const StepArgs<Real>& a, const Sizes& z, long layers, int states) {
-  const auto apart = [](const void* p, long p_bytes, const void* q, long q_bytes) {
-    const char *a = static_cast<const char*>(p), *b = static_cast<const char*>(q);
-    return !a || !b || a + p_bytes <= b || b + q_bytes <= a;
-  };
-  const long item = sizeof(Real), rows = layers * a.N * item;
-  for (int i = 0; i < states; i++) {
-    const long size = rows * z.width(i);
-    bool own = apart(a.out[i], size, a.x, a.N * z.I * item) && apart(a.out[i], size, a.tokens, a.N * 8);
-    for (int j = 0; j < states; j++) {
-      const long other = rows * z.width(j);
-      if (a.out[i] != a.state[j] || i != j) own = own && apart(a.out[i], size, a.state[j], other);
-      if (i != j) own = own && apart(a.out[i], size, a.out[j], other);
-    }
-    if (!own) throw std::invalid_argument("out: expected memory of its own, or the state's, array by array");
+template <class Real> void check_memory(const StepArgs<Real>& a, const Sizes& z, long layers) {
+  Regions regions;
+  regions.reads(a.x, a.N * z.I);
+  regions.reads(a.tokens, a.N);
+  for (int i = 0; i < kMaxStates; i++) {
+    const long size = layers * a.N * z.width(i);
+    if (a.out[i] != a.state[i]) regions.reads(a.state[i], size);
+    regions.writes(a.out[i], size, "out");
   }
+  regions.check();
 }
 
 template <class Real> StepArgs<Real> read_step(const py::tuple& stack, py::handle x, py::handle state, py::handle out) {
@@ -123,7 +114,7 @@ template <class Real> StepArgs<Real> read_step(const py::tuple& stack, py::handl
     a.state[i] = pointer<const Real>(from[i], i ? "c of state" : "h of state", {L, a.N, width});
     a.out[i] = pointer<Real>(to[i], i ? "c of out" : "h of out", {L, a.N, width});
   }
-  check_memory(a, first.size, L, states);
+  check_memory(a, first.size, L);
   return a;
 }
 
@@ -144,7 +135,7 @@ template <class Real> void step(const py::tuple& stack, py::handle x, py::handle
   const Buffer y(bytes<Real>(step.N * z.P));
   for (std::size_t l = 0; l < stack.size(); l++) {
     ForwardArgs<Real> a = args_of<Real>(*layers[l]);
-    set_zoneout(*layers[l], a);
+    a.form.noise = layers[l]->noise;
     a.size.T = 1, a.size.N = step.N;
     a.x = l ? step.out[0] + (l - 1) * step.N * z.P : step.x;
     a.tokens = l ? nullptr : step.tokens;
@@ -171,10 +162,7 @@ py::tuple state_widths(py::object object) {
 void bind_packed(py::module_& m) {
   py::class_<Packed>(m, "Packed", "Weights in the order in which the kernels read them.")
       .def_property_readonly("is_double", [](py::object packed) { return read_packed(packed).is_double; })
-      .def_property_readonly("input_size", [](py::object packed) { return read_packed(packed).size.I; })
-      .def_property_readonly("hidden_size", [](py::object packed) { return read_packed(packed).size.H; })
       .def_property_readonly("state_widths", state_widths)
-      .def_property_readonly("cell", [](py::object packed) { return cell_of<float>(read_packed(packed)).name; })
       .def_property_readonly("nbytes", [](py::object packed) { return read_packed(packed).bytes; });
 
   m.def(

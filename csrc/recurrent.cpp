@@ -70,8 +70,7 @@ void backward(const Tape& tape, py::handle x, py::handle y, const py::tuple& wei
   const CellKernels<Real>& cell = kernels.cells[tape.cell];
   BackwardArgs<Real> a{};
   Sizes z = read_widths(weights, cell);
-  bool tokens;
-  read_lengths(x, z, tokens);
+  const bool tokens = read_steps_and_rows(x, z);
   const long T = z.T, N = z.N;
   tape.form.set_sizes(z, T, N);
   a.form = tape.form.view();

@@ -33,27 +33,33 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
   }
 
   void run() {
-    run([&](auto&&... of) { return take_step(of...); }, [](auto&&...) {});
+    run([&](long t, const Step& now) { take_step(t, now); }, [](auto&&...) {});
   }
 
  protected:
-  // take_step(chunk, step, d, dh, after) from the last one back; more_sums(chunk, d, add) where gradients of weights are wanted
-  template <class Step, class Sums> void run(Step&& take_step, Sums&& more_sums) {
+  // take_step(t, step) from the last one back; more_sums(chunk, d, add) where gradients of weights are wanted
+  template <class Take, class Sums> void run(Take&& take_step, Sums&& more_sums) {
     pack();
     Base::load_states(mine, z, a.dstate_n, states);
-    After after{};  // none yet
+    Step now{};  // none yet
     for (long step = z.T, i = 0; step > 0; i++) {
       const Chunk chunk = clock.chunk_until(step, a.plan.chunk_rows);
       const Gates d{at.d[i % 2], chunk.rows, D};  // in turns: others may still read the last chunk's
       const Gates dh = projection.gradients(i, chunk);
-      while (step > chunk.first_step) after = take_step(chunk, --step, d, dh, after);
+      while (step > chunk.first_step) {
+        const long t = clock.time(--step), row = clock.row(t);
+        add_hidden(now, t % 2);
+        if (projected()) through_projection(t, dh.from(row - chunk.first_row));
+        now = {d.from(row - chunk.first_row), clock.count(t), row};
+        take_step(t, now);
+      }
       if (a.plan.by_rows) team.wait(me);
       const bool add = i > 0 || a.add;
       weights.sum(chunk, d, dh, add);
       if (weights.wanted) more_sums(chunk, d, add);
       if (a.dx) input.run(chunk, d);
     }
-    add_hidden(after, false);
+    add_hidden(now, false);
     Base::store_states(mine, z, states, a.dstate_0, projected());
     if (projected()) projection.end();
     weights.end();
@@ -126,13 +132,13 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
 
   bool projected() const { return Base::projected(z); }
 
-  // The step after the one in hand: its gate gradients, from its row 0 on; rows that are in it, and where they stand.
-  struct After {
+  // A step: its gate gradients, from its row 0 on; rows that are in it, and where they stand.
+  struct Step {
     Gates d;
     long count, row;
   };
   // ds of h, or `given` of a projection, += what that step gives back; but nothing through a reset.
-  void add_hidden(const After& after, bool down) {
+  void add_hidden(const Step& after, bool down) {
     if (mine.end(after.count) <= mine.n0) return;
     const bool adds = !noise.drops();
     const Place<Real> h = projected() ? projection.given.place() : states.place();
@@ -151,11 +157,9 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
     if (projected()) projection.reset(after.row, after.count);
   }
 
-  After take_step(const Chunk& chunk, long step, const Gates& d, const Gates& dh, const After& after) {
-    const long t = clock.time(step), row = clock.row(t), count = clock.count(t);
-    const Gates now = d.from(row - chunk.first_row);
-    add_hidden(after, t % 2);
-    if (projected()) through_projection(t, dh.from(row - chunk.first_row));
+  void take_step(long t, const Step& step) {
+    const Gates& now = step.d;
+    const long count = step.count, row = step.row;
     const Real* dy = a.dy && !projected() ? a.dy + row * a.dy_row : nullptr;
     for_own_units(count, [&](int b, long n) {
       V saved[Cell::kSaved], s[S], ds[S], grads[D];
@@ -181,7 +185,6 @@ template <class Cell, class Real> class Backward : Scan<Cell, Real> {
       });
     }
     if (!a.plan.by_rows) team.wait(me);
-    return {now, count, row};
   }
 
   // dh of the step at t, then ds of what the cell gave out

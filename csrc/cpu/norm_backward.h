@@ -14,9 +14,9 @@ template <class Cell, class Real> class NormBackward : Backward<Cell, Real> {
   using Tape = NormTape<Cell, Real>;
   using V = Vec<Real>;
   using Gates = GateGradients<Real>;
-  using After = typename Base::After;
+  using Step = typename Base::Step;
   using Base::a, Base::z, Base::noise, Base::me, Base::clock, Base::mine, Base::at, Base::weights;
-  using Base::add_hidden, Base::du_of, Base::ds_of, Base::load_step, Base::projected;
+  using Base::du_of, Base::ds_of, Base::load_step, Base::projected;
   using Base::W, Base::S, Base::D, Base::Q, Base::kLate, Base::kEarly;
   static constexpr int G = Cell::kGates;
   static constexpr int kOfC[] = {D - 1};  // the slot of LN(c; γ_c) + β_c, if there is one
@@ -30,7 +30,7 @@ template <class Cell, class Real> class NormBackward : Backward<Cell, Real> {
 
   void run() {
     if (me == 0) gains.pack(a.weights, z.H);
-    Base::run([&](auto&&... of) { return take_step(of...); }, [&](auto&&... of) { norm_gradients(of...); });
+    Base::run([&](long t, const Step& now) { take_step(t, now); }, [&](auto&&... of) { norm_gradients(of...); });
   }
 
  private:
@@ -53,11 +53,9 @@ template <class Cell, class Real> class NormBackward : Backward<Cell, Real> {
     }
   };
 
-  After take_step(const Chunk& chunk, long step, const Gates& d, const Gates& dh, const After& after) {
-    const long t = clock.time(step), row = clock.row(t), count = clock.count(t);
-    const Gates now = d.from(row - chunk.first_row);
-    add_hidden(after, t % 2);
-    if (projected()) Base::through_projection(t, dh.from(row - chunk.first_row));
+  void take_step(long t, const Step& step) {
+    const Gates& now = step.d;
+    const long count = step.count;
     for (long n = mine.n0; n < mine.end(count); n++) {
       const NormBack<Real> back_c = back_to_c(n, t, now);
       back_to_gates(n, t, now, back_c);
@@ -67,7 +65,6 @@ template <class Cell, class Real> class NormBackward : Backward<Cell, Real> {
         Base::hidden_product(now, count, kEarly, kLate, at.w_hh[1], Base::du.place(), false, t % 2);
       for (long n = mine.n0; n < mine.end(count); n++) back_to_early(n, t, now);
     }
-    return {now, count, row};
   }
 
   // What the cell's backward reads, with dy; and what zoneout lets pass by the cell

@@ -80,13 +80,7 @@ class Packed:
     """Weights in the order in which the kernels read them, from `pack`."""
 
     @property
-    def cell(self) -> str: ...
-    @property
     def is_double(self) -> bool: ...
-    @property
-    def input_size(self) -> int: ...
-    @property
-    def hidden_size(self) -> int: ...
     @property
     def state_widths(self) -> tuple[int, ...]:
         """As `weights.state_widths`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _core, validate
+from . import validate
 from .weights import CELLS, NORMS, Array, Weights
 
 WEIGHTS = f"Weights, a tuple of {len(Weights._fields)}"
@@ -34,7 +34,7 @@ RULES = {
 """By cell, and by whether there is a projection."""
 
 
-def weights(w: Weights | _core.Packed, cell: str) -> tuple[np.dtype[Any], int, int, int]:
+def weights(w: Weights, cell: str) -> tuple[np.dtype[Any], int, int, int]:
     """Return the dtype, I, H and P that these weights speak of."""
     if not isinstance(w, tuple) or len(w) != len(Weights._fields):
         raise TypeError(f"weights: expected {WEIGHTS}, got {validate.describe(w)}")
@@ -80,18 +80,6 @@ def _check_norms(w: Weights, cell: str, dtype: np.dtype[Any], H: int) -> None:
             validate.array(name, a, dtype, (H if rule == "(H,)" else CELLS[cell].gates * H,), rule)
         elif a is not None:
             raise TypeError(f"{name}: expected None for {cell}, got {validate.describe(a)}")
-
-
-def packed(p: _core.Packed, cell: str) -> tuple[np.dtype[Any], int, int, int]:
-    """Return the dtype, I, H and P of packed weights of this cell."""
-    if p.cell != cell:
-        raise ValueError(f"weights: expected those of {cell}, got Packed of {p.cell}")
-    return (
-        validate.F64 if p.is_double else validate.F32,
-        p.input_size,
-        p.hidden_size,
-        p.state_widths[0],
-    )
 
 
 def grads(g: Weights, w: Weights, cell: str) -> None:

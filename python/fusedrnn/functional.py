@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _core, check_weights, kernels, validate
+from . import check_weights, kernels, validate
 from .kernels import Tape, dropout
 from .noise import CellNoise
 from .ragged import Ragged
@@ -28,7 +28,7 @@ def infer(
     cell: str,
     x: Array,
     state: State | None,
-    weights: Weights | _core.Packed,
+    weights: Weights,
     *,
     reverse: bool = False,
     out: Array | None = None,
@@ -37,8 +37,6 @@ def infer(
     noise: CellNoise | None = None,
 ) -> tuple[Array, State]:
     """Run one layer in one direction and keep nothing: `forward` without its tape.
-
-    The weights may come packed, as `layer.freeze()` keeps them.
 
     Examples
     --------
@@ -66,7 +64,8 @@ def forward(
 ) -> tuple[Array, State, Tape]:
     """Run one layer in one direction over a sequence and keep what `backward` needs.
 
-    Nothing is converted or copied, except token indices that are not int64.
+    Nothing is converted or copied, except token indices that are not int64 and, with `lengths`, x
+    and y without their padding.
 
     Parameters
     ----------
@@ -89,7 +88,7 @@ def forward(
         Where true no state passes between t-1 and t, in either direction: the state before the
         step is zero.
     noise : fusedrnn.noise.CellNoise, optional
-        Recurrent dropout and zoneout. Packed weights have their own zoneout, from `freeze`.
+        Recurrent dropout and zoneout.
 
     Returns
     -------
@@ -117,8 +116,6 @@ def forward(
     >>> grads.weight_ih.tolist()  # 3 tokens whose error reaches 3, 2, 1 outputs
     [[3.0, 3.0]]
     """
-    if isinstance(weights, _core.Packed):
-        raise TypeError(f"weights: expected {check_weights.WEIGHTS}, got Packed")
     x, form = _checked(cell, x, state, weights, reverse, out, lengths, resets, noise)
     return kernels.forward(cell, x, state, weights, out=out, **form)
 
@@ -188,7 +185,7 @@ def _checked(
     cell: str,
     x: Array,
     state: State | None,
-    weights: Weights | _core.Packed,
+    weights: Weights,
     reverse: bool,
     out: Array | None,
     lengths: Array | Ragged | None,
@@ -197,10 +194,7 @@ def _checked(
 ) -> tuple[Array, dict[str, Any]]:
     """Check everything; return x, tokens as int64, and how to run it."""
     letters = validate.cell(cell).state_letters
-    if isinstance(weights, _core.Packed):
-        dtype, I, H, P = check_weights.packed(weights, cell)
-    else:
-        dtype, I, H, P = check_weights.weights(weights, cell)
+    dtype, I, H, P = check_weights.weights(weights, cell)
     x = validate.inputs(x, dtype, I)
     T, N = x.shape[:2]
     if state is not None:

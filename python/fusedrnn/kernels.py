@@ -9,6 +9,7 @@ padding.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -69,16 +70,10 @@ def infer(
     x: Array,
     state: State | None,
     weights: Weights | _core.Packed,
-    *,
-    reverse: bool = False,
-    out: Array | None = None,
-    lengths: Array | Ragged | None = None,
-    resets: Array | None = None,
-    noise: CellNoise | None = None,
+    **form: Any,
 ) -> tuple[Array, State]:
     """Run as `functional.infer`."""
-    y, state_n, _ = _forward(cell, x, state, weights, out, None, reverse, lengths, resets, noise)
-    return y, state_n
+    return _forward(cell, x, state, weights, None, **form)[:2]
 
 
 def forward(
@@ -86,18 +81,12 @@ def forward(
     x: Array,
     state: State | None,
     weights: Weights,
-    *,
     reverse: bool = False,
-    out: Array | None = None,
-    lengths: Array | Ragged | None = None,
-    resets: Array | None = None,
-    noise: CellNoise | None = None,
+    **form: Any,
 ) -> tuple[Array, State, Tape]:
     """Run as `functional.forward`."""
     core = _core.Tape()
-    y, state_n, (x, y_run, ragged, anew) = _forward(
-        cell, x, state, weights, out, core, reverse, lengths, resets, noise
-    )
+    y, state_n, (x, y_run, ragged, anew) = _forward(cell, x, state, weights, core, reverse, **form)
     return y, state_n, Tape(cell, x, y_run, weights, core, ragged, reverse, anew)
 
 
@@ -106,12 +95,12 @@ def _forward(
     x: Array,
     state: State | None,
     weights: Weights | _core.Packed,
-    out: Array | None,
     core: _core.Tape | None,
-    reverse: bool,
-    lengths: Array | Ragged | None,
-    resets: Array | None,
-    noise: CellNoise | None,
+    reverse: bool = False,
+    out: Array | None = None,
+    lengths: Array | Ragged | None = None,
+    resets: Array | None = None,
+    noise: CellNoise | None = None,
 ) -> tuple[Array, State, tuple[Array, Array, Ragged | None, Array | None]]:
     """Return y and state_n; and what the kernels saw: x, y, where their rows belong, resets."""
     ragged = Ragged(lengths, len(x)) if isinstance(lengths, np.ndarray) else lengths

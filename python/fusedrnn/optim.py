@@ -14,7 +14,8 @@ from typing import TypeAlias
 import numpy as np
 
 from . import _core
-from .optimizer import Module, Optimizer, Trainables, number
+from .optimizer import Module, Optimizer, Trainables
+from .settings import number
 from .validate import FLOATS, WRITE, kind, layout
 from .weights import Array
 
@@ -108,6 +109,8 @@ class Adam(Optimizer):
     array([0.9])
     """
 
+    _decoupled = False
+
     def __init__(
         self,
         modules: Trainables,
@@ -122,7 +125,7 @@ class Adam(Optimizer):
 
     def _step(self, updates: list[tuple[Array, ...]]) -> None:
         settings = (self.lr, *self.betas, self.eps, self.weight_decay)
-        _core.adam(updates, *settings, isinstance(self, AdamW), self.steps + 1)
+        _core.adam(updates, *settings, self._decoupled, self.steps + 1)
 
 
 class AdamW(Adam):
@@ -138,6 +141,8 @@ class AdamW(Adam):
     >>> params["w"].round(6)
     array([0.85])
     """
+
+    _decoupled = True
 
     def __init__(
         self,

@@ -7,13 +7,12 @@ takes bit for bit the same steps.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Real
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 
+from .settings import CHECKS
 from .validate import FLOATS, READ, WRITE, WRITEABLE, kind, layout
 from .weights import Array
 
@@ -218,40 +217,6 @@ def _is_trainable(module: object) -> bool:
     if not isinstance(module, tuple):
         module = (getattr(module, "params", None), getattr(module, "grads", None))
     return len(module) == 2 and all(isinstance(part, Mapping) for part in module)
-
-
-def number(name: str, value: float) -> float:
-    """Return `value`, a real number, as a float, or say that it is not one."""
-    if not isinstance(value, Real):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    try:
-        return float(value)
-    except OverflowError:  # an integer beyond all floats
-        return math.inf
-
-
-def setting(name: str, value: float) -> float:
-    """Return `value`, a finite number not below zero, or say that it is not."""
-    if not 0 <= (given := number(name, value)) < math.inf:
-        raise ValueError(f"{name}: expected a finite number >= 0, got {value}")
-    return given
-
-
-def decays(name: str, value: tuple[float, float]) -> tuple[float, float]:
-    """Return `value`, two numbers in [0, 1), or say that it is not."""
-    if not isinstance(value, Sequence) or len(value) != 2:
-        raise TypeError(f"{name}: expected two numbers, got {value!r}")
-    first, second = (number(name, decay) for decay in value)
-    if not (0 <= first < 1 and 0 <= second < 1):
-        raise ValueError(f"{name}: expected numbers in [0, 1), got {value}")
-    return first, second
-
-
-CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "betas": decays,
-    **dict.fromkeys(("lr", "weight_decay", "momentum", "alpha", "eps"), setting),
-}
-"""What every setting of an optimiser must be."""
 
 
 def _check_like(name: str, array: Array, expected: Array) -> None:

@@ -184,10 +184,7 @@ class Parameters:
 
     def _check_params(self, need: int = validate.READ) -> None:
         """Check `params`, which the user may have replaced."""
-        for name, (shape, rule) in self._shapes.items():
-            if name not in self.params:
-                raise ValueError(f"params: expected an array named {name}, got none")
-            validate.array(name, self.params[name], self.dtype, shape, rule, need)
+        self._check_named("", self.params, need)
 
     def _check_tape(self, tape: object, kind: type, owner: str = "layer") -> None:
         """Check that a tape, a `kind` with its maker as attribute `owner`, was made by this."""
@@ -198,11 +195,14 @@ class Parameters:
 
     def _check_grads(self) -> None:
         """Check `grads`, which the user may have replaced."""
+        self._check_named("grads", self.grads, validate.WRITE)
+
+    def _check_named(self, owner: str, arrays: Mapping[str, Array], need: int) -> None:
         for name, (shape, rule) in self._shapes.items():
-            if name not in self.grads:
-                raise ValueError(f"grads: expected an array named {name}, got none")
-            label, grad = f"grads[{name!r}]", self.grads[name]
-            validate.array(label, grad, self.dtype, shape, rule, validate.WRITE)
+            if name not in arrays:
+                raise ValueError(f"{owner or 'params'}: expected an array named {name}, got none")
+            label = f"{owner}[{name!r}]" if owner else name
+            validate.array(label, arrays[name], self.dtype, shape, rule, need)
 
     _share: Any = staticmethod(np.may_share_memory)
 

@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import numpy as np
-
 from . import functional, recompute, stack, stretches, validate
 from .engine import Computed, unchecked
 from .noise import Noise
 from .stack import LayerTape
 from .structure import Structure
-from .weights import Array
+from .weights import Array, unwrapped
 
 if TYPE_CHECKING:
     from .frozen import Frozen
@@ -44,10 +42,9 @@ class Recurrent(Computed, Structure, Generic[LayerState]):
 
     def zero_state(self, N: int) -> LayerState:
         """Return the state that a call without one begins with: new zeros, h (L*D, N, P)."""
-        rows, widths = (len(self._slots), validate.size("N", N)), (self._h_size, self.hidden_size)
-        letters = zip(self._letters, widths, strict=False)
-        parts: Any = tuple([np.zeros((*rows, width), self.dtype) for _, width in letters])
-        return parts if self._letters == "hc" else parts[0]  # type: ignore[no-any-return]
+        rows = len(self._slots), validate.size("N", N)
+        widths = (self._h_size, self.hidden_size)[: len(self._letters)]
+        return unwrapped(tuple([self._zeros((*rows, width)) for width in widths]))  # type: ignore[no-any-return]
 
     def freeze(self, batch_size: int = 1) -> Frozen[LayerState]:
         """Return this layer with a copy of its weights, packed once: for inference and streaming.
@@ -84,7 +81,8 @@ class Recurrent(Computed, Structure, Generic[LayerState]):
     ) -> tuple[Array, LayerState, LayerTape]:
         """Run over a sequence and keep what `backward` needs.
 
-        Nothing is copied, except x and y once if batch_first, and indices that are not int64.
+        Nothing is copied, except x and y once if batch_first or with lengths (then without their
+        padding), and indices that are not int64.
 
         Parameters
         ----------
@@ -113,7 +111,7 @@ class Recurrent(Computed, Structure, Generic[LayerState]):
         -------
         y : ndarray (T, N, D*P), or (N, T, D*P) if batch_first
             h of every step of the last layer, P = H without projection; the reverse direction is
-            the second half of a row. Read-only, because `backward` reads it.
+            the second half of a row. Read-only, for `backward` may read it.
         state : as the argument
             The state after the last step of each direction: after t = 0 for the reverse one.
         tape : LayerTape
@@ -144,10 +142,11 @@ class Recurrent(Computed, Structure, Generic[LayerState]):
         call = self._checked(x, state, lengths, resets)
         if memory_budget is not None:
             checkpoint = stretches.interval(self, call, memory_budget)
-        how = stack.How(self._drawn(noise, call.x, call.form.get("lengths")), checkpoint)
-        y, state_n = self._forward(call, how, tapes)
+        drawn = self._drawn(noise, call.x, call.form.get("lengths"))
+        call = call._replace(noise=drawn, checkpoint=checkpoint)
+        y, state_n = self._forward(call, tapes)
         y.flags.writeable = False
-        return y, state_n, LayerTape(self, engine, y.shape, tapes, call.weights, how.noise)
+        return y, state_n, LayerTape(self, engine, y.shape, tapes, call.weights, drawn)
 
     def backward(
         self,
@@ -215,6 +214,7 @@ class Recurrent(Computed, Structure, Generic[LayerState]):
         parts = dstate if isinstance(dstate, tuple) else (dstate,)
         if truncate is not None:
             truncate = validate.integer("truncate", truncate, 0)
+            truncate = truncate if truncate < tape.shape[self.batch_first] else None
         read: dict[str, Any] = {}
         if truncate is not None or not stack.is_one_call(tape):
             after = zip(names[self._letters], parts, strict=False)
@@ -229,10 +229,10 @@ class Recurrent(Computed, Structure, Generic[LayerState]):
         return None if dx is None else self._swapped(dx), stack.join_states(self, dstate_0)
 
     def _forward(
-        self, call: stack.Call, how: stack.How = stack.PLAIN, tapes: list[Any] | None = None
+        self, call: stack.Call, tapes: list[Any] | None = None
     ) -> tuple[Array, LayerState]:
         """Run; a list of tapes is filled."""
-        y, state_n = stretches.forward(self, call, how, tapes)
+        y, state_n = stretches.forward(self, call, tapes)
         return self._swapped(y), stack.join_states(self, state_n)
 
     def _checked(

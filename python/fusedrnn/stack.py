@@ -18,7 +18,7 @@ from . import kernels, recompute, truncated, validate
 from .engine import Engine, unchecked
 from .noise import CellNoise, LayerNoise, Noise
 from .ragged import Ragged
-from .weights import Array, State, Weights
+from .weights import Array, State, Weights, unwrapped
 
 if TYPE_CHECKING:
     from .recurrent import Recurrent
@@ -80,40 +80,32 @@ class Call(NamedTuple):
     """Of every slot, packed or not."""
     form: dict[str, Any]
     """lengths and resets, if they are given."""
-
-
-class How(NamedTuple):
-    """How a call runs, beside its arrays."""
-
     noise: LayerNoise | None = None
     """For training."""
     checkpoint: int | None = None
     """Each layer and direction keeps the state every so many steps."""
 
 
-PLAIN = How()
-
-
 def forward(
-    layer: Recurrent[Any], call: Call, how: How, tapes: list[Any] | None
+    layer: Recurrent[Any], call: Call, tapes: list[Any] | None
 ) -> tuple[Array, list[State]]:
     """Run the layers, each on the output of the one before; fill the tapes if there is a list."""
-    engine, x, states, weights, form = call
+    engine, x, states, weights, form, drawn, every = call
     run = engine.infer if tapes is None else engine.forward
-    D, P, every = len(layer._directions), layer._h_size, how.checkpoint
+    D, P = len(layer._directions), layer._h_size
     if every is not None:
         run = partial(recompute.forward, engine, every=every)
     if every is None and isinstance(form.get("lengths"), np.ndarray):  # once for all of them
         form = form | {"lengths": Ragged(form["lengths"], len(x))}
     state_n: list[State] = []
-    mean = mean_zoneout(layer) if tapes is None and how.noise is None else None
+    mean = mean_zoneout(layer) if tapes is None and drawn is None else None
     for l in range(layer.num_layers):
-        if l and how.noise and how.noise.dropout:
-            x = engine.dropout(x, how.noise.dropout, how.noise.below(l))
+        if l and drawn and drawn.dropout:
+            x = engine.dropout(x, drawn.dropout, drawn.below(l))
         both = np.empty((*x.shape[:2], D * P), layer.dtype) if D == 2 else None
         for d in range(D):
             k, out = l * D + d, None if both is None else both[:, :, d * P : (d + 1) * P]
-            noise = how.noise.of_slot(k) if how.noise else mean
+            noise = drawn.of_slot(k) if drawn else mean
             if every is not None:  # backward begins with the last layer's first direction
                 form = form | {"keep": k == len(layer._slots) - D}
             result = run(
@@ -170,7 +162,7 @@ def _way_back(tape: LayerTape, truncate: int | None) -> Any:
         back = partial(truncated.backward, engine, truncate=truncate)
     if not isinstance(first, recompute.Tape):
         return back
-    if truncate is None or truncate >= len(first.x):
+    if truncate is None:
         return recompute.backward
     return lambda tape, *args, **into: back(tape.whole(), *args, **into)
 
@@ -201,4 +193,4 @@ def join_states(layer: Recurrent[Any], states: list[State]) -> Any:
         parts = tuple([part[np.newaxis] for part in states[0]])
     else:
         parts = tuple([np.array(slots) for slots in zip(*states, strict=True)])
-    return parts if layer._letters == "hc" else parts[0]
+    return unwrapped(parts)

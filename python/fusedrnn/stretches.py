@@ -16,7 +16,7 @@ import numpy as np
 
 from . import _core, recompute, stack, validate
 from .noise import LayerNoise
-from .stack import Call, How, LayerTape
+from .stack import Call, LayerTape
 from .weights import Array, State, Weights
 
 if TYPE_CHECKING:
@@ -105,18 +105,18 @@ def _tapes(layer: Recurrent[Any], call: Call, steps: int) -> list[int]:
 
 
 def forward(
-    layer: Recurrent[Any], call: Call, how: How, tapes: list[Any] | None
+    layer: Recurrent[Any], call: Call, tapes: list[Any] | None
 ) -> tuple[Array, list[State]]:
     """Run as `stack.forward`."""
-    if how.checkpoint is None or tapes is None or not _together(layer):
-        return stack.forward(layer, call, how, tapes)
+    if call.checkpoint is None or tapes is None or not _together(layer):
+        return stack.forward(layer, call, tapes)
     way, states = OneWay(layer, call.engine), call.states
     if states[0] is None:
         N = call.x.shape[1]
         states = stack.split_state(layer, layer.zero_state(N), N, validate.STATE_NAMES)
     y, state_n, tape = recompute.forward(
         way, layer.cell, call.x, chained(states), call.weights,
-        every=how.checkpoint, keep=True, noise=how.noise, **call.form,
+        every=call.checkpoint, keep=True, noise=call.noise, **call.form,
     )  # fmt: skip
     tapes.append(tape)
     return y, way.by_slot(state_n)
@@ -135,7 +135,7 @@ def backward(
     first = tape.tapes[0]
     way = first.engine if isinstance(first, recompute.Tape) else None
     if isinstance(way, OneWay):
-        if truncate is None or truncate >= len(first.x):
+        if truncate is None:
             dx, before, _ = recompute.backward(
                 first, dy, chained(dstates), grads=grads, accumulate=accumulate
             )
@@ -157,11 +157,19 @@ class OneWay(NamedTuple):
         """Run a stretch."""
         return self._forward(None, *args, **form)
 
-    def forward(self, cell: str, *args: Any, **form: Any) -> tuple[Array, State, LayerTape]:
+    def forward(
+        self,
+        cell: str,
+        x: Array,
+        state: State,
+        weights: Sequence[Any],
+        *,
+        noise: LayerNoise | None,
+        **form: Any,
+    ) -> tuple[Array, State, LayerTape]:
         """Run a stretch and keep its tapes."""
         tapes: list[Any] = []
-        y, state_n = self._forward(tapes, *args, **form)
-        weights, noise = args[2], form["noise"]
+        y, state_n = self._forward(tapes, x, state, weights, noise=noise, **form)
         return y, state_n, LayerTape(self.layer, self.engine, y.shape, tapes, weights, noise)
 
     def backward(
@@ -199,8 +207,8 @@ class OneWay(NamedTuple):
         **form: Any,
     ) -> tuple[Array, State]:
         states = self.by_slot(state)
-        call = Call(self.engine, x, states, weights, form)
-        y, state_n = stack.forward(self.layer, call, How(noise), tapes)
+        call = Call(self.engine, x, states, weights, form, noise)
+        y, state_n = stack.forward(self.layer, call, tapes)
         if out is not None:
             out[...] = y
         return y, tuple(chain(*state_n))

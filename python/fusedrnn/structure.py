@@ -95,12 +95,6 @@ class Structure(Placed, Parameters):
         zoneout = self.zoneout_h, self.zoneout_c
         return LayerNoise(noise, self.dropout, self.recurrent_dropout, zoneout)
 
-    def _check_plain(self) -> None:
-        """As `check_plain`."""
-        if self.bidirectional or self.batch_first:
-            got = f"bidirectional={self.bidirectional}, batch_first={self.batch_first}"
-            raise ValueError(f"layer: expected one direction and batch_first=False, got {got}")
-
     def _swapped(self, a: Array) -> Array:
         """Exchange the first two axes, by a copy, if batch_first."""
         return np.ascontiguousarray(a.swapaxes(0, 1)) if self.batch_first else a
@@ -116,4 +110,8 @@ def check_plain(layer: object) -> None:
     """Refuse what cannot be run step by step, time first."""
     if not isinstance(layer, Structure):
         raise TypeError(f"layer: expected RNN, LSTM or GRU, got {validate.describe(layer)}")
-    layer._check_plain()
+    if layer.device != "cpu":
+        raise ValueError('layer: expected a layer on the host, got one with device="cuda"')
+    if layer.bidirectional or layer.batch_first:
+        got = f"bidirectional={layer.bidirectional}, batch_first={layer.batch_first}"
+        raise ValueError(f"layer: expected one direction and batch_first=False, got {got}")

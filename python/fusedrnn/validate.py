@@ -3,7 +3,7 @@
 
 A message is `name: expected rule = numbers, got what came`. TypeError is a wrong kind or dtype,
 ValueError a wrong shape, size, layout or name. Nothing here converts or copies, except token
-indices of another integer dtype. Good arguments pass without a string being built.
+indices of another integer dtype. Good arguments pass with hardly a string being built.
 """
 
 from __future__ import annotations

@@ -139,6 +139,11 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
 )
 
 
+def unwrapped(parts: State) -> Any:
+    """Return a state as callers have it: the tuple (h, c), or h itself where that is all."""
+    return parts if len(parts) > 1 else parts[0]
+
+
 def state_widths(cell: str, weights: Weights) -> tuple[int, ...]:
     """Return the last size of each array of the state: P of h, H of the others.
 

@@ -75,9 +75,6 @@ class OnDevice(Parameters):
     def _loadable(self, name: str, value: Any) -> HostArray:
         return super()._loadable(name, host(name, value))
 
-    def _check_plain(self) -> None:
-        raise ValueError('layer: expected a layer on the host, got one with device="cuda"')
-
     def _check_params(self, need: int = validate.READ) -> None:
         self._buffers("", self.params, core().Stream(0, None), need)
 

@@ -169,12 +169,6 @@ class DeviceRecurrent(OnDevice, Recurrent[Any]):
         dx, dstate_0 = stack.backward(run, tape.calls, dy_buffer, after, grads, accumulate)
         return tape.importer(Array.of(dx)), self._given_back(dstate_0, tape.importer)
 
-    def zero_state(self, N: int) -> Any:
-        """Return the state that a call without one begins with: new zeros, h (L*D, N, H)."""
-        shape = len(self._slots), validate.size("N", N), self.hidden_size
-        parts = tuple([self._zeros(shape) for _ in self._letters])
-        return parts if len(parts) > 1 else parts[0]
-
     def freeze(self, batch_size: int = 1) -> Any:
         """Refuse: the kernels of the device pack the weights in every call."""
         raise ValueError('freeze: expected a layer on the host, got one with device="cuda"')

@@ -33,17 +33,9 @@ def forward(
     tape = [memory(x, core().tape_bytes(*sizes))] if tapes[0] else []
     work = memory(x, core().workspace_bytes(*sizes, "training" if tape else "inference"))
     on, each = stream_of(None, x), grouped(layer, weights)
-    arguments = (
-        x,
-        None,
-        each,
-        state or None,
-        False,
-        layer.time_first(y),
-        state_n,
-        *(tape or [None]),
-    )
-    core().forward(layer.cell, *[views(a, on) for a in (*arguments, work)], on)
+    kept = tape[0] if tape else None
+    arguments = x, None, each, state or None, False, layer.time_first(y), state_n, kept, work
+    core().forward(layer.cell, *[views(a, on) for a in arguments], on)
     return [y, *state_n], tape
 
 
