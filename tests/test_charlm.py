@@ -8,6 +8,7 @@ import pytest
 from fusedrnn import CELLS, reference
 from fusedrnn.charlm import CharModel
 from fusedrnn.corpus import Vocabulary
+from fusedrnn.errors import InputError
 
 
 @pytest.fixture(params=CELLS)
@@ -67,6 +68,15 @@ def test_writing_is_repeatable_and_knows_its_letters():
     assert write[3] == write[4] == write[5]
     assert len(list(model.generate("", 3))) == 3
     assert list(model.generate("never seen", 0)) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_scores_that_are_not_finite(value, temperature):
+    model = CharModel(Vocabulary("abc"), hidden_size=4)
+    model.head.params["bias"][2] = value
+    with pytest.raises(InputError, match=f"^scores: expected finite numbers, got {value}:"):
+        list(model.generate("ab", 1, temperature=temperature))
 
 
 def test_the_smallest_example(capsys):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Checkpoints saved and loaded: whole after a crash at any moment, and while others save."""
 
+import errno
 import itertools
 import os
 import stat
@@ -82,6 +83,18 @@ def test_crash_at_any_moment(tmp_path, monkeypatch, first):
             break
     assert done
     assert outcomes == ({None, 4} if first else {3, 4})
+
+
+def test_a_disk_without_space_names_the_file_and_leaves_no_part_of_it(folder, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        save(folder, 4)
+    assert caught.value.filename == str(folder / "step-00000004.safetensors")
+    assert files(folder) == ["checkpoint.json", "step-00000003.safetensors"]
+    check(folder, {3})
 
 
 def crash_at(patched, k):

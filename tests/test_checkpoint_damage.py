@@ -71,6 +71,15 @@ def test_foreign_json(folder, content):
     assert "not a fusedrnn checkpoint" in refused(folder) or "damaged" in refused(folder)
 
 
+def test_json_of_any_depth(folder):
+    """Whatever reads it first gives up, before Python does."""
+    for depth in range(900, 1010):
+        value = "[" * depth + "]" * depth
+        text = f'{{"a": {value}, "format": "fusedrnn checkpoint 1", "sha256": ""}}'
+        (folder / checkpoint.JSON).write_text(text)
+        assert "damaged" in refused(folder)
+
+
 @pytest.mark.parametrize(
     "arrays",
     [

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The command: from train to sample, and what it says to bad options and surroundings."""
 
+import contextlib
 import os
 import subprocess
 import sys
 
 import pytest
+from checkpoint_cases import forge
 from cli_cases import SMALL, command, refused
 from fusedrnn import cli
 
@@ -41,6 +43,39 @@ def test_every_cell_trains_and_samples(text_file, tmp_path, capsys, cell):
     run = ["train", text_file, "--cell", cell, *options, "--epochs", "0.1", "--out", str(tmp_path)]
     assert cli.main(run) == 0
     assert cli.main(["sample", str(tmp_path), "--length", "5"]) == 0
+
+
+def test_the_limits_are_told_as_they_are(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "stop after so many; default: 6000, if no limit is given" in text
+    assert "a limit given takes the place of all that the run had" in text
+
+
+def test_info_prints_no_control_characters(copy, capsys):
+    """Of a JSON with its checksum, made by hand."""
+    forge(copy, lambda r: r.update({"a\x9b": "é\x9b", "b": ["é\u202e\x1b\udcff"]}))
+    assert cli.main(["info", str(copy)]) == 0
+    out = capsys.readouterr().out
+    assert out.replace("\n", "").isprintable()
+    assert "\na\\x9b  " in out
+    assert '"é\\x9b"' in out
+    assert '["é\\u202e\\u001b\\udcff"]' in out
+
+
+@pytest.mark.parametrize("nest", [lambda v: [v], lambda v: {"a": v}])
+def test_info_of_any_depth(copy, capsys, nest):
+    record = {"deep": 0}
+    codes = set()
+    with contextlib.suppress(RecursionError):  # of forge
+        for depth in range(1000):
+            record["deep"] = nest(record["deep"])
+            if depth > 900:
+                forge(copy, lambda r: r.update(record))
+                codes.add(cli.main(["info", str(copy)]))
+    assert codes <= {0, 2}
+    assert 0 in codes
 
 
 def test_info_says_what_is_installed(capsys):

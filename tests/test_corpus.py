@@ -68,11 +68,24 @@ def test_corpora_are_told_apart(tmp_path):
     assert read_corpus([tmp_path / "0"]).sha256 != read_corpus([tmp_path / "1"]).sha256
 
 
+def test_where_the_held_out_part_begins_is_told_apart(tmp_path):
+    """A null character in the text is not the border."""
+    a, b, c = (letter * 20 for letter in "abc")
+    hashes = set()
+    for i, texts in enumerate(((a, f"{b}\0{c}"), (f"{a}\0{b}", c))):
+        files = [tmp_path / f"{i}{j}" for j in range(2)]
+        for path, text in zip(files, texts, strict=True):
+            path.write_text(text, "utf-8")
+        hashes.add(read_corpus(files).sha256)
+    assert len(hashes) == 2
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "corpus: 0 characters are too few"),
-        (b"abc", "corpus: 3 characters are too few"),
+        (b"", "corpus: too few characters to train on, got 0"),
+        (b"a", "corpus: too few characters to train on, got 1"),
+        (b"abc", "corpus: too few characters to train on, got 3"),
         (UNKNOWN.encode() * 100, "corpus: no character is known"),
         (b"abc\xffdef", "text: not UTF-8: byte 0xff at 3"),
         (b"\xff\xfea\0b\0", "text: not UTF-8: byte 0xff at 0"),
@@ -93,6 +106,8 @@ def test_things_that_are_no_files(tmp_path):
         read_corpus(["/dev/null"])
     with pytest.raises(InputError, match="null"):
         read_corpus(["a\0b"])
+    with pytest.raises(InputError, match=r"^corpus: expected paths of files, got ''$"):
+        read_corpus([""])
 
 
 def test_the_library_is_found_in_an_order_of_its_own(monkeypatch, tmp_path):

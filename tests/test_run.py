@@ -10,6 +10,7 @@ import pytest
 from checkpoint_cases import forge
 from cli_cases import SMALL, arrays_file, command, refused
 from fusedrnn import checkpoint, cli
+from fusedrnn.errors import load_extra
 
 COMMANDS = {
     "info": lambda folder: ["info", folder],
@@ -82,12 +83,38 @@ def test_checkpoints_of_something_else(copy, capsys, change):
         lambda r: r.update(corpus={"files": ["a\0b"], "sha256": ""}),
         lambda r: r["corpus"].pop("sha256"),
         lambda r: r.update(seconds=math.nan),
+        lambda r: r.update(seconds=1e308),
         lambda r: r["settings"].update(batch=2),
     ],
 )
 def test_runs_that_cannot_be_resumed(copy, capsys, change):
     forge(copy, change)
     refused(capsys, "train", "--resume", "--out", copy)
+
+
+def test_a_run_that_took_no_time(copy, capsys):
+    forge(copy, lambda r: r.update(seconds=0.0))
+    assert cli.main(["train", "--resume", "--out", str(copy)]) == 0
+    assert " 0 s, 0 characters/s" in capsys.readouterr().out
+
+
+def test_a_file_of_the_checkpoint_is_not_its_folder(copy, capsys):
+    """`sample` takes it all the same."""
+    for path in (copy / checkpoint.JSON, arrays_file(copy)):
+        message = refused(capsys, "train", "--resume", "--out", path)
+        assert message == f"fusedrnn: {path}: expected the folder of a run, got a file of it\n"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_parameters_that_are_not_finite(copy, capsys, value):
+    """With their checksums: of a model that diverged."""
+    path = arrays_file(copy)
+    arrays = checkpoint.load(copy)[1]
+    arrays["model.rnn.bias_ih_l0"][3] = value
+    forge(copy, lambda r: None, load_extra("safetensors.numpy").save(arrays))
+    assert path == arrays_file(copy)
+    for arguments in (["sample", copy], ["gradflow", copy], COMMANDS["resume"](copy)):
+        assert "model.rnn.bias_ih_l0: expected finite numbers" in refused(capsys, *arguments)
 
 
 def test_names_that_are_not_unicode(text_file, tmp_path, use):

@@ -127,6 +127,25 @@ def test_a_run_is_not_overwritten(copy, text_file, capsys):
     assert arrays_file(copy).read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "step-00001000.safetensors",
+        "step-00001000.safetensors.partial",
+        "checkpoint.json.partial",
+        "loss.png",
+    ],
+)
+def test_a_new_run_costs_nobody_a_file(text_file, tmp_path, capsys, name):
+    (tmp_path / name).write_text("precious")
+    (tmp_path / "step-1.safetensors").write_text("in nobody's way")
+    message = refused(capsys, "train", text_file, "--out", tmp_path)
+    assert message.startswith(f"fusedrnn: {tmp_path / name}: would be lost")
+    assert (tmp_path / name).read_text() == "precious"
+    (tmp_path / name).unlink()
+    assert cli.main(["train", text_file, *SMALL, "--steps", "1", "--out", str(tmp_path)]) == 0
+
+
 def test_one_training_at_a_time_in_a_folder(text_file, tmp_path, capsys):
     """The second is refused, and the first goes on; what is killed locks no more."""
     run = ["train", text_file, *SMALL, *ENDLESS, "--out", tmp_path]
@@ -158,12 +177,29 @@ def test_two_that_begin_at_once(text_file, tmp_path, monkeypatch, capsys):
     assert "holds a run" in refused(capsys, "train", text_file, "--out", tmp_path / "run")
 
 
+def test_one_is_said_as_one(text_file, tmp_path, capsys):
+    small = ["--hidden", "2", "--batch", "1", "--chunk", "1", "--steps", "1", "--threads", "1"]
+    assert cli.main(["train", text_file, *small, "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    for text in ("1 file:", "1 stream of 1 character\n", "1 step, 1 character,", "(1 thread,"):
+        assert text in out
+
+
 def test_a_huge_learning_rate(text_file, tmp_path):
-    for steps in (1, 3):
-        run = command("train", text_file, "--lr", "1e30", "--steps", steps, "--hidden", 8)
-        done = subprocess.run([*run, "--out", tmp_path / str(steps)], capture_output=True)
+    for lr, steps in (("1e30", 1), ("1e30", 3), ("1e39", 1), ("1e300", 1)):
+        run = command("train", text_file, "--lr", lr, "--steps", steps, "--hidden", 8)
+        done = subprocess.run([*run, "--out", tmp_path / f"{lr} {steps}"], capture_output=True)
         assert done.returncode in (0, 2)
         assert b"Traceback" not in done.stderr
+    assert b"Warning" not in done.stderr
+    assert b"fusedrnn: diverged in step 1: use a lower --lr" in done.stderr
+    assert checkpoint.load(tmp_path / "1e300 1")[0]["step"] == 0
+
+
+def test_standard_error_is_closed(text_file, tmp_path):
+    train = command("train", text_file, *SMALL, "--steps", 2, "--out", tmp_path)
+    subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *train], capture_output=True, check=True)
+    assert checkpoint.load(tmp_path)[0]["step"] == 2
 
 
 def test_bad_text(tmp_path, capsys):
@@ -172,11 +208,14 @@ def test_bad_text(tmp_path, capsys):
     assert "a directory" in refused(capsys, *train, tmp_path)
     (tmp_path / "short").write_text("ab")
     assert "too few" in refused(capsys, *train, tmp_path / "short")
+    assert "corpus: expected paths of files, got ''" in refused(capsys, *train, "")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_cannot_be(text_file, tmp_path, capsys):
     (tmp_path / "file").touch()
+    message = refused(capsys, "train", text_file, "--out", tmp_path / "file")
+    assert message == f"fusedrnn: {tmp_path / 'file'}: expected a folder, got a file\n"
     assert str(tmp_path / "file") in refused(
         capsys, "train", text_file, "--out", tmp_path / "file" / "run"
     )

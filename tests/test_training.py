@@ -124,6 +124,13 @@ def test_divergence_is_told_before_it_reaches_the_parameters(text_file):
         np.testing.assert_array_equal(array, before[name])
 
 
+def test_a_step_too_far_is_told(text_file):
+    run = trainer([text_file], lr=1e300)
+    with pytest.raises(InputError, match="diverged in step 1: use a lower --lr"):
+        run.step()
+    assert run.steps == 0
+
+
 @pytest.mark.parametrize(
     "losses", [np.ones((3, 3)), np.ones(3), np.ones(2, np.float32), np.ones(())], ids=str
 )

@@ -18,6 +18,7 @@ import numpy as np
 
 from . import get_num_threads, isa, reference, set_num_threads
 from .layers import KINDS
+from .report import counted
 from .weights import Array
 
 __all__ = ["bench"]
@@ -40,7 +41,7 @@ def bench(args: argparse.Namespace) -> int:
         set_num_threads(args.threads)
     torch = _torch()
     version = "not installed" if torch is None else torch.__version__
-    print(f"float32, {get_num_threads()} threads, {isa()}; torch {version}")
+    print(f"float32, {counted(get_num_threads(), 'thread')}, {isa()}; torch {version}")
     print("milliseconds, medians; training is forward and backward with all gradients\n")
     print(f"{'':34}{'inference':^33}{'training':^33}")
     print(f"{'cell':18}{'T':>4}{'N':>5}{'H':>6} " + "".join(f"{c:>11}" for c in CONTESTANTS * 2))

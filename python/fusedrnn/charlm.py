@@ -16,6 +16,7 @@ import numpy as np
 
 from . import validate
 from .corpus import Vocabulary
+from .errors import InputError
 from .head import Linear, softmax_cross_entropy
 from .layers import KINDS
 from .weights import Array
@@ -158,6 +159,11 @@ class CharModel:
         ------
         str
             One character, never `UNKNOWN`.
+
+        Raises
+        ------
+        InputError
+            A score is not finite.
         """
         rng = np.random.default_rng(seed)
         x = self.vocabulary.encode(prompt or "\n").reshape(-1, 1)
@@ -171,6 +177,9 @@ class CharModel:
 def _draw(logits: Array, temperature: float, rng: np.random.Generator) -> int:
     """Draw an index other than 0 from softmax(logits / temperature)."""
     scores = logits[1:].astype(np.float64)
+    if not np.isfinite(scores).all():
+        got = scores[~np.isfinite(scores)][0]
+        raise InputError(f"scores: expected finite numbers, got {got}: the model has diverged")
     scores -= scores.max()
     if temperature == 0:
         return 1 + int(scores.argmax())

@@ -57,8 +57,14 @@ def save(folder: Path, step: int, facts: Mapping[str, Any], arrays: Mapping[str,
     _write(folder / name, content)
     _write(folder / JSON, json.dumps(record, indent=2).encode() + b"\n")
     for other in os.listdir(folder):
-        if ARRAYS.fullmatch(other.removesuffix(".partial")) and other != name:
+        if is_own(other) and other not in (name, JSON):
             (folder / other).unlink(missing_ok=True)
+
+
+def is_own(name: str) -> bool:
+    """Tell whether `save` may overwrite or remove a file of this name."""
+    whole = name.removesuffix(".partial")
+    return whole == JSON or ARRAYS.fullmatch(whole) is not None
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -96,12 +102,13 @@ def _read_record(source: Path) -> dict[str, Any]:
     content = _read(source)
     try:
         record = json.loads(content)
+        sha256 = record.pop("sha256", None) if isinstance(record, dict) else None
+        canonical = _canonical(record)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{source}: not a fusedrnn checkpoint: not JSON, or damaged") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError(f"{source}: not a fusedrnn checkpoint: format is not {FORMAT!r}")
-    sha256 = record.pop("sha256", None)
-    if sha256 != _sha256(_canonical(record)):
+    if sha256 != _sha256(canonical):
         raise InputError(f"{source}: damaged or edited, it differs from what was written")
     match record.get("arrays"):
         case {"file": str(name), "bytes": int(), "sha256": str()} if ARRAYS.fullmatch(name):
@@ -148,11 +155,15 @@ def _read(path: Path, size: int | None = None) -> bytes:
 def _write(path: Path, content: bytes) -> None:
     """Write a file so that its name never stands for a part of it, even after a power cut."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

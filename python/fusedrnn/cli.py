@@ -2,7 +2,7 @@
 """The command `fusedrnn`: what it can be told, and how it ends.
 
 Exit codes: 0 done; 1 the reader of the output has gone; 2 something to put right, said in one line;
-130 interrupted.
+130 interrupted; 143 told to end (SIGTERM) while training, which left a checkpoint.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, by default that of the process, and return the exit code."""
+    if sys.stderr is None:  # it was closed; what is said there then goes nowhere
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     args = _parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal need not know every character
@@ -91,12 +93,13 @@ def _info(args: argparse.Namespace) -> int:
 
 def _print_table(facts: Mapping[str, Any], prefix: str = "") -> None:
     for name, value in facts.items():
-        if isinstance(value, Mapping):
-            _print_table(value, f"{prefix}{name}.")
+        if isinstance(value, Mapping) and not prefix:
+            _print_table(value, f"{name}.")
         else:
             plain = isinstance(value, str) and value.isprintable()
             text = value if plain else json.dumps(value, ensure_ascii=False, default=str)
-            print(f"{prefix + name:24} {text}")
+            line = f"{prefix + name:24} {text}"
+            print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -141,8 +144,9 @@ def _add_train(commands: Any) -> None:
     setting("clip", "largest norm of the gradient, 0 for none", type=_number(0))
     setting("seed", "of the initial parameters", type=_integer(0, 2**63))
     setting("dtype", "of all arithmetic", choices=("float32", "float64"))
+    default = f"default: {Limits.steps}, if no limit is given"
     length = train_parser.add_mutually_exclusive_group().add_argument
-    length("--steps", type=_integer(1), help=f"stop after so many; default: {Limits.steps}")
+    length("--steps", type=_integer(1), help=f"stop after so many; {default}")
     length(
         "--epochs", type=_number(0, 2**24, above=True), help="stop when the text was read so often"
     )
@@ -153,7 +157,7 @@ def _add_train(commands: Any) -> None:
     )
     option("--threads", type=_integer(1), help="default: all cores")
     option("--out", default="runs/charlm", help="folder of the run; default: %(default)s")
-    option("--resume", action="store_true", help="go on where the run in --out stopped")
+    option("--resume", action="store_true", help=_RESUME)
     option("--save-every", type=_number(0), default=10, help="seconds; default: %(default)s")
 
 
@@ -187,6 +191,9 @@ def _add_gradflow(commands: Any) -> None:
     option("--out", type=Path, default=Path("gradflow.png"), help="default: %(default)s")
 
 
+_RESUME = (
+    "go on where the run in --out stopped; a limit given takes the place of all that the run had"
+)
 _CELL_NAMES = "{" + ",".join(("rnn", *CELLS)) + "}"
 
 

@@ -94,7 +94,7 @@ class Corpus:
     held_out: Array
     """(characters,) int32, of files that are not in `train` where there are several."""
     sha256: str
-    """Of both texts."""
+    """Of both texts, and of where one ends."""
 
 
 def standard_library() -> list[Path]:
@@ -129,10 +129,13 @@ def read_corpus(files: Sequence[str | Path] = ()) -> Corpus:
     InputError
         A file cannot be read or is not UTF-8, or there are too few characters.
     """
+    if "" in files:  # which would be the current directory
+        raise InputError("corpus: expected paths of files, got ''")
     texts = [_read(Path(path)) for path in files] if files else _read_library()
     train, held_out = _split(texts)
     if len(train) < 2 or len(held_out) < 2:
-        raise InputError(f"corpus: {sum(map(len, texts))} characters are too few to train on")
+        total = sum(map(len, texts))
+        raise InputError(f"corpus: too few characters to train on, got {total}")
     vocabulary = Vocabulary.of(train)
     if len(vocabulary) == 1:
         raise InputError("corpus: no character is known, all are replacement characters")
@@ -141,7 +144,7 @@ def read_corpus(files: Sequence[str | Path] = ()) -> Corpus:
         vocabulary=vocabulary,
         train=vocabulary.encode(train),
         held_out=vocabulary.encode(held_out),
-        sha256=hashlib.sha256("\0".join((train, held_out)).encode()).hexdigest(),
+        sha256=hashlib.sha256(f"{len(train)} {train}{held_out}".encode()).hexdigest(),
     )
 
 

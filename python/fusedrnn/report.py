@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from . import functional, get_num_threads, isa, reference
 from .plot import loss_curve
-from .run import Run
+from .run import PICTURE, Run
 from .training import evaluate
 
-__all__ = ["describe", "report"]
+__all__ = ["counted", "describe", "report"]
 
 SAMPLE = 600
 """Characters in the sample."""
@@ -24,7 +24,7 @@ TIMING_SECONDS = 5.0
 def describe(run: Run, say: Callable[[str], None]) -> None:
     """Say what is trained on what, before the first step."""
     corpus, trainer = run.corpus, run.trainer
-    source = "the standard library" if not corpus.files else f"{len(corpus.files)} files"
+    source = "the standard library" if not corpus.files else counted(len(corpus.files), "file")
     say(
         f"corpus     {source}: {corpus.train.size:,} characters and {corpus.held_out.size:,} "
         f"held out, vocabulary of {len(corpus.vocabulary)}"
@@ -32,7 +32,8 @@ def describe(run: Run, say: Callable[[str], None]) -> None:
     parameters = sum(a.size for a in trainer.model.state_dict().values())
     say(
         f"model      {_title(run)}, {parameters:,} parameters; a step reads "
-        f"{trainer.streams.batch} streams of {trainer.streams.chunk} characters"
+        f"{counted(trainer.streams.batch, 'stream')} of "
+        f"{counted(trainer.streams.chunk, 'character')}"
     )
     if trainer.steps:
         say(f"resumed    at step {trainer.steps:,}, after {run.seconds:.0f} s")
@@ -43,18 +44,19 @@ def report(run: Run, say: Callable[[str], None]) -> None:
     trainer, corpus = run.trainer, run.corpus
     read = trainer.steps * run.characters_per_step
     say(
-        f"training   {trainer.steps:,} steps, {read:,} characters, {run.seconds:.0f} s, "
-        f"{read / run.seconds:,.0f} characters/s"
+        f"training   {counted(trainer.steps, 'step')}, {counted(read, 'character')}, "
+        f"{run.seconds:.0f} s, {read / (run.seconds or math.inf):,.0f} characters/s"
     )
     loss, characters = evaluate(trainer.average, corpus.held_out)
-    say(f"held out   {loss / math.log(2):.3f} bits per character, {characters:,} characters")
+    bits = f"{loss / math.log(2):.3f} bits per character"
+    say(f"held out   {bits}, {counted(characters, 'character')}")
 
     sample = "".join(
         trainer.average.generate("\n", SAMPLE, temperature=0.7, seed=trainer.settings.seed)
     )
     say(f"sample     temperature 0.7, seed {trainer.settings.seed}\n\n{sample.strip()}\n")
 
-    picture = run.folder / "loss.png"
+    picture = run.folder / PICTURE
     loss_curve(picture, trainer.losses, run.characters_per_step, loss, _title(run))
     say(f"picture    {picture}")
 
@@ -62,9 +64,20 @@ def report(run: Run, say: Callable[[str], None]) -> None:
     say(
         f"speed      one step forward and back: kernels {1e3 * kernel:.1f} ms, "
         f"NumPy reference {1e3 * plain:.1f} ms, {plain / kernel:.1f} times "
-        f"({get_num_threads()} threads, {isa()}, best of {rounds})"
+        f"({counted(get_num_threads(), 'thread')}, {isa()}, best of {rounds})"
     )
     say(f"checkpoint {run.folder}")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, in words.
+
+    Examples
+    --------
+    >>> counted(1, "file"), counted(2000, "file")
+    ('1 file', '2,000 files')
+    """
+    return f"{number:,} {noun}" + "s" * (number != 1)
 
 
 def _title(run: Run) -> str:

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import __version__, checkpoint
 from .charlm import CharModel
 from .corpus import Corpus, Vocabulary, read_corpus
@@ -22,6 +24,9 @@ __all__ = ["Limits", "Run", "load_model"]
 
 LOCK = "lock"
 """File that a training holds locked; it stays, for to remove it would let two in."""
+
+PICTURE = "loss.png"
+"""File that the report of a run writes."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Run:
         Raises
         ------
         InputError
-            The folder holds a run, or the files will not do.
+            The folder holds a run or what this one would overwrite, or the files will not do.
         """
         _check_holds_no_run(folder)
         corpus = read_corpus(files)
@@ -93,11 +98,13 @@ class Run:
     @classmethod
     def _load(cls, folder: Path, files: Sequence[str], given: Mapping[str, Any]) -> Run:
         record, arrays = checkpoint.load(folder)
+        if not folder.is_dir():
+            raise InputError(f"{folder}: expected the folder of a run, got a file of it")
         with _reading(folder):
             settings = Settings(**record["settings"])
             seconds, limits = record["seconds"], Limits(**record["limits"])
-            if not isinstance(seconds, float) or not 0 <= seconds < math.inf:
-                raise ValueError(f"seconds: expected a number, got {seconds!r}")
+            if not isinstance(seconds, float) or not 0 <= seconds <= 1e9:
+                raise ValueError(f"seconds: expected a number in 0..1e9, got {seconds!r}")
             sha256, vocabulary = record["corpus"]["sha256"], record["vocabulary"]
             files = files or [str(path) for path in record["corpus"]["files"]]
         for name, value in given.items():
@@ -109,7 +116,7 @@ class Run:
         if corpus.sha256 != sha256 or corpus.vocabulary.characters != vocabulary:
             raise InputError(f"corpus: the text is not the one that the run in {folder} began with")
         with _reading(folder):
-            _check_sizes(settings, corpus.vocabulary, arrays)
+            _check_arrays(settings, corpus.vocabulary, arrays)
             trainer = Trainer(settings, corpus)
             trainer.load_state_dict(arrays)
         return cls(folder, corpus, trainer, limits, seconds)
@@ -157,7 +164,7 @@ def load_model(path: str | Path) -> CharModel:
     record, arrays = checkpoint.load(Path(path))
     with _reading(path):
         settings, vocabulary = Settings(**record["settings"]), Vocabulary(record["vocabulary"])
-        _check_sizes(settings, vocabulary, arrays)
+        _check_arrays(settings, vocabulary, arrays)
         model = CharModel(
             vocabulary, settings.cell, settings.hidden, settings.layers, dtype=settings.dtype
         )
@@ -168,6 +175,11 @@ def load_model(path: str | Path) -> CharModel:
 def _check_holds_no_run(folder: Path) -> None:
     if (folder / checkpoint.JSON).exists():
         raise InputError(f"{folder}: holds a run; add --resume, or name another with --out")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder, got a file")
+    for path in sorted(folder.glob("*")):
+        if path.name == PICTURE or checkpoint.is_own(path.name):
+            raise InputError(f"{path}: would be lost; move it, or name another folder with --out")
 
 
 @contextmanager
@@ -194,8 +206,11 @@ def _reading(path: str | Path) -> Iterator[None]:
         raise InputError(f"{path}: not a checkpoint of a character model: {reason}") from error
 
 
-def _check_sizes(settings: Settings, vocabulary: Vocabulary, arrays: Mapping[str, Array]) -> None:
-    """Compare sizes before any memory is taken for them."""
+def _check_arrays(settings: Settings, vocabulary: Vocabulary, arrays: Mapping[str, Array]) -> None:
+    """Compare sizes before any memory is taken for them, and refuse a model that diverged."""
     expected, actual = (len(vocabulary), settings.hidden), arrays["model.head.weight"].shape
     if actual != expected or f"model.rnn.weight_hh_l{settings.layers - 1}" not in arrays:
         raise ValueError(f"settings: they do not fit model.head.weight {actual}")
+    for name, array in arrays.items():
+        if name.startswith("model.") and not np.isfinite(array).all():
+            raise ValueError(f"{name}: expected finite numbers")

@@ -16,6 +16,7 @@ from types import FrameType
 
 from . import set_num_threads
 from .errors import load_extra
+from .plot import load_matplotlib
 from .report import describe, report
 from .run import Limits, Run
 from .training import Settings
@@ -30,8 +31,9 @@ RECENT = 50
 
 def train(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    for module in ("tqdm", "safetensors", "matplotlib"):
+    for module in ("tqdm", "safetensors"):
         load_extra(module)
+    load_matplotlib()
     if args.threads is not None:
         set_num_threads(args.threads)
     with _run(args) as run:

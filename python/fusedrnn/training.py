@@ -144,16 +144,21 @@ class Trainer:
         Raises
         ------
         InputError
-            The loss or the gradient is not finite; the parameters are as before the step.
+            The loss or the gradient is not finite, and the parameters are as before the step; or
+            the parameters are not, after it.
         """
+        diverged = f"diverged in step {self.steps + 1}: use a lower --lr, or --clip"
         x, target, state = self.next_chunk()
         loss, state = self.model.gradients(x, target, state)
         norm = clip_grad_norm(self.model.modules, self.settings.clip or math.inf)
         if not math.isfinite(loss + norm):
-            raise InputError(f"diverged in step {self.steps + 1}: use a lower --lr, or --clip")
+            raise InputError(diverged)
         self.optimizer.lr = self.settings.lr * min(1, (self.steps + 1) / WARM_UP)
         self.optimizer.step()
         self._update_average()
+        means = (a for module in self.average.modules.values() for a in module.params.values())
+        if not all(np.isfinite(mean).all() for mean in means):
+            raise InputError(diverged)
         self.losses.append(loss)
         self.state = state
         return loss
