@@ -2,6 +2,7 @@
 """The character model: gradients and state of it, its seed, and what it writes."""
 
 import runpy
+import sys
 
 import numpy as np
 import pytest
@@ -79,6 +80,7 @@ def test_scores_that_are_not_finite(value, temperature):
         list(model.generate("ab", 1, temperature=temperature))
 
 
-def test_the_smallest_example(capsys):
+def test_the_smallest_example(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "fusedrnn.examples.hello", raising=False)  # as if run alone
     runpy.run_module("fusedrnn.examples.hello")
     assert capsys.readouterr().out.endswith(", hello\n")
