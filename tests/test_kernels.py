@@ -7,7 +7,7 @@ Outputs are filled with NaN first: what a kernel forgets to write is seen.
 
 import numpy as np
 import pytest
-from fusedrnn import _core, reference
+from fusedrnn import _core, functional, reference
 from fusedrnn.weights import CELLS, Weights
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -116,6 +116,16 @@ def test_nan_in_one_row_stays_there(isa):
     assert np.isnan(y[1:, 2]).all()
     y[1:, 2] = clean[1:, 2]
     np.testing.assert_array_equal(y, clean)
+
+
+@pytest.mark.parametrize("engine", [functional, reference])
+def test_nothing_passes_a_rectifier_that_was_off(engine, isa):
+    weights = Weights(np.ones((1, 1), np.float32), np.ones((1, 1), np.float32), None, None)
+    *_, tape = engine.forward("rnn_relu", -np.ones((1, 1, 1), np.float32), None, weights)
+    dx, (dh,), grads = engine.backward(tape, np.full((1, 1, 1), np.inf, np.float32))
+    assert not dx.any()
+    assert not dh.any()
+    assert not grads.weight_ih.any()
 
 
 def test_saturated_gates_give_the_limits(isa):

@@ -8,14 +8,13 @@ namespace fusedrnn::FUSEDRNN_ISA {
 struct Tanh {
   static constexpr const char* kName = "rnn_tanh";
   template <class V> INLINE static V apply(V a) { return tanh(a); }
-  template <class V> INLINE static V slope(V h) { return 1 - h * h; }
+  template <class V> INLINE static V backward(V h, V dh) { return dh * (1 - h * h); }
 };
 
-// The derivative at 0 is 0, as in PyTorch.
 struct Relu {
   static constexpr const char* kName = "rnn_relu";
   template <class V> INLINE static V apply(V a) { return relu(a); }
-  template <class V> INLINE static V slope(V h) { return step(h); }
+  template <class V> INLINE static V backward(V h, V dh) { return relu_backward(h, dh); }
 };
 
 template <class Activation> struct Rnn {
@@ -28,7 +27,7 @@ template <class Activation> struct Rnn {
     saved[0] = s_new[0] = Activation::apply(xg[0] + hg[0]);
   }
   template <class V> INLINE static void backward(const V* saved, const V*, const V*, V* ds, V* d) {
-    d[0] = ds[0] * Activation::slope(saved[0]);
+    d[0] = Activation::backward(saved[0], ds[0]);
     ds[0] = V{};
   }
 };

@@ -19,6 +19,6 @@ INLINE float fma(float a, float b, float c) { return fmaf(a, b, c); }
 INLINE float tanh(float x) { return tanhf(x); }
 INLINE float sigmoid(float x) { return 1 / (1 + expf(-x)); }
 INLINE float relu(float x) { return x < 0 ? 0.f : x; }  // NaN stays NaN, in both
-INLINE float step(float x) { return x <= 0 ? 0.f : 1.f; }
+INLINE float relu_backward(float h, float dh) { return h <= 0 ? 0.f : dh; }
 
 }  // namespace fusedrnn::device
