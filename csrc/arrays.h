@@ -139,8 +139,8 @@ class Regions {
     if (count_ == kMost) throw std::logic_error("more arrays than Regions has room for");
     regions_[count_++] = {reinterpret_cast<const char*>(p), reinterpret_cast<const char*>(p + n), name};
   }
-  static constexpr std::size_t kMost =
-      64;  // on two directions of a device some 40; an array, for a single step must not allocate
+  // Two directions on a device have some 40. An array, for a single step must not allocate.
+  static constexpr std::size_t kMost = 64;
   std::size_t count_ = 0;
   Region regions_[kMost];
 };

@@ -17,7 +17,7 @@ from .engine import Computed, Engine, unchecked
 from .layers import gru_name, lstm_name
 from .names import names_of_weights, shapes_of_weights
 from .parameters import Parameters
-from .weights import CELLS, Array, State
+from .weights import CELLS, Array, State, unwrapped
 
 __all__ = ["CellTape", "GRUCell", "LSTMCell", "RNNCell"]
 
@@ -58,7 +58,7 @@ class SingleStep(Computed, Parameters, Generic[CellState]):
         x, parts = self._checked(x, state)
         (weights,) = self._weights()
         _, state_n = unchecked(self.engine).infer(self.cell, x, parts, weights)
-        return self._joined(state_n)
+        return unwrapped(state_n)  # type: ignore[no-any-return]
 
     def forward(self, x: Array, state: CellState | None = None) -> tuple[CellState, CellTape]:
         """Take one step and keep what `backward` needs.
@@ -89,7 +89,7 @@ class SingleStep(Computed, Parameters, Generic[CellState]):
         x, parts = self._checked(x, state)
         (weights,) = self._weights()
         _, state_n, tape = unchecked(engine).forward(self.cell, x, parts, weights)
-        return self._joined(state_n), CellTape(self, engine, x.shape[1], tape)
+        return unwrapped(state_n), CellTape(self, engine, x.shape[1], tape)
 
     def backward(
         self, tape: CellTape, dstate: CellState, *, accumulate: bool = True
@@ -129,7 +129,7 @@ class SingleStep(Computed, Parameters, Generic[CellState]):
         dx, dstate_0, _ = unchecked(tape.engine).backward(
             tape.tape, dh[None], dstate_n, grads=grads, accumulate=accumulate
         )
-        return None if dx is None else dx[0], self._joined(dstate_0)
+        return None if dx is None else dx[0], unwrapped(dstate_0)
 
     def _checked(self, x: Array, state: CellState | None) -> tuple[Array, State | None]:
         """Check a step's arguments; return x with a time axis, and the state as a tuple."""
@@ -143,10 +143,6 @@ class SingleStep(Computed, Parameters, Generic[CellState]):
         shape = (N, self.hidden_size)
         validate.state(parts, names[self._letters], self.dtype, shape, "(N, H)")
         return parts  # type: ignore[no-any-return]
-
-    def _joined(self, parts: State) -> CellState:
-        state: Any = parts if self._letters == "hc" else parts[0]
-        return state  # type: ignore[no-any-return]
 
 
 class RNNCell(SingleStep[Array]):

@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import layers, validate
 from ..recurrent import Recurrent
+from ..weights import unwrapped
 from . import stack
 from .arrays import Array
 from .library import core, device_index
@@ -174,8 +175,7 @@ class DeviceRecurrent(OnDevice, Recurrent[Any]):
         raise ValueError('freeze: expected a layer on the host, got one with device="cuda"')
 
     def _given_back(self, parts: tuple[Any, ...], importer: Callable[[Any], Any]) -> Any:
-        arrays = tuple([importer(Array.of(part)) for part in parts])
-        return arrays if len(arrays) > 1 else arrays[0]
+        return unwrapped(tuple([importer(Array.of(part)) for part in parts]))
 
 
 ON_DEVICE: dict[type, type] = {
