@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// _core.pack_rows and _core.unpack_rows: sequences of unequal length without their padding, and back.
+// _core.longest_first, pack_rows and unpack_rows: sequences of unequal length without their padding, and back.
 #include <algorithm>
+#include <utility>
 
 #include "bindings.h"
 #include "cpu/plan.h"
@@ -93,6 +94,26 @@ template <class T> void unpack_rows(py::handle packed, py::handle order, py::han
   });
 }
 
+// Of lengths (N,) from 0 to T: the rows, the longest first and equal ones in their order; and where each step of the longest
+// begins without padding, and where the last one ends.
+py::tuple longest_first(py::handle object, long T) {
+  const long N = array_of<std::int64_t>(object, "lengths").size();
+  const auto* lengths = pointer<const std::int64_t>(object, "lengths", {N});
+  if (N < 1) throw std::invalid_argument("lengths: expected at least one");
+  const auto [least, most] = std::minmax_element(lengths, lengths + N);
+  if (*least < 0 || *most > T) throw std::invalid_argument("lengths: expected 0 to T = " + std::to_string(T));
+  const long steps = *most;
+  std::vector<long> longer(steps + 1);  // rows that are longer than t
+  for (long n = 0; n < N; n++) longer[lengths[n]]++;
+  for (long t = steps, sum = 0; t >= 0; t--) sum += std::exchange(longer[t], sum);
+  py::array_t<std::int64_t> order(N), first_row(steps + 1);
+  std::int64_t *const rows = order.mutable_data(), *const first = first_row.mutable_data();
+  first[0] = 0;
+  for (long t = 0; t < steps; t++) first[t + 1] = first[t] + longer[t];
+  for (long n = 0; n < N; n++) rows[longer[lengths[n]]++] = n;
+  return py::make_tuple(order, first_row);
+}
+
 // f(T{}) of the type that an array has
 template <class F> void with_type(py::handle array, F&& f) {
   if (holds<float>(array)) f(float{});
@@ -104,6 +125,8 @@ template <class F> void with_type(py::handle array, F&& f) {
 }  // namespace
 
 void bind_ragged(py::module_& m) {
+  m.def("longest_first", &longest_first, py::arg("lengths"), py::arg("T"),
+        "The order of rows of these lengths, and where each step begins without padding: int64 (N,), (steps + 1,).");
   m.def(
       "pack_rows",
       [](py::object padded, py::object order, py::object first_row, py::object packed) {

@@ -5,6 +5,7 @@ import copy
 import gc
 import pickle
 import weakref
+from itertools import product
 
 import fusedrnn
 import numpy as np
@@ -58,12 +59,15 @@ def test_one_layer_is_the_layer_s(name, dtype, threads):
     layer = LAYERS[name](5, 37, dtype=dtype, seed=0)
     for T, N in ((1, 1), (6, 3), (40, 17)):
         x = np.random.default_rng(T).standard_normal((T, N, 5)).astype(dtype)
+        full = np.full(N, T)
+        ends = np.random.default_rng(T).permutation(np.arange(N) * T // N)
+        ends[-1] = T
         for count in (1, 3):
             threads(count)
-            for given_state in (None, random_state(layer, N)):
+            for state, lengths in product((None, random_state(layer, N)), (None, ends, full)):
                 (y, state_n), (wanted, wanted_n) = (
-                    layer.freeze()(x, given_state),
-                    layer(x, given_state),
+                    layer.freeze()(x, state, lengths),
+                    layer(x, state, lengths),
                 )
                 assert y.flags.writeable
                 np.testing.assert_array_equal(y, wanted)
@@ -74,6 +78,7 @@ def test_one_layer_is_the_layer_s(name, dtype, threads):
 def bad_calls():
     x, h = np.zeros((4, 3, 5), np.float32), np.zeros((1, 3, 7), np.float32)
     yield from ([x.tolist(), None], [x.astype(float), None], [x[:, :, :4], None], [x[:0], None])
+    yield [np.zeros((4, 3, 10), np.float32)[:, :, :5], None]
     yield from ([x.transpose(1, 0, 2), None], [x[0], None], [np.ma.array(x), None])
     for bad in (h[:, :2], np.zeros((2, 3, 7), np.float32), h[0], h.astype(float), h.tolist()):
         yield [x, bad]
@@ -87,11 +92,12 @@ def test_words_for_what_is_wrong_are_the_layer_s(name):
     for x, h in bad_calls():
         states = [h] if name == "gru" or h is None else [h, [h, h], (h, h), (np.zeros_like(x), h)]
         for state in states:
-            with pytest.raises((TypeError, ValueError)) as wanted:
-                layer(x, state)
-            with pytest.raises(wanted.type) as got:
-                frozen(x, state)
-            assert str(got.value) == str(wanted.value)
+            for lengths in (None, np.array([1, 4, 0]), np.array([1, 4]), [1, 2, 3]):
+                with pytest.raises((TypeError, ValueError)) as wanted:
+                    layer(x, state, lengths)
+                with pytest.raises(wanted.type) as got:
+                    frozen(x, state, lengths)
+                assert str(got.value) == str(wanted.value)
     layer(mapped := np.zeros((4, 3, 5), np.float32).view(np.memmap))
     assert_same(frozen(mapped), layer(mapped))
 

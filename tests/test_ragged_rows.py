@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from fusedrnn import _core
 from fusedrnn.ragged import Ragged, valid_steps
+from hypothesis import given
+from hypothesis import strategies as st
 
 LENGTHS = np.array([3, 9, 0, 7, 7, 1])
 T, N = 12, len(LENGTHS)  # beyond the longest
@@ -117,6 +119,31 @@ def test_unsigned_lengths_and_orders():
     np.testing.assert_array_equal(Ragged(LENGTHS, T, wanted.order[:]).first_row, wanted.first_row)
     with pytest.raises(ValueError, match=r"^order: expected the longest row first$"):
         Ragged(LENGTHS, T, np.arange(N))
+
+
+@given(st.integers(0, 9), st.lists(st.integers(0, 9), min_size=1, max_size=9))
+def test_where_steps_begin(more, lengths):
+    longest, lengths = max(lengths), np.array(lengths)
+    order, first_row = _core.longest_first(lengths, longest + more)
+    np.testing.assert_array_equal(order, np.argsort(-lengths, kind="stable"))
+    counts = [np.count_nonzero(lengths > t) for t in range(longest)]
+    np.testing.assert_array_equal(first_row, np.cumsum([0, *counts]))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "kind", "text"),
+    [
+        (np.array([1, 6]), ValueError, "lengths: expected 0 to T = 5"),
+        (np.array([-1, 1]), ValueError, "lengths: expected 0 to T = 5"),
+        (np.array([], np.int64), ValueError, "lengths: expected at least one"),
+        (np.ones((1, 2), np.int64), ValueError, r"lengths: expected shape \(2,\), got \(1, 2\)"),
+        (np.ones(2), TypeError, "lengths: expected int64, got float64"),
+        ([1, 2], TypeError, "lengths: expected numpy.ndarray, got list"),
+    ],
+)
+def test_lengths_that_are_none(lengths, kind, text):
+    with pytest.raises(kind, match=f"^{text}$"):
+        _core.longest_first(lengths, 5)
 
 
 def test_rows_of_another_batch():

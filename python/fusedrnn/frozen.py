@@ -13,7 +13,7 @@ from typing import Any, Generic
 
 import numpy as np
 
-from . import _core, validate
+from . import _core, kernels, validate
 from .recurrent import LayerState, Recurrent
 from .seen import Seen
 from .weights import CELLS, Array
@@ -90,13 +90,13 @@ class Frozen(Generic[LayerState]):
         resets: Array | None = None,
     ) -> tuple[Array, LayerState]:
         """Run over a sequence: the layer's own call, with the same arguments, result and bits."""
-        if self._is_alone and lengths is None and resets is None:
+        if self._is_alone and resets is None:
             with contextlib.suppress(AttributeError, TypeError, ValueError):
-                return self._run_alone(x, state)
+                return self._run_alone(x, state, lengths)
         layer = self._layer
         return layer._forward(layer._checked(x, state, lengths, resets, self._packed))
 
-    def _run_alone(self, x: Array, state: Any) -> tuple[Array, LayerState]:
+    def _run_alone(self, x: Array, state: Any, lengths: Array | None) -> tuple[Array, LayerState]:
         """Run one layer in one direction, time first: the general way for it, in a third of it.
 
         What can be left to `_core` to check is. AttributeError, TypeError, ValueError: not for this
@@ -112,10 +112,17 @@ class Frozen(Generic[LayerState]):
             before = tuple([part[0] for part in parts])
         if {*map(type, (x, *(before or ())))} != {np.ndarray}:
             raise TypeError
-        y = np.empty((T, N, widths[0]), dtype)
-        state_n: Any = tuple([np.empty((1, N, width), dtype) for width in widths])
-        after = tuple([part[0] for part in state_n])
-        _core.infer(self._packed[0], x, before, False, y, after, None, None)
+        if lengths is not None:
+            lengths = validate.lengths(lengths, T, N)
+        if lengths is not None:
+            for a in (x, *(before or ())):  # what takes the padding off takes any strides
+                validate.layout("", a, validate.READ)
+            y, after = kernels.infer(self._layer.cell, x, before, self._packed[0], lengths=lengths)
+        else:
+            y = np.empty((T, N, widths[0]), dtype)
+            after = tuple([np.empty((N, width), dtype) for width in widths])
+            _core.infer(self._packed[0], x, before, False, y, after, None, None)
+        state_n: Any = tuple([part[np.newaxis] for part in after])
         return y, state_n if self._is_tuple else state_n[0]
 
     def step(self, x: Array, state: LayerState, out: LayerState | None = None) -> LayerState:

@@ -30,17 +30,15 @@ class Ragged:
     def __init__(self, lengths: Array, T: int, order: Array | None = None) -> None:
         self.shape = T, len(lengths)
         self.lengths = lengths = lengths.astype(np.int64)  # a copy: the caller may reuse it
+        stable, self.first_row = _core.longest_first(lengths, T)
+        """Where each step begins in R, and the end of the last step of the longest row."""
         if order is None:
-            order = np.argsort(-lengths, kind="stable")
+            order = stable
         elif (np.diff(lengths[order]) > 0).any():
             raise ValueError("order: expected the longest row first")
         self.order = order
-        self.rows = order[: np.count_nonzero(lengths)]
+        self.rows = order[: self.first_row[:2][-1]]
         """The batch rows that have a step, the longest first."""
-        counts = len(lengths) - np.bincount(lengths).cumsum()[:-1]  # those longer than t
-        self.first_row = np.zeros(len(counts) + 1, np.int64)
-        """(T + 1,): where each step begins in R."""
-        counts.cumsum(out=self.first_row[1:])
         self.count = int(self.first_row[-1])
         """R."""
 
