@@ -105,7 +105,7 @@ def folder() -> Path:
 
 
 def compiled(jobs: list[tuple[Path, tuple[str, ...]]], to: Path) -> list[Path]:
-    """Return what each command makes of its source; beside it, in .txt, is what it said."""
+    """Return what each command makes of its source."""
     to.mkdir(parents=True, exist_ok=True)
     with (to / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one builds
@@ -126,8 +126,7 @@ def compiled_one(source: Path, command: tuple[str, ...], to: Path) -> Path:
 
     if not made.exists() or not kept().exists():
         new = made.with_suffix(".new")
-        said = run([*command, "-MMD", "-MF", made, source, "-o", new])
-        kept().with_suffix(".txt").write_text(said)
+        run([*command, "-MMD", "-MF", made, source, "-o", new])
         new.rename(kept())
     return kept()
 
