@@ -37,7 +37,7 @@ class Ragged:
         elif (np.diff(lengths[order]) > 0).any():
             raise ValueError("order: expected the longest row first")
         self.order = order
-        self.rows = order[: self.first_row[:2][-1]]
+        self.rows = order[: np.count_nonzero(lengths)]
         """The batch rows that have a step, the longest first."""
         self.count = int(self.first_row[-1])
         """R."""
