@@ -31,6 +31,9 @@ struct Noise {
   bool expected;                         // zoneout by its mean, as in inference
   long first_step, first_row;            // what time 0 and batch row 0 are called in the draws
   const std::int64_t *rows, *steps;      // or null: (N,), what each row, and its only step (T = 1), is called
+
+  long row(long n) const { return rows ? rows[n] : first_row + n; }
+  long step(long t, long n) const { return steps ? steps[n] : first_step + t; }
 };
 
 // What some steps of some rows do otherwise. Null, and noise of zeros: nothing.
@@ -106,7 +109,7 @@ template <class Real> struct BackwardArgs {
 // Dropout of (T, N, K), in place or not
 template <class Real> struct DropoutArgs {
   long T, N, K;
-  Noise noise;                       // its dropout, seed, first_step and first_row
+  Noise noise;                       // its dropout, seed, and what rows and steps are called
   const Real* x;
   Real* out;                         // may be x itself
 };

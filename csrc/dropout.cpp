@@ -10,7 +10,8 @@ namespace {
 constexpr double kOperations = 20;  // of one element, about
 
 template <class Real>
-void dropout(const py::array& x, py::handle out, double p, std::uint64_t seed, long first_step, long first_row) {
+void dropout(const py::array& x, py::handle out, double p, std::uint64_t seed, long first_step, long first_row, py::handle rows,
+             py::handle steps) {
   DropoutArgs<Real> a{};
   a.T = x.shape(0), a.N = x.shape(1), a.K = x.shape(2);
   if (a.T < 1 || a.N < 1 || a.K < 1) throw std::invalid_argument("x: expected sizes of at least 1");
@@ -18,6 +19,10 @@ void dropout(const py::array& x, py::handle out, double p, std::uint64_t seed, l
   a.out = pointer<Real>(out, "out", {a.T, a.N, a.K});
   a.noise.dropout = p;
   a.noise.seed = seed, a.noise.first_step = first_step, a.noise.first_row = first_row;
+  const bool named = !rows.is_none() || !steps.is_none();
+  if (named && a.T != 1) throw std::invalid_argument("rows, steps: expected None beyond one step");
+  a.noise.rows = optional_pointer<const std::int64_t>(rows, "rows", {a.N});
+  a.noise.steps = optional_pointer<const std::int64_t>(steps, "steps", {a.N});
   if (a.x != a.out) {
     Regions regions;
     regions.reads(a.x, a.T * a.N * a.K);
@@ -35,13 +40,16 @@ void dropout(const py::array& x, py::handle out, double p, std::uint64_t seed, l
 void bind_dropout(py::module_& m) {
   m.def(
       "dropout",
-      [](const py::array& x, py::object out, py::object p, std::uint64_t seed, long first_step, long first_row) {
+      [](const py::array& x, py::object out, py::object p, std::uint64_t seed, long first_step, long first_row, py::object rows,
+         py::object steps) {
         if (x.ndim() != 3) throw std::invalid_argument("x: expected shape (T, N, K)");
         const auto run = holds<double>(x) ? dropout<double> : dropout<float>;
-        run(x, out, probability(p, "dropout"), seed, first_step, first_row);
+        run(x, out, probability(p, "dropout"), seed, first_step, first_row, rows, steps);
       },
       py::arg("x"), py::arg("out"), py::arg("p"), py::arg("seed"), py::arg("first_step"), py::arg("first_row"),
-      "Fills out, which may be x: elements are zero with probability p, the others are scaled by 1 / (1 - p).");
+      py::arg("rows") = py::none(), py::arg("steps") = py::none(),
+      "Fills out, which may be x: elements are zero with probability p, the others are scaled by 1 / (1 - p). Of one "
+      "step rows and steps (N,) may say what each is called.");
 }
 
 }  // namespace fusedrnn

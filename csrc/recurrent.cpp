@@ -120,8 +120,8 @@ OwnForm one_step_form(const Tape& tape, long R) {
   const long N = tape.size.N;
   for (long t = 0, row = 0; row < R; t++)
     for (long n = 0, count = first_row.empty() ? N : first_row[t + 1] - first_row[t]; n < count; n++, row++) {
-      form.noise_rows.push_back(noise.rows ? noise.rows[n] : noise.first_row + n);
-      form.noise_steps.push_back(noise.steps ? noise.steps[n] : noise.first_step + t);
+      form.noise_rows.push_back(noise.row(n));
+      form.noise_steps.push_back(noise.step(t, n));
     }
   return form;
 }

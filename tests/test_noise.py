@@ -4,8 +4,9 @@
 import fusedrnn
 import numpy as np
 import pytest
-from fusedrnn import Noise, _core, functional, noise, reference
+from fusedrnn import Noise, _core, functional, kernels, noise, reference
 from fusedrnn.noise import CellNoise
+from fusedrnn.ragged import Ragged
 from fusedrnn.weights import CELLS
 from kernel_cases import make_problem
 from layer_cases import LAYERS, cast, flat, step, twin
@@ -35,6 +36,19 @@ def test_draws_are_those_of_numpy(isa, dtype):
     np.testing.assert_array_equal(x, wanted)
     assert (functional.dropout(x, 0.0, given) == x).all()
     assert (functional.dropout(x, 1.0, given) == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_draws_without_padding_are_those_with_it(isa, dtype):
+    rows = Ragged(np.array([2, 5, 0, 3]), 6)
+    x, given = np.ones((6, 4, 37), dtype), Noise(5, first_step=2**33, first_row=17)
+    packed = kernels.dropout(rows.pack(x), 0.3, given, ragged=rows)
+    np.testing.assert_array_equal(packed, rows.pack(reference.dropout(x, 0.3, given)))
+    names = np.arange(4), np.arange(4)
+    with pytest.raises(ValueError, match="rows, steps: expected None beyond one step"):
+        _core.dropout(x, x, 0.3, *given, *names)
+    with pytest.raises(ValueError, match=r"steps: expected shape \(5,\), got \(4,\)"):
+        _core.dropout(np.ones((1, 5, 2)), np.ones((1, 5, 2)), 0.3, *given, None, names[1])
 
 
 def test_draws_of_other_seeds_kinds_steps_rows_and_units_are_independent():

@@ -149,6 +149,21 @@ def test_rows_of_unequal_length_on_threads_that_share_units_or_rows(isa, threads
                 np.testing.assert_array_equal(layer(x, lengths=lengths)[0], wanted)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_padding_is_taken_off_once_for_all_layers(bidirectional, dropout, monkeypatch):
+    """So x is copied once, and what a layer reads is what the one below it wrote."""
+    shapes, pack = [], Ragged.pack
+    monkeypatch.setattr(Ragged, "pack", lambda self, a: shapes.append(a.shape) or pack(self, a))
+    layer = fusedrnn.LSTM(I, H, 3, bidirectional=bidirectional, dropout=dropout, seed=0)
+    D, R = 1 + bidirectional, LENGTHS.sum()
+    y, _, tape = layer.forward(np.ones((T, N, I), np.float32), lengths=LENGTHS)
+    values = 4 * R * (I + 3 * D * H + (2 * D * H if dropout else 0))
+    assert tape.nbytes == values + sum(one.core.nbytes for one in tape.tapes)
+    layer.backward(tape, y)
+    assert shapes == [(T, N, I), (T, N, D * H)]
+
+
 def test_memory_is_that_of_the_valid_steps():
     lengths = np.ones(1000, int)
     lengths[5] = 20000

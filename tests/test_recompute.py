@@ -201,9 +201,13 @@ def used(tape):
         return tape.nbytes
     runs = [part.run(*stretch) for part in tape.tapes for stretch in part.before]
     last = sum(part.last.nbytes for part in tape.tapes if part.last)
-    of_slots = [getattr(run, "tapes", [run]) for run in runs]
-    stretches = [sum(a.nbytes + a.y.itemsize * np.prod(a.shape) for a in r) for r in of_slots]
-    return tape.nbytes - last + max(stretches)
+    return tape.nbytes - last + max(map(used_by_a_stretch, runs))
+
+
+def used_by_a_stretch(run):
+    """Its tapes, and its y; of layers that run together, what is between them is in their tape."""
+    first = getattr(run, "tapes", [run])[0]
+    return run.nbytes + first.y.itemsize * int(np.prod(run.shape))
 
 
 def test_budget_has_room_for_what_dropout_leaves():

@@ -52,7 +52,8 @@ template <class Real> void dropout(const DropoutArgs<Real>& a, Team& team, int m
   constexpr int W = kWidth<Real>;
   const long rows = a.T * a.N, threads = team.size();
   for (long r = rows * me / threads; r < rows * (me + 1) / threads; r++) {
-    const RowKey key = row_key(a.noise.seed, NoiseKind::dropout, a.noise.first_step + r / a.N, a.noise.first_row + r % a.N);
+    const long t = r / a.N, n = r % a.N;
+    const RowKey key = row_key(a.noise.seed, NoiseKind::dropout, a.noise.step(t, n), a.noise.row(n));
     for (int b = 0; b < blocks_of<Real>(a.K); b++) {
       const long at = r * a.K + b * W, lanes = lanes_of<Real>(a.K, b);
       store(a.out + at, dropped<Real>(load(a.x + at, lanes), key, b, a.noise.dropout), lanes);
@@ -95,7 +96,7 @@ class RowNoise {
  private:
   // Functions of their own: inlined, they would be in every tile.
   template <class Real> [[gnu::noinline]] void drop(Real* v, long n, int b) const {
-    store(v, dropped<Real>(load(v), row_key(noise.seed, NoiseKind::recurrent_dropout, 0, row(n)), b, noise.dropout));
+    store(v, dropped<Real>(load(v), row_key(noise.seed, NoiseKind::recurrent_dropout, 0, noise.row(n)), b, noise.dropout));
   }
   template <class Real> [[gnu::noinline]] void zone(int i, const Real* old, Real* v, long t, long n, int b) const {
     if (noise.zoneout[i] == 0) return;
@@ -110,11 +111,9 @@ class RowNoise {
     store(passes, passing);
     store(v, ds - passing);
   }
-  long row(long n) const { return noise.rows ? noise.rows[n] : noise.first_row + n; }
   template <class Real> INLINE Vec<Int<Real>> kept(int i, long t, long n, int b) const {
     const NoiseKind kind = i ? NoiseKind::zoneout_c : NoiseKind::zoneout_h;
-    return drawn<Real>(row_key(noise.seed, kind, noise.steps ? noise.steps[n] : noise.first_step + t, row(n)), b,
-                       noise.zoneout[i]);
+    return drawn<Real>(row_key(noise.seed, kind, noise.step(t, n), noise.row(n)), b, noise.zoneout[i]);
   }
 
   const Noise& noise;

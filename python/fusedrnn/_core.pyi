@@ -95,7 +95,16 @@ def pack_rows(padded: Array, order: Array, first_row: Array, packed: Array) -> N
 def unpack_rows(
     packed: Array, order: Array, first_row: Array, padded: Array, zeros: bool
 ) -> None: ...
-def dropout(x: Array, out: Array, p: float, seed: int, first_step: int, first_row: int) -> None: ...
+def dropout(
+    x: Array,
+    out: Array,
+    p: float,
+    seed: int,
+    first_step: int,
+    first_row: int,
+    rows: Array | None = ...,
+    steps: Array | None = ...,
+) -> None: ...
 def infer(
     packed: Packed,
     x: Array,

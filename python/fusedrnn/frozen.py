@@ -13,7 +13,7 @@ from typing import Any, Generic
 
 import numpy as np
 
-from . import _core, kernels, validate
+from . import _core, padded, validate
 from .recurrent import LayerState, Recurrent
 from .seen import Seen
 from .weights import CELLS, Array
@@ -112,12 +112,11 @@ class Frozen(Generic[LayerState]):
             before = tuple([part[0] for part in parts])
         if {*map(type, (x, *(before or ())))} != {np.ndarray}:
             raise TypeError
-        if lengths is not None:
-            lengths = validate.lengths(lengths, T, N)
+        lengths = validate.lengths(lengths, T, N)
         if lengths is not None:
             for a in (x, *(before or ())):  # what takes the padding off takes any strides
                 validate.layout("", a, validate.READ)
-            y, after = kernels.infer(self._layer.cell, x, before, self._packed[0], lengths=lengths)
+            y, after = padded.infer(self._layer.cell, x, before, self._packed[0], lengths=lengths)
         else:
             y = np.empty((T, N, widths[0]), dtype)
             after = tuple([np.empty((N, width), dtype) for width in widths])

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""One layer in one direction on the fused kernels: the checks; `kernels` allocates and runs.
+"""One layer in one direction on the fused kernels: the checks.
 
-The same four functions with the same arguments are in `reference`, in plain NumPy.
-Sizes: T time steps, N sequences, I inputs, H hidden units, G gates; P, the width of h, is H but for
-a projected LSTM.
+`padded` sees to unequal lengths, `kernels` allocates and runs. The same four functions with the
+same arguments are in `reference`, in plain NumPy. Sizes: T time steps, N sequences, I inputs, H
+hidden units, G gates; P, the width of h, is H but for a projected LSTM.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from . import check_weights, kernels, validate
+from . import check_weights, kernels, padded, validate
 from .kernels import Tape, dropout
 from .noise import CellNoise
 from .ragged import Ragged
@@ -19,7 +19,7 @@ from .weights import Array, State, Weights, state_widths
 __all__ = ["Tape", "backward", "dropout", "forward", "infer"]
 
 unchecked = kernels
-"""The same functions for layers, which have checked all arguments."""
+"""Functions for layers, which have checked all arguments and taken padding off."""
 
 Y_RULES = "(T, N, H)", "(T, N, P)"  # without and with projection
 
@@ -47,7 +47,7 @@ def infer(
     [1.0, 2.0, 3.0]
     """
     x, form = _checked(cell, x, state, weights, reverse, out, lengths, resets, noise)
-    return kernels.infer(cell, x, state, weights, out=out, **form)
+    return padded.infer(cell, x, state, weights, out=out, **form)
 
 
 def forward(
@@ -117,7 +117,7 @@ def forward(
     [[3.0, 3.0]]
     """
     x, form = _checked(cell, x, state, weights, reverse, out, lengths, resets, noise)
-    return kernels.forward(cell, x, state, weights, out=out, **form)
+    return padded.forward(cell, x, state, weights, out=out, **form)
 
 
 def backward(
@@ -178,7 +178,7 @@ def backward(
     if grads is not None:
         check_weights.grads(grads, tape.weights, tape.cell)
     accumulate = validate.flag("accumulate", accumulate)
-    return kernels.backward(tape, dy, dstate, dx=dx, grads=grads, accumulate=accumulate)
+    return padded.backward(tape, dy, dstate, dx=dx, grads=grads, accumulate=accumulate)
 
 
 def _checked(
@@ -205,7 +205,7 @@ def _checked(
             validate.apart("out", out, read)
     if isinstance(lengths, Ragged):
         lengths.check(T, N)
-    elif lengths is not None:
+    else:
         lengths = validate.lengths(lengths, T, N)
     if resets is not None:
         validate.array("resets", resets, validate.BOOL, (T, N), "(T, N)")

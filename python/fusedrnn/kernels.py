@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """One layer in one direction on the kernels, with arguments that are checked: allocate and run.
 
-The functions of `functional` and `reference`, for callers that have checked all the arguments.
-Sizes: T time steps, N sequences, I inputs, H hidden units, P wide h; R rows of all steps, without
-padding.
+The functions of `functional`, for callers that have checked all the arguments. Where lengths are
+unequal they take no padding: arrays of time are (1, R, ...) and states those of `ragged.rows`, but
+resets (T, N). Sizes: T time steps, N sequences, I inputs, H hidden units, P wide h; R rows of all
+steps.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Tape:
     weights: Weights = field(repr=False)
     core: _core.Tape = field(repr=False)
     ragged: Ragged | None = field(repr=False)
-    """With lengths: x and y are copies without the padding."""
+    """Where x and y, which have no padding, stand in arrays that have; None without lengths."""
     reverse: bool
     anew: Array | None = field(repr=False)
     """(T, N) bool: the steps that begin from zero; None without resets."""
@@ -82,12 +83,13 @@ def forward(
     state: State | None,
     weights: Weights,
     reverse: bool = False,
+    ragged: Ragged | None = None,
     **form: Any,
 ) -> tuple[Array, State, Tape]:
     """Run as `functional.forward`."""
     core = _core.Tape()
-    y, state_n, (x, y_run, ragged, anew) = _forward(cell, x, state, weights, core, reverse, **form)
-    return y, state_n, Tape(cell, x, y_run, weights, core, ragged, reverse, anew)
+    y, state_n, anew = _forward(cell, x, state, weights, core, reverse, ragged, **form)
+    return y, state_n, Tape(cell, x, y, weights, core, ragged, reverse, anew)
 
 
 def _forward(
@@ -97,37 +99,33 @@ def _forward(
     weights: Weights | _core.Packed,
     core: _core.Tape | None,
     reverse: bool = False,
+    ragged: Ragged | None = None,
     out: Array | None = None,
-    lengths: Array | Ragged | None = None,
     resets: Array | None = None,
     noise: CellNoise | None = None,
-) -> tuple[Array, State, tuple[Array, Array, Ragged | None, Array | None]]:
-    """Return y and state_n; and what the kernels saw: x, y, where their rows belong, resets."""
-    ragged = Ragged(lengths, len(x)) if isinstance(lengths, np.ndarray) else lengths
+) -> tuple[Array, State, Array | None]:
+    """Return y, state_n and the steps that begin from zero."""
+    rows, first_row = x.shape[1], None
     if resets is not None:
         resets = zero_before(resets, ragged, reverse)
-    given, y, first_row, anew = state, out, None, resets
-    if core is not None and resets is not None:
-        anew = resets.copy()  # the caller's own, which the next batch may overwrite
+    # the caller's own, which the next batch may overwrite
+    anew = resets.copy() if core is not None and resets is not None else None
     if ragged is not None:
-        x, state, y, first_row = ragged.pack(x), ragged.pack_state(state), None, ragged.first_row
+        rows, first_row = len(ragged.rows), ragged.first_row
         resets = None if resets is None else ragged.pack(resets)
         noise = None if noise is None else noise.of_rows(ragged.rows)
-    rows = x.shape[1] if ragged is None else len(ragged.rows)
     if isinstance(weights, _core.Packed):
         dtype, widths = (np.float64 if weights.is_double else np.float32), weights.state_widths
     else:
         dtype, widths = weights[1].dtype.type, state_widths(cell, weights)
-    y = np.empty((*x.shape[:2], widths[0]), dtype) if y is None else y
+    y = np.empty((*x.shape[:2], widths[0]), dtype) if out is None else out
     state_n = tuple([np.empty((rows, width), dtype) for width in widths])
     if isinstance(weights, _core.Packed):
         _core.infer(weights, x, state, reverse, y, state_n, first_row, resets)
     else:
         draws = None if noise is None else noise.core()
         _core.forward(cell, x, weights, state, reverse, y, state_n, core, first_row, resets, draws)
-    if ragged is None:
-        return y, state_n, (x, y, None, anew)
-    return ragged.unpack(y, out), ragged.unpack_state(state_n, given), (x, y, ragged, anew)
+    return y, state_n, anew
 
 
 def backward(
@@ -140,29 +138,24 @@ def backward(
     accumulate: bool = True,
 ) -> tuple[Array | None, State, Weights]:
     """Run as `functional.backward`."""
-    x, y, weights, ragged = tape.x, tape.y, tape.weights, tape.ragged
+    x, y, weights, add = tape.x, tape.y, tape.weights, dx is not None
     dweights, accumulate = (grads, accumulate) if grads else (weights.empty_like(), False)
-    rows, into, given = y.shape[1], dx, dstate
-    if ragged is not None:  # past each length dx is zero
-        dy = None if dy is None else ragged.pack(dy)
-        rows, dstate = len(ragged.rows), ragged.pack_state(dstate)
-        into = None if dx is None else ragged.pack(dx)
-    if into is None and x.ndim == 3:
-        into = np.empty(x.shape, y.dtype)
+    rows = y.shape[1] if tape.ragged is None else len(tape.ragged.rows)
+    if dx is None and x.ndim == 3:
+        dx = np.empty(x.shape, y.dtype)
     widths = state_widths(tape.cell, weights)
     dstate_0 = tuple([np.empty((rows, width), y.dtype) for width in widths])
-    _core.backward(
-        tape.core, x, y, weights, dy, dstate, into, dx is not None, dweights, accumulate, dstate_0
-    )
-    if ragged is None:
-        return into, dstate_0, dweights
-    if into is not None:
-        into = ragged.unpack(into) if dx is None else ragged.put(into, dx)
-    return into, ragged.unpack_state(dstate_0, given), dweights
+    _core.backward(tape.core, x, y, weights, dy, dstate, dx, add, dweights, accumulate, dstate_0)
+    return dx, dstate_0, dweights
 
 
-def dropout(x: Array, p: float, noise: Noise, out: Array | None = None) -> Array:
+def dropout(
+    x: Array, p: float, noise: Noise, out: Array | None = None, ragged: Ragged | None = None
+) -> Array:
     """Return x (T, N, K) with elements zero with probability p, the others scaled; out may be x."""
     out = np.empty_like(x) if out is None else out
-    _core.dropout(x, out, p, *noise)
+    names: tuple[Array, ...] = ()
+    if ragged is not None:
+        names = noise.first_row + ragged.n, noise.first_step + ragged.t
+    _core.dropout(x, out, p, *noise, *names)
     return out

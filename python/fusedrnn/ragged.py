@@ -42,6 +42,11 @@ class Ragged:
         self.count = int(self.first_row[-1])
         """R."""
 
+    @staticmethod
+    def of(lengths: Array | Ragged, T: int) -> Ragged:
+        """Return that of the lengths, which may be one."""
+        return lengths if isinstance(lengths, Ragged) else Ragged(lengths, T)
+
     def check(self, T: int, N: int) -> None:
         """Raise ValueError unless it is that of arrays (T, N, ...)."""
         if self.shape != (T, N):
@@ -85,6 +90,12 @@ class Ragged:
         """Write (1, R, ...) to the valid rows of out (T, N, ...)."""
         _core.unpack_rows(packed, self.order, self.first_row, out, False)
         return out
+
+    def unpack_dx(self, new: Array | None, dx: Array | None) -> Array | None:
+        """Return new (1, R, I) as (T, N, I), in dx if that was given: new began with its rows."""
+        if new is None:
+            return None
+        return self.unpack(new) if dx is None else self.put(new, dx)
 
     def unpack_state(self, packed: State, before: State | None) -> State:
         """Return (N, H) each; rows without a step keep what was before."""

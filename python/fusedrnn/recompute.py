@@ -51,13 +51,14 @@ class Tape:
 
     def options(self, steps: slice) -> dict[str, Any]:
         """Return what the engine needs to know of these steps."""
-        lengths: Ragged | Array | None = self.lengths
+        noise = None if self.noise is None else self.noise.from_step(steps.start)
+        options: dict[str, Any] = {"reverse": self.reverse, "noise": noise}
         if self.lengths is not None:
             T = steps.stop - steps.start
-            lengths = Ragged(np.clip(self.lengths - steps.start, 0, T), T, self.order)
-        resets = None if self.resets is None else self.resets[steps]
-        noise = None if self.noise is None else self.noise.from_step(steps.start)
-        return {"reverse": self.reverse, "lengths": lengths, "resets": resets, "noise": noise}
+            options["lengths"] = Ragged(np.clip(self.lengths - steps.start, 0, T), T, self.order)
+        if self.resets is not None:
+            options["resets"] = self.resets[steps]
+        return options
 
     def run(self, steps: slice, before: State) -> Any:
         """Return the engine's tape of these steps."""

@@ -250,8 +250,9 @@ class Recurrent(Computed, Structure, Generic[LayerState]):
         weights: Any = packed or self._weights()
         engine = unchecked(functional if packed else self.engine)
         form = {}
+        lengths = validate.lengths(lengths, *x.shape[:2])
         if lengths is not None:
-            form["lengths"] = validate.lengths(lengths, *x.shape[:2])
+            form["lengths"] = lengths
         if resets is not None:
             form["resets"] = self._resets(resets, x.shape[:2])
         return stack.Call(engine, x, states, weights, form)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import kernels, recompute, truncated, validate
+from . import kernels, padded, recompute, truncated, validate
 from .engine import Engine, unchecked
 from .noise import CellNoise, LayerNoise, Noise
 from .ragged import Ragged
@@ -52,26 +52,32 @@ class LayerTape:
     def nbytes(self) -> int:
         """Memory of the kernels' records, in bytes, and with lengths of x and y without padding.
 
-        With layers of one direction also of what is between them. x, y and the weights come on top.
+        With lengths, or layers of one direction, also of what is between them. x, y and the weights
+        come on top.
         """
-        records: int = sum(tape.nbytes for tape in self.tapes)
-        return records + self._between
+        first, arrays = self.tapes[0], list[Array]()
+        if type(first) is not kernels.Tape:
+            return sum(tape.nbytes for tape in self.tapes)
+        if first.ragged is not None:
+            arrays = [a for tape in self.tapes for a in (tape.x, tape.y)]
+        elif not self.tapes[-1].reverse:  # every lower layer's y, and what dropout left of it
+            arrays = [a for pair in pairwise(self.tapes) for a in (pair[0].y, pair[1].x)]
+        whole = [a if a.base is None else a.base for a in arrays]  # not each direction's half
+        records: int = sum(tape.core.nbytes for tape in self.tapes)
+        return records + sum({id(a): a.nbytes for a in whole}.values())
 
     @property
-    def _between(self) -> int:
-        """Bytes of every lower layer's y, and of what dropout left of it."""
+    def ragged(self) -> Ragged | None:
+        """With lengths, on the kernels: where the rows of the tapes' arrays stand in x and y."""
         first = self.tapes[0]
-        if type(first) is not kernels.Tape or first.ragged or self.tapes[-1].reverse:
-            return 0
-        arrays: list[Array] = [a for pair in pairwise(self.tapes) for a in (pair[0].y, pair[1].x)]
-        return sum({id(a): a.nbytes for a in arrays}.values())
+        return first.ragged if type(first) is kernels.Tape else None
 
 
 class Call(NamedTuple):
     """One call of a layer's `forward`, checked."""
 
     engine: Any
-    """The functions that take what is checked."""
+    """The functions that take what is checked: `kernels` or `reference`."""
     x: Array
     """(T, N, I), or tokens (T, N)."""
     states: list[State | None]
@@ -90,18 +96,35 @@ def forward(
     layer: Recurrent[Any], call: Call, tapes: list[Any] | None
 ) -> tuple[Array, list[State]]:
     """Run the layers, each on the output of the one before; fill the tapes if there is a list."""
+    x, states, form = call.x, call.states, call.form
+    if call.engine is not kernels or "lengths" not in form:
+        return _forward(layer, call, tapes)
+    if call.checkpoint is not None:
+        return _forward(layer, call._replace(engine=padded), tapes)
+    ragged = Ragged.of(form["lengths"], len(x))  # padding is taken off once for all layers
+    form = {"ragged": ragged, "resets": form.get("resets")}
+    inner = [ragged.pack_state(state) for state in states]
+    call = call._replace(x=ragged.pack(x), states=inner, form=form)
+    y, state_n = _forward(layer, call, tapes)
+    outer = [ragged.unpack_state(*pair) for pair in zip(state_n, states, strict=True)]
+    return ragged.unpack(y), outer
+
+
+def _forward(
+    layer: Recurrent[Any], call: Call, tapes: list[Any] | None
+) -> tuple[Array, list[State]]:
     engine, x, states, weights, form, drawn, every = call
-    run = engine.infer if tapes is None else engine.forward
+    run, drop = engine.infer if tapes is None else engine.forward, engine.dropout
     D, P = len(layer._directions), layer._h_size
     if every is not None:
         run = partial(recompute.forward, engine, every=every)
-    if every is None and isinstance(form.get("lengths"), np.ndarray):  # once for all of them
-        form = form | {"lengths": Ragged(form["lengths"], len(x))}
+    if "ragged" in form:
+        drop = partial(drop, ragged=form["ragged"])
     state_n: list[State] = []
     mean = mean_zoneout(layer) if tapes is None and drawn is None else None
     for l in range(layer.num_layers):
         if l and drawn and drawn.dropout:
-            x = engine.dropout(x, drawn.dropout, drawn.below(l))
+            x = drop(x, drawn.dropout, drawn.below(l))
         both = np.empty((*x.shape[:2], D * P), layer.dtype) if D == 2 else None
         for d in range(D):
             k, out = l * D + d, None if both is None else both[:, :, d * P : (d + 1) * P]
@@ -133,9 +156,31 @@ def backward(
 
     The gradient of x is added to `into`, if that is given.
     """
-    back = partial(_way_back(tape, truncate), accumulate=accumulate)
-    engine, D, P = unchecked(tape.engine), len(layer._directions), layer._h_size
-    drawn = tape.drawn
+    ragged = tape.ragged if truncate is None else None
+    if ragged is None:
+        back = partial(_way_back(tape, truncate), accumulate=accumulate)
+        drop = unchecked(tape.engine).dropout
+        return _backward(layer, tape, dy, dstates, grads, back, drop, into)
+    dy, dx = (None if a is None else ragged.pack(a) for a in (dy, into))
+    inner = [ragged.pack_state(dstate) for dstate in dstates]
+    back = partial(kernels.backward, accumulate=accumulate)
+    drop = partial(kernels.dropout, ragged=ragged)
+    dx, dstate_0 = _backward(layer, tape, dy, inner, grads, back, drop, dx)
+    outer = [ragged.unpack_state(*pair) for pair in zip(dstate_0, dstates, strict=True)]
+    return ragged.unpack_dx(dx, into), outer
+
+
+def _backward(
+    layer: Recurrent[Any],
+    tape: LayerTape,
+    dy: Array | None,
+    dstates: Sequence[State | None],
+    grads: Sequence[Weights],
+    back: Any,
+    drop: Any,
+    into: Array | None,
+) -> tuple[Array | None, list[State]]:
+    D, P, drawn = len(layer._directions), layer._h_size, tape.drawn
     dstate_0: list[State] = [()] * len(layer._slots)
     dx = dy
     for l in reversed(range(layer.num_layers)):
@@ -144,7 +189,7 @@ def backward(
             k, dy_d = l * D + d, dy if dy is None or D == 1 else dy[:, :, d * P : (d + 1) * P]
             dx, dstate_0[k], _ = back(tape.tapes[k], dy_d, dstates[k], dx=dx, grads=grads[k])
         if l and drawn and drawn.dropout and dx is not None:
-            dx = engine.dropout(dx, drawn.dropout, drawn.below(l), out=dx)
+            dx = drop(dx, drawn.dropout, drawn.below(l), out=dx)
     return dx, dstate_0
 
 

@@ -63,10 +63,12 @@ def interval(layer: Recurrent[Any], call: Call, memory_budget: int) -> int | Non
     dropped = between if layer.dropout else 0
 
     def of_stretch(steps: int) -> int:
-        y: int = steps * h
-        return dropped * y + at_once([tape + y for tape in _tapes(layer, call, steps)])
+        y, tapes = int(steps * h), _tapes(layer, call, steps, together)
+        if lengths is not None:
+            return at_once(tapes) + y
+        return dropped * y + at_once([tape + y for tape in tapes])
 
-    least = sum(_tapes(layer, call, T)) + (between + dropped) * T * h
+    least = sum(_tapes(layer, call, T, True)) + (between + dropped) * T * h
     if least <= memory_budget:
         return None
     for count in range(1, T + 1):
@@ -83,10 +85,11 @@ def interval(layer: Recurrent[Any], call: Call, memory_budget: int) -> int | Non
     )
 
 
-def _tapes(layer: Recurrent[Any], call: Call, steps: int) -> list[int]:
+def _tapes(layer: Recurrent[Any], call: Call, steps: int, together: bool) -> list[int]:
     """Return the bytes of every slot's tape of so many steps.
 
-    With lengths it holds copies of its x and y without the padding.
+    With lengths it holds its x and y without the padding: where all slots run together, the first
+    one x, and an upper layer's first one what dropout left of the y below.
     """
     N, lengths, P = call.x.shape[1], call.form.get("lengths"), layer._h_size
     rows = steps * N
@@ -100,7 +103,11 @@ def _tapes(layer: Recurrent[Any], call: Call, steps: int) -> list[int]:
     D, slots, y = len(layer._directions), len(layer._slots), P * layer.dtype.itemsize
     if lengths is None:
         return slots * [record]
-    inputs = D * [call.x[0, 0].nbytes] + (slots - D) * [D * y]
+    first, upper = call.x[0, 0].nbytes, D * y
+    inputs = D * [first] + (slots - D) * [upper]
+    if together:
+        left = upper if layer.dropout else 0
+        inputs = [0 if k % D else left if k else first for k in range(slots)]
     return [record + rows * (x + y) for x in inputs]
 
 

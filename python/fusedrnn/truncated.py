@@ -125,13 +125,9 @@ class Rows:
 
     def unpack_dx(self, new: Array | None, dx: Array | None) -> Array | None:
         """Return new (1, R, I) as (T, N, I), in dx if that was given: new began with it."""
-        if new is None:
-            return None
-        if self.ragged is None:
-            return new.reshape(*self.shape, -1) if dx is None else dx
-        if dx is not None:
-            return self.ragged.put(new, dx)
-        return self.ragged.unpack(new)
+        if self.ragged is not None:
+            return self.ragged.unpack_dx(new, dx)
+        return new.reshape(*self.shape, -1) if new is not None and dx is None else dx
 
 
 def _indices(ragged: Ragged) -> tuple[tuple[Any, Any], tuple[Any, Any]]:

@@ -123,7 +123,9 @@ def indices(name: str, a: Array, size: int) -> None:
 
 
 def lengths(value: object, T: int, N: int) -> Array | None:
-    """Return lengths (N,) in [0, T] as int64; None if no row is shorter than T."""
+    """Return lengths (N,) in [0, T] as int64; None if they are None or no row is shorter than T."""
+    if value is None:
+        return None
     checked = integers("lengths", value, ("N",))
     if checked.shape != (N,):
         raise ValueError(f"lengths: expected shape (N,) = ({N},), got {checked.shape}")
