@@ -19,8 +19,7 @@ void dropout(const py::array& x, py::handle out, double p, std::uint64_t seed, l
   a.out = pointer<Real>(out, "out", {a.T, a.N, a.K});
   a.noise.dropout = p;
   a.noise.seed = seed, a.noise.first_step = first_step, a.noise.first_row = first_row;
-  const bool named = !rows.is_none() || !steps.is_none();
-  if (named && a.T != 1) throw std::invalid_argument("rows, steps: expected None beyond one step");
+  if (a.T != 1 && !steps.is_none()) throw std::invalid_argument("steps: expected None for T = " + std::to_string(a.T));
   a.noise.rows = optional_pointer<const std::int64_t>(rows, "rows", {a.N});
   a.noise.steps = optional_pointer<const std::int64_t>(steps, "steps", {a.N});
   if (a.x != a.out) {

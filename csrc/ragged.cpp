@@ -99,11 +99,13 @@ template <class T> void unpack_rows(py::handle packed, py::handle order, py::han
 py::tuple longest_first(py::handle object, long T) {
   const long N = array_of<std::int64_t>(object, "lengths").size();
   const auto* lengths = pointer<const std::int64_t>(object, "lengths", {N});
-  if (N < 1) throw std::invalid_argument("lengths: expected at least one");
+  if (N < 1) throw std::invalid_argument("lengths: expected at least one, got none");
   const auto [least, most] = std::minmax_element(lengths, lengths + N);
-  if (*least < 0 || *most > T) throw std::invalid_argument("lengths: expected 0 to T = " + std::to_string(T));
+  if (*least < 0 || *most > T)
+    throw std::invalid_argument("lengths: expected 0 to T = " + std::to_string(T) + ", got " + std::to_string(*least) + " to " +
+                                std::to_string(*most));
   const long steps = *most;
-  std::vector<long> longer(steps + 1);  // rows that are longer than t
+  std::vector<long> longer(steps + 1);  // rows of length t; then those longer than t; then the place of the next of length t
   for (long n = 0; n < N; n++) longer[lengths[n]]++;
   for (long t = steps, sum = 0; t >= 0; t--) sum += std::exchange(longer[t], sum);
   py::array_t<std::int64_t> order(N), first_row(steps + 1);

@@ -190,7 +190,7 @@ void bind_recurrent(py::module_& m) {
       },
       py::arg("tape"), py::arg("x"), py::arg("y"), py::arg("weights"), py::arg("dy"), py::arg("dstate_n"), py::arg("dx"),
       py::arg("dx_add"), py::arg("dweights"), py::arg("add"), py::arg("dstate_0"), py::arg("threads") = 0,
-      "Fills, or adds to, dx, dweights and dstate_0; dx and dweights unless None.");
+      "Fills dstate_0, and fills or adds to dx and dweights; each unless None.");
 
   m.def(
       "one_step",

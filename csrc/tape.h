@@ -27,7 +27,7 @@ inline Tape& read_tape(py::handle object) {
   return *tape;
 }
 
-// Filled once: arrays may refer to its memory.
+// Filled once: a backward call of another thread may be reading it.
 inline Tape& empty_tape(py::handle object) {
   Tape& tape = read_tape(object);
   if (tape.isa) throw std::invalid_argument("tape: expected a new one, got one that is filled");

@@ -85,6 +85,17 @@ def bad_calls():
     yield from ([x, np.zeros((1, 3, 14), np.float32)[:, :, ::2]], [x, (h, h, h)], [x, ()], [x, 3])
 
 
+@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru"])
+@pytest.mark.parametrize("lengths", [None, np.array([1, 4, 0])])
+def test_one_layer_in_one_direction_takes_the_short_way(name, lengths, monkeypatch):
+    layer, x = LAYERS[name](5, 7, seed=0), np.ones((4, 3, 5), np.float32)
+    frozen, state = layer.freeze(), layer.zero_state(3)
+    wanted, _ = layer(x, state, lengths)
+    monkeypatch.setattr(type(frozen._layer), "_checked", None)
+    for before in (None, state):
+        np.testing.assert_array_equal(frozen(x, before, lengths)[0], wanted)
+
+
 @pytest.mark.parametrize("name", ["lstm", "gru"])
 def test_words_for_what_is_wrong_are_the_layer_s(name):
     layer = LAYERS[name](5, 7, seed=0)

@@ -83,10 +83,12 @@ def test_wrong_arguments(name, value, kind, text):
 
 @pytest.mark.parametrize("options", [{}, {"checkpoint": 3}])
 @pytest.mark.parametrize("reach", [None, 2])
-def test_lengths_and_resets_may_be_overwritten_after_forward(reach, options):
+@pytest.mark.parametrize("engine", [functional, reference])
+def test_lengths_and_resets_may_be_overwritten_after_forward(engine, reach, options):
     if reach is not None and options:
         return
     layer, dy = fusedrnn.GRU(I, H, seed=0), np.ones((T, N, H), np.float32)
+    layer.engine = engine
     x = np.random.default_rng(0).standard_normal((T, N, I)).astype(np.float32)
     results = []
     for overwritten in (False, True):
@@ -162,6 +164,10 @@ def test_padding_is_taken_off_once_for_all_layers(bidirectional, dropout, monkey
     assert tape.nbytes == values + sum(one.core.nbytes for one in tape.tapes)
     layer.backward(tape, y)
     assert shapes == [(T, N, I), (T, N, D * H)]
+    assert all(np.size(kept) <= T + 1 for kept in vars(tape.ragged).values())
+    resets = form_of("resets")["resets"]
+    more = layer.forward(np.ones((T, N, I), np.float32), lengths=LENGTHS, resets=resets)[2]
+    assert more.nbytes == tape.nbytes + 3 * D * resets.nbytes
 
 
 def test_memory_is_that_of_the_valid_steps():

@@ -115,7 +115,8 @@ def chunks(
     tokens = isinstance(x, np.ndarray) and x.dtype.kind in "iu" and x.ndim == 2 and x.size
     layer._checked(x[:k2] if tokens else x, state, None, None)  # which converts tokens
     T, N = x.shape[:2]
-    if lengths is not None and (lengths := validate.lengths(lengths, T, N)) is not None:
+    lengths = validate.lengths(lengths, T, N)
+    if lengths is not None:
         T = int(lengths.max())
     if resets is not None:
         validate.array("resets", resets, validate.BOOL, x.shape[:2], "(T, N)")

@@ -20,7 +20,10 @@ class Engine(Protocol):
 
 
 def unchecked(engine: Engine) -> Any:
-    """Return the engine's functions for arguments that are checked already."""
+    """Return the engine's functions for arguments that are checked already.
+
+    Where lengths are unequal, `kernels` takes arrays without padding, `reference` with it.
+    """
     return getattr(engine, "unchecked", engine)
 
 

@@ -97,7 +97,7 @@ class Frozen(Generic[LayerState]):
         return layer._forward(layer._checked(x, state, lengths, resets, self._packed))
 
     def _run_alone(self, x: Array, state: Any, lengths: Array | None) -> tuple[Array, LayerState]:
-        """Run one layer in one direction, time first: the general way for it, in a third of it.
+        """Run one layer in one direction, time first: the general way, without what others need.
 
         What can be left to `_core` to check is. AttributeError, TypeError, ValueError: not for this
         way, and the general one has the words.
@@ -114,7 +114,7 @@ class Frozen(Generic[LayerState]):
             raise TypeError
         lengths = validate.lengths(lengths, T, N)
         if lengths is not None:
-            for a in (x, *(before or ())):  # what takes the padding off takes any strides
+            for a in (x, *(before or ())):  # what takes the padding off takes rows that lie apart
                 validate.layout("", a, validate.READ)
             y, after = padded.infer(self._layer.cell, x, before, self._packed[0], lengths=lengths)
         else:

@@ -11,15 +11,15 @@ from __future__ import annotations
 from typing import Any
 
 from . import check_weights, kernels, padded, validate
-from .kernels import Tape, dropout
-from .noise import CellNoise
+from .kernels import Tape
+from .noise import CellNoise, Noise
 from .ragged import Ragged
 from .weights import Array, State, Weights, state_widths
 
 __all__ = ["Tape", "backward", "dropout", "forward", "infer"]
 
 unchecked = kernels
-"""Functions for layers, which have checked all arguments and taken padding off."""
+"""The same functions for layers, which have checked all arguments and taken padding off."""
 
 Y_RULES = "(T, N, H)", "(T, N, P)"  # without and with projection
 
@@ -179,6 +179,11 @@ def backward(
         check_weights.grads(grads, tape.weights, tape.cell)
     accumulate = validate.flag("accumulate", accumulate)
     return padded.backward(tape, dy, dstate, dx=dx, grads=grads, accumulate=accumulate)
+
+
+def dropout(x: Array, p: float, noise: Noise, out: Array | None = None) -> Array:
+    """Return x (T, N, K) with elements zero with probability p, the others scaled; out may be x."""
+    return kernels.dropout(x, p, noise, out)
 
 
 def _checked(

@@ -41,9 +41,14 @@ class Tape:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the kernel's record, in bytes, and of x and y if they are copies."""
+        """Memory of the kernel's record and of resets, in bytes; of x and y if they are copies."""
         copies = 0 if self.ragged is None else self.x.nbytes + self.y.nbytes
-        return self.core.nbytes + copies
+        return self.record_nbytes + copies
+
+    @property
+    def record_nbytes(self) -> int:
+        """That without x and y."""
+        return self.core.nbytes + (0 if self.anew is None else self.anew.nbytes)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -106,13 +111,12 @@ def _forward(
 ) -> tuple[Array, State, Array | None]:
     """Return y, state_n and the steps that begin from zero."""
     rows, first_row = x.shape[1], None
-    if resets is not None:
-        resets = zero_before(resets, ragged, reverse)
-    # the caller's own, which the next batch may overwrite
-    anew = resets.copy() if core is not None and resets is not None else None
+    anew = resets = None if resets is None else zero_before(resets, ragged, reverse)
+    if core is not None and resets is not None:
+        anew = resets.copy()  # the caller's own, which the next batch may overwrite
     if ragged is not None:
         rows, first_row = len(ragged.rows), ragged.first_row
-        resets = None if resets is None else ragged.pack(resets)
+        resets = ragged.pack_any(resets)
         noise = None if noise is None else noise.of_rows(ragged.rows)
     if isinstance(weights, _core.Packed):
         dtype, widths = (np.float64 if weights.is_double else np.float32), weights.state_widths
@@ -120,7 +124,7 @@ def _forward(
         dtype, widths = weights[1].dtype.type, state_widths(cell, weights)
     y = np.empty((*x.shape[:2], widths[0]), dtype) if out is None else out
     state_n = tuple([np.empty((rows, width), dtype) for width in widths])
-    if isinstance(weights, _core.Packed):
+    if isinstance(weights, _core.Packed):  # zoneout's mean is among them
         _core.infer(weights, x, state, reverse, y, state_n, first_row, resets)
     else:
         draws = None if noise is None else noise.core()
@@ -152,7 +156,7 @@ def backward(
 def dropout(
     x: Array, p: float, noise: Noise, out: Array | None = None, ragged: Ragged | None = None
 ) -> Array:
-    """Return x (T, N, K) with elements zero with probability p, the others scaled; out may be x."""
+    """Run as `functional.dropout`; with `ragged`, x is (1, R, K)."""
     out = np.empty_like(x) if out is None else out
     names: tuple[Array, ...] = ()
     if ragged is not None:

@@ -63,6 +63,6 @@ def backward(
     ragged = tape.ragged
     if ragged is None:
         return kernels.backward(tape, dy, dstate, dx=dx, **into)
-    dy, new = (None if a is None else ragged.pack(a) for a in (dy, dx))
-    new, dstate_0, grads = kernels.backward(tape, dy, ragged.pack_state(dstate), dx=new, **into)
+    packed = ragged.pack_any(dy), ragged.pack_state(dstate)
+    new, dstate_0, grads = kernels.backward(tape, *packed, dx=ragged.pack_any(dx), **into)
     return ragged.unpack_dx(new, dx), ragged.unpack_state(dstate_0, dstate), grads

@@ -7,8 +7,6 @@ that are longer than t. So the cost follows the valid steps.
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 
 from . import _core
@@ -23,8 +21,15 @@ class Ragged:
     Parameters
     ----------
     lengths : ndarray (N,) of integers in [0, T], in any order
+    T : int
+        Steps of the padded arrays.
     order : ndarray (N,), optional
         The rows with the longest first, if it is to be a certain one of several such orders.
+
+    Raises
+    ------
+    ValueError
+        A length outside [0, T]; an order in which a longer row comes later.
     """
 
     def __init__(self, lengths: Array, T: int, order: Array | None = None) -> None:
@@ -35,12 +40,14 @@ class Ragged:
         if order is None:
             order = stable
         elif (np.diff(lengths[order]) > 0).any():
-            raise ValueError("order: expected the longest row first")
+            got = f"got rows of {lengths[order].tolist()}"
+            raise ValueError(f"order: expected the longest row first, {got}")
         self.order = order
         self.rows = order[: np.count_nonzero(lengths)]
         """The batch rows that have a step, the longest first."""
         self.count = int(self.first_row[-1])
         """R."""
+        # what is as large as R or T*N is made anew each time: a tape keeps this object
 
     @staticmethod
     def of(lengths: Array | Ragged, T: int) -> Ragged:
@@ -52,19 +59,19 @@ class Ragged:
         if self.shape != (T, N):
             raise ValueError(f"lengths: expected those of (T, N) = {(T, N)}, got of {self.shape}")
 
-    @cached_property
+    @property
     def t(self) -> Array:
         """(R,): the step of each row."""
         steps: Array = np.arange(len(self.first_row) - 1).repeat(np.diff(self.first_row))
         return steps
 
-    @cached_property
+    @property
     def n(self) -> Array:
         """(R,): its row of the batch."""
         rows: Array = self.rows[np.arange(self.count) - self.first_row[self.t]]
         return rows
 
-    @cached_property
+    @property
     def valid(self) -> Array:
         """(T, N) bool: the steps before each row's end."""
         return valid_steps(self.lengths, self.shape[0])
@@ -74,6 +81,10 @@ class Ragged:
         packed = np.empty((1, self.count, *a.shape[2:]), a.dtype)
         _core.pack_rows(a, self.order, self.first_row, packed)
         return packed
+
+    def pack_any(self, a: Array | None) -> Array | None:
+        """Return its valid rows, if there is one."""
+        return None if a is None else self.pack(a)
 
     def pack_state(self, state: State | None) -> State | None:
         """Return the rows of (N, H) each that have a step."""

@@ -45,9 +45,9 @@ class Tape:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the states kept, and of the last stretch's tape."""
-        states = sum(part.nbytes for _, state in self.before for part in state)
-        return states + (0 if self.last is None else self.last.nbytes)
+        """Memory of the states kept, of resets and of the last stretch's tape."""
+        kept = sum(part.nbytes for _, state in self.before for part in state)
+        return kept + sum(a.nbytes for a in (self.resets, self.last) if a is not None)
 
     def options(self, steps: slice) -> dict[str, Any]:
         """Return what the engine needs to know of these steps."""
@@ -112,7 +112,7 @@ def forward(
         state = zero_state(cell, N, weights)
     y = np.empty((T, N, state[0].shape[1]), state[0].dtype) if out is None else out
     lengths, resets = (None if a is None else a.copy() for a in (lengths, resets))
-    order = None if lengths is None else np.argsort(-lengths, kind="stable")
+    order = None if lengths is None else Ragged(lengths, T).order
     tape = Tape(engine, cell, x, weights, reverse, lengths, order, resets, noise)
     if lengths is not None:
         T = int(lengths.max())

@@ -152,11 +152,13 @@ def forward(
 
     if lengths is None:
         lengths = np.full(N, T)
-    ragged = lengths if isinstance(lengths, Ragged) else Ragged(lengths, T)
+    ragged = Ragged.of(lengths, T)
     ragged.check(T, N)
-    anew = np.zeros((T, N), bool) if resets is None else zero_before(resets, ragged, reverse)
+    anew = np.zeros((T, N), bool)
+    if resets is not None:
+        anew |= zero_before(resets, ragged, reverse)  # the tape must not see later changes of it
     valid = ragged.valid[..., np.newaxis]
-    rows = np.where(valid if x.ndim == 3 else ragged.valid, x, 0)  # whatever the padding holds
+    rows = np.where(valid if x.ndim == 3 else valid[..., 0], x, 0)  # whatever the padding holds
     if tokens:
         rows = one_hot("x", rows, weight_ih.shape[1], weight_ih.dtype)
     a_ih = input_forward(rows, weights, len(weight_ih) // CELLS[cell].gates)
@@ -226,8 +228,9 @@ def backward(
     hidden = Hidden.of(tape.weights)._replace(seen=tape.noise.seen(N, P, weight_hh.real.dtype))
     dhidden = Hidden.of(tape.weights.zeros_like())
     _, step_back = STEPS[tape.cell]
+    of_steps = tape.ragged.valid, tape.anew
     for t, saved in reversed(tape.saved):
-        valid, anew = (a[t, :, np.newaxis] for a in (tape.ragged.valid, tape.anew))
+        valid, anew = (a[t, :, np.newaxis] for a in of_steps)
         after = tuple(np.where(valid, array, 0) for array in dstate)
         if dy is not None:  # h went to y[t] and to the next step
             after = (after[0] + np.where(valid, dy[t], 0), *after[1:])

@@ -51,7 +51,7 @@ def backward(
     for n in range(dy.shape[1]):
         row, noise = slice(n, n + 1), tape.noise.of_rows(np.array([n]))
         hidden = plain._replace(seen=noise.seen(1, P, dtype))
-        steps = [(t, saved) for t, saved in tape.saved if tape.ragged.valid[t, n]]
+        steps = [(t, saved) for t, saved in tape.saved if t < tape.ragged.lengths[n]]
         error = tuple(array[row] for array in dstate)
         for last in reversed(range(len(steps))):
             t = steps[last][0]

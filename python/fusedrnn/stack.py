@@ -50,10 +50,10 @@ class LayerTape:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the kernels' records, in bytes, and with lengths of x and y without padding.
+        """Memory of the kernels' records and of resets, in bytes; with lengths, of x and y as well.
 
-        With lengths, or layers of one direction, also of what is between them. x, y and the weights
-        come on top.
+        With lengths, or layers of one direction, also of what is between them. The x and y of the
+        call and the weights come on top.
         """
         first, arrays = self.tapes[0], list[Array]()
         if type(first) is not kernels.Tape:
@@ -63,7 +63,7 @@ class LayerTape:
         elif not self.tapes[-1].reverse:  # every lower layer's y, and what dropout left of it
             arrays = [a for pair in pairwise(self.tapes) for a in (pair[0].y, pair[1].x)]
         whole = [a if a.base is None else a.base for a in arrays]  # not each direction's half
-        records: int = sum(tape.core.nbytes for tape in self.tapes)
+        records: int = sum(tape.record_nbytes for tape in self.tapes)
         return records + sum({id(a): a.nbytes for a in whole}.values())
 
     @property
@@ -77,7 +77,7 @@ class Call(NamedTuple):
     """One call of a layer's `forward`, checked."""
 
     engine: Any
-    """The functions that take what is checked: `kernels` or `reference`."""
+    """The functions that take what is checked: `kernels`, `padded` or `reference`."""
     x: Array
     """(T, N, I), or tokens (T, N)."""
     states: list[State | None]
@@ -85,7 +85,7 @@ class Call(NamedTuple):
     weights: Sequence[Any]
     """Of every slot, packed or not."""
     form: dict[str, Any]
-    """lengths and resets, if they are given."""
+    """lengths and resets, if they are given; `ragged` for lengths once padding is taken off."""
     noise: LayerNoise | None = None
     """For training."""
     checkpoint: int | None = None
@@ -99,13 +99,13 @@ def forward(
     x, states, form = call.x, call.states, call.form
     if call.engine is not kernels or "lengths" not in form:
         return _forward(layer, call, tapes)
-    if call.checkpoint is not None:
+    if call.checkpoint is not None:  # each stretch has lengths of its own
         return _forward(layer, call._replace(engine=padded), tapes)
     ragged = Ragged.of(form["lengths"], len(x))  # padding is taken off once for all layers
     form = {"ragged": ragged, "resets": form.get("resets")}
     inner = [ragged.pack_state(state) for state in states]
-    call = call._replace(x=ragged.pack(x), states=inner, form=form)
-    y, state_n = _forward(layer, call, tapes)
+    # no names for arrays without padding: they would outlive the call
+    y, state_n = _forward(layer, call._replace(x=ragged.pack(x), states=inner, form=form), tapes)
     outer = [ragged.unpack_state(*pair) for pair in zip(state_n, states, strict=True)]
     return ragged.unpack(y), outer
 
@@ -161,11 +161,12 @@ def backward(
         back = partial(_way_back(tape, truncate), accumulate=accumulate)
         drop = unchecked(tape.engine).dropout
         return _backward(layer, tape, dy, dstates, grads, back, drop, into)
-    dy, dx = (None if a is None else ragged.pack(a) for a in (dy, into))
     inner = [ragged.pack_state(dstate) for dstate in dstates]
     back = partial(kernels.backward, accumulate=accumulate)
     drop = partial(kernels.dropout, ragged=ragged)
-    dx, dstate_0 = _backward(layer, tape, dy, inner, grads, back, drop, dx)
+    dx, dstate_0 = _backward(
+        layer, tape, ragged.pack_any(dy), inner, grads, back, drop, ragged.pack_any(into)
+    )
     outer = [ragged.unpack_state(*pair) for pair in zip(dstate_0, dstates, strict=True)]
     return ragged.unpack_dx(dx, into), outer
 
@@ -204,6 +205,7 @@ def _way_back(tape: LayerTape, truncate: int | None) -> Any:
     first, engine = tape.tapes[0], unchecked(tape.engine)
     back = engine.backward
     if truncate is not None:
+        engine = padded if engine is kernels else engine
         back = partial(truncated.backward, engine, truncate=truncate)
     if not isinstance(first, recompute.Tape):
         return back

@@ -59,24 +59,28 @@ def interval(layer: Recurrent[Any], call: Call, memory_budget: int) -> int | Non
     h = N * layer._h_size * layer.dtype.itemsize  # bytes of one step's
     c = N * layer.hidden_size * layer.dtype.itemsize if "c" in layer._letters else 0
     states, at_once = len(layer._slots) * (h + c), sum if together else max
+    resets = N if "resets" in call.form else 0  # of which each tape has a copy
+    copies = len(call.x) * resets * (1 if together else len(layer._slots))
     between = layer.num_layers - 1 if together and lengths is None else 0
     dropped = between if layer.dropout else 0
 
     def of_stretch(steps: int) -> int:
-        y, tapes = int(steps * h), _tapes(layer, call, steps, together)
+        y, records = int(steps * h), _tapes(layer, call, steps, together)
+        tapes = [record + steps * resets for record in records]
         if lengths is not None:
             return at_once(tapes) + y
         return dropped * y + at_once([tape + y for tape in tapes])
 
     least = sum(_tapes(layer, call, T, True)) + (between + dropped) * T * h
+    least += len(layer._slots) * len(call.x) * resets
     if least <= memory_budget:
         return None
     for count in range(1, T + 1):
-        if count * states >= least:
+        if copies + count * states >= least:
             break
         every: int = -(-T // count)
         alone = of_stretch(1) if T % every == 1 else 0  # one step keeps what more leave to y
-        need = count * states + max(of_stretch(every), alone)
+        need = copies + count * states + max(of_stretch(every), alone)
         if need <= memory_budget:
             return every
         least = min(least, need)
@@ -86,7 +90,7 @@ def interval(layer: Recurrent[Any], call: Call, memory_budget: int) -> int | Non
 
 
 def _tapes(layer: Recurrent[Any], call: Call, steps: int, together: bool) -> list[int]:
-    """Return the bytes of every slot's tape of so many steps.
+    """Return the bytes of every slot's tape of so many steps, without resets.
 
     With lengths it holds its x and y without the padding: where all slots run together, the first
     one x, and an upper layer's first one what dropout left of the y below.

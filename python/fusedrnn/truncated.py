@@ -40,7 +40,7 @@ def backward(
 
     Parameters
     ----------
-    engine : functional or reference
+    engine : functional, padded or reference
     tape : Tape
         From `engine.forward`.
     dy, dstate, dx, grads, accumulate : as for `engine.backward`
@@ -127,7 +127,9 @@ class Rows:
         """Return new (1, R, I) as (T, N, I), in dx if that was given: new began with it."""
         if self.ragged is not None:
             return self.ragged.unpack_dx(new, dx)
-        return new.reshape(*self.shape, -1) if new is not None and dx is None else dx
+        if new is None or dx is not None:
+            return dx
+        return new.reshape(*self.shape, -1)
 
 
 def _indices(ragged: Ragged) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
