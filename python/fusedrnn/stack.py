@@ -99,7 +99,7 @@ def forward(
     x, states, form = call.x, call.states, call.form
     if call.engine is not kernels or "lengths" not in form:
         return _forward(layer, call, tapes)
-    if call.checkpoint is not None:  # each stretch has lengths of its own
+    if call.checkpoint is not None or len(call.weights) == 1:  # nothing is shared
         return _forward(layer, call._replace(engine=padded), tapes)
     ragged = Ragged.of(form["lengths"], len(x))  # padding is taken off once for all layers
     form = {"ragged": ragged, "resets": form.get("resets")}
@@ -156,8 +156,8 @@ def backward(
 
     The gradient of x is added to `into`, if that is given.
     """
-    ragged = tape.ragged if truncate is None else None
-    if ragged is None:
+    ragged = tape.ragged
+    if ragged is None or truncate is not None or len(tape.tapes) == 1:
         back = partial(_way_back(tape, truncate), accumulate=accumulate)
         drop = unchecked(tape.engine).dropout
         return _backward(layer, tape, dy, dstates, grads, back, drop, into)
@@ -203,9 +203,10 @@ def is_one_call(tape: LayerTape) -> bool:
 def _way_back(tape: LayerTape, truncate: int | None) -> Any:
     """Return what takes an engine's tape and the gradients of its outputs back."""
     first, engine = tape.tapes[0], unchecked(tape.engine)
+    if engine is kernels and (truncate is not None or tape.ragged is not None):
+        engine = padded
     back = engine.backward
     if truncate is not None:
-        engine = padded if engine is kernels else engine
         back = partial(truncated.backward, engine, truncate=truncate)
     if not isinstance(first, recompute.Tape):
         return back
