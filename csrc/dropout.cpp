@@ -47,8 +47,8 @@ void bind_dropout(py::module_& m) {
       },
       py::arg("x"), py::arg("out"), py::arg("p"), py::arg("seed"), py::arg("first_step"), py::arg("first_row"),
       py::arg("rows") = py::none(), py::arg("steps") = py::none(),
-      "Fills out, which may be x: elements are zero with probability p, the others are scaled by 1 / (1 - p). Of one "
-      "step rows and steps (N,) may say what each is called.");
+      "Fills out, which may be x: elements are zero with probability p, the others are scaled by 1 / (1 - p). "
+      "What is drawn for a row goes by rows (N,), in one step by steps (N,) as well, else by first_row and first_step on.");
 }
 
 }  // namespace fusedrnn

@@ -26,7 +26,7 @@ def halves(a):
 def test_against_indices(dtype, form, threads):
     threads(3)
     ragged, a = Ragged(LENGTHS, T), form(values(dtype, 5))
-    wanted = a[ragged.t, ragged.n]
+    wanted = a[ragged.places()]
     assert len(wanted) == LENGTHS.sum()
     packed = ragged.pack(a)
     np.testing.assert_array_equal(packed, wanted[np.newaxis])
@@ -41,7 +41,7 @@ def test_against_indices(dtype, form, threads):
 
 def test_values_without_a_third_axis():
     ragged, a = Ragged(LENGTHS, T), values("int64")
-    np.testing.assert_array_equal(ragged.pack(a)[0], a[ragged.t, ragged.n])
+    np.testing.assert_array_equal(ragged.pack(a)[0], a[ragged.places()])
 
 
 def test_many_threads_have_the_rows_of_one(threads):

@@ -160,6 +160,7 @@ def dropout(
     out = np.empty_like(x) if out is None else out
     names: tuple[Array, ...] = ()
     if ragged is not None:
-        names = noise.first_row + ragged.n, noise.first_step + ragged.t
+        t, n = ragged.places()
+        names = noise.first_row + n, noise.first_step + t
     _core.dropout(x, out, p, *noise, *names)
     return out

@@ -13,7 +13,20 @@ from .weights import Array, State, Weights
 __all__ = ["backward", "dropout", "forward", "infer"]
 
 
-def infer(
+def infer(cell: str, *args: Any, **form: Any) -> tuple[Array, State]:
+    """Run as `functional.infer`."""
+    y, state_n = _run(kernels.infer, cell, *args, **form)
+    return y, state_n
+
+
+def forward(cell: str, *args: Any, **form: Any) -> tuple[Array, State, Tape]:
+    """Run as `functional.forward`."""
+    y, state_n, tape = _run(kernels.forward, cell, *args, **form)
+    return y, state_n, tape
+
+
+def _run(
+    run: Any,
     cell: str,
     x: Array,
     state: State | None,
@@ -22,33 +35,13 @@ def infer(
     out: Array | None = None,
     lengths: Array | Ragged | None = None,
     **form: Any,
-) -> tuple[Array, State]:
-    """Run as `functional.infer`."""
+) -> Any:
     if lengths is None:
-        return kernels.infer(cell, x, state, weights, out=out, **form)
+        return run(cell, x, state, weights, out=out, **form)
     ragged = Ragged.of(lengths, len(x))
     packed = ragged.pack(x), ragged.pack_state(state)
-    y, state_n = kernels.infer(cell, *packed, weights, ragged=ragged, **form)
-    return ragged.unpack(y, out), ragged.unpack_state(state_n, state)
-
-
-def forward(
-    cell: str,
-    x: Array,
-    state: State | None,
-    weights: Weights,
-    *,
-    out: Array | None = None,
-    lengths: Array | Ragged | None = None,
-    **form: Any,
-) -> tuple[Array, State, Tape]:
-    """Run as `functional.forward`."""
-    if lengths is None:
-        return kernels.forward(cell, x, state, weights, out=out, **form)
-    ragged = Ragged.of(lengths, len(x))
-    packed = ragged.pack(x), ragged.pack_state(state)
-    y, state_n, tape = kernels.forward(cell, *packed, weights, ragged=ragged, **form)
-    return ragged.unpack(y, out), ragged.unpack_state(state_n, state), tape
+    y, state_n, *tape = run(cell, *packed, weights, ragged=ragged, **form)
+    return ragged.unpack(y, out), ragged.unpack_state(state_n, state), *tape
 
 
 def backward(

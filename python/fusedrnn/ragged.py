@@ -59,17 +59,10 @@ class Ragged:
         if self.shape != (T, N):
             raise ValueError(f"lengths: expected those of (T, N) = {(T, N)}, got of {self.shape}")
 
-    @property
-    def t(self) -> Array:
-        """(R,): the step of each row."""
-        steps: Array = np.arange(len(self.first_row) - 1).repeat(np.diff(self.first_row))
-        return steps
-
-    @property
-    def n(self) -> Array:
-        """(R,): its row of the batch."""
-        rows: Array = self.rows[np.arange(self.count) - self.first_row[self.t]]
-        return rows
+    def places(self) -> tuple[Array, Array]:
+        """Return t and n, (R,) each: the step of each row, and its row of the batch."""
+        t: Array = np.arange(len(self.first_row) - 1).repeat(np.diff(self.first_row))
+        return t, self.rows[np.arange(self.count) - self.first_row[t]]
 
     @property
     def valid(self) -> Array:

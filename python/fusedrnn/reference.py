@@ -52,7 +52,7 @@ class Tape(NamedTuple):
         """Return the tape of all steps as the rows of one, (1, R, ...), each from its own state."""
         saved = dict(self.saved)  # each begins with the state before the step
         in_time = [saved[t][: CELLS[self.cell].states] for t in range(len(self.x))]
-        t, n = self.ragged.t, self.ragged.n
+        t, n = self.ragged.places()
         state = tuple([np.array(a)[t, n] for a in zip(*in_time, strict=True)])
         x, noise = self.x[np.newaxis, t, n], self.noise.one_step(t, n)
         tape = forward(self.cell, x, state, self.weights, noise=noise)[2]

@@ -58,7 +58,7 @@ class LayerTape:
         first, arrays = self.tapes[0], list[Array]()
         if type(first) is not kernels.Tape:
             return sum(tape.nbytes for tape in self.tapes)
-        if first.ragged is not None:
+        if self.ragged is not None:
             arrays = [a for tape in self.tapes for a in (tape.x, tape.y)]
         elif not self.tapes[-1].reverse:  # every lower layer's y, and what dropout left of it
             arrays = [a for pair in pairwise(self.tapes) for a in (pair[0].y, pair[1].x)]

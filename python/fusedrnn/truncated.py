@@ -134,7 +134,7 @@ class Rows:
 
 def _indices(ragged: Ragged) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Return rows that have a next one in time and those; and the first and last of each row."""
-    t, first_row = ragged.t, ragged.first_row
+    (t, _), first_row = ragged.places(), ragged.first_row
     later = np.flatnonzero(t)
     earlier = later - (first_row[t[later]] - first_row[t[later] - 1])
     lengths = ragged.lengths[ragged.rows]
